@@ -1,0 +1,201 @@
+/*
+ * Tables
+ *
+ * Names compare bytewise (COLLATE "C"): they are identifiers of other systems,
+ * not words of a language.  There are no foreign keys to application: each
+ * login would lock its one row.
+ */
+
+CREATE TABLE session_admin.application (
+    name        text COLLATE "C" PRIMARY KEY
+                CHECK (name <> '' AND octet_length(name) <= 63),
+    -- part of what makes a session or token valid: adding one ends them all
+    generation  bigint NOT NULL DEFAULT 1,
+    created_at  timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+COMMENT ON TABLE session_admin.application IS
+'products whose sessions are kept; made on first use';
+
+CREATE TABLE session_admin.application_generation (
+    application     text COLLATE "C" NOT NULL,
+    generation      bigint NOT NULL,
+    ended_at        timestamptz NOT NULL,
+    reason          text NOT NULL,
+    ended_by        text NOT NULL,
+    actor           text,
+    PRIMARY KEY (application, generation)
+);
+COMMENT ON TABLE session_admin.application_generation IS
+'generations that were ended at once: when, why and by whom, until the last of their rows is archived';
+
+CREATE TABLE session_admin.account (
+    application             text COLLATE "C" NOT NULL,
+    user_name               text COLLATE "C" NOT NULL
+                            CHECK (user_name <> '' AND octet_length(user_name) <= 1024),
+    login_count             bigint NOT NULL DEFAULT 0,
+    last_login_at           timestamptz,
+    last_login_address      inet,
+    last_login_method       text,
+    previous_login_at       timestamptz,
+    last_failed_login_at    timestamptz,
+    current_failed_count    bigint NOT NULL DEFAULT 0,
+    total_failed_count      bigint NOT NULL DEFAULT 0,
+    last_seen_at            timestamptz,
+    created_at              timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (application, user_name)
+) WITH (fillfactor = 80);
+COMMENT ON TABLE session_admin.account IS
+'one row per application and user; its row lock orders the logins of a user against the invalidations of that user';
+
+-- The hash comes first in the key: it tells nearly all rows apart, and a
+-- session_ref is a prefix of it.
+CREATE TABLE session_admin.session (
+    session_hash    bytea NOT NULL CHECK (octet_length(session_hash) = 32),
+    application     text COLLATE "C" NOT NULL,
+    generation      bigint NOT NULL,
+    created_at      timestamptz NOT NULL,
+    last_access_at  timestamptz NOT NULL,
+    requests        bigint NOT NULL DEFAULT 0,
+    user_name       text COLLATE "C",
+    login_method    text,
+    client_address  inet,
+    peer_address    inet,
+    log_id          text,
+    user_agent      text,
+    device          text,
+    node            text,
+    PRIMARY KEY (session_hash, application)
+) WITH (fillfactor = 80);
+CREATE INDEX session_application_user_name_idx ON session_admin.session (application, user_name);
+COMMENT ON TABLE session_admin.session IS
+'live sessions; a session ends by its row leaving this table, whoever deletes it';
+
+-- Partitioned parents that belong to an extension must carry no key and no
+-- index, or pg_restore fails; each partition has its own.
+CREATE TABLE session_admin.ended_session (
+    session_hash    bytea NOT NULL,
+    application     text COLLATE "C" NOT NULL,
+    created_at      timestamptz NOT NULL,
+    last_access_at  timestamptz NOT NULL,
+    requests        bigint NOT NULL,
+    user_name       text COLLATE "C",
+    login_method    text,
+    client_address  inet,
+    peer_address    inet,
+    log_id          text,
+    user_agent      text,
+    device          text,
+    node            text,
+    ended_at        timestamptz NOT NULL,
+    end_reason      text NOT NULL,
+    ended_by        text NOT NULL,
+    actor           text
+) PARTITION BY RANGE (ended_at);
+COMMENT ON TABLE session_admin.ended_session IS
+'sessions that ended: when, why and by whom; one partition a month';
+
+CREATE TABLE session_admin.ended_session_default
+    PARTITION OF session_admin.ended_session DEFAULT;
+CREATE INDEX ended_session_default_user_idx
+    ON session_admin.ended_session_default (application, user_name, ended_at);
+
+CREATE TABLE session_admin.login_event (
+    at              timestamptz NOT NULL,
+    application     text COLLATE "C" NOT NULL,
+    user_name       text COLLATE "C",
+    event           text NOT NULL,
+    succeeded       boolean NOT NULL,
+    login_method    text,
+    client_address  inet,
+    user_agent      text,
+    device          text,
+    node            text,
+    session_ref     text,
+    detail          text
+) PARTITION BY RANGE (at);
+COMMENT ON TABLE session_admin.login_event IS
+'logins, failed logins and what happened to remember-me tokens; one partition a month';
+
+CREATE TABLE session_admin.login_event_default
+    PARTITION OF session_admin.login_event DEFAULT;
+CREATE INDEX login_event_default_user_idx
+    ON session_admin.login_event_default (application, user_name, at);
+
+CREATE TABLE session_admin.remember_me_token (
+    series          text COLLATE "C" NOT NULL,
+    application     text COLLATE "C" NOT NULL,
+    generation      bigint NOT NULL,
+    user_name       text COLLATE "C" NOT NULL,
+    validator_hash  bytea NOT NULL CHECK (octet_length(validator_hash) = 32),
+    parent_hash     bytea CHECK (octet_length(parent_hash) = 32),
+    salt            bytea,
+    rotated_at      timestamptz,
+    created_at      timestamptz NOT NULL,
+    last_used_at    timestamptz,
+    client_address  inet,
+    user_agent      text,
+    device          text,
+    PRIMARY KEY (series, application)
+) WITH (fillfactor = 80);
+CREATE INDEX remember_me_token_user_idx ON session_admin.remember_me_token (application, user_name);
+COMMENT ON TABLE session_admin.remember_me_token IS
+'remembered devices, one row per series; a series ends by its row leaving this table, whoever deletes it';
+
+CREATE TABLE session_admin.remember_me_ancestor (
+    series          text COLLATE "C" NOT NULL,
+    application     text COLLATE "C" NOT NULL,
+    validator_hash  bytea NOT NULL CHECK (octet_length(validator_hash) = 32),
+    PRIMARY KEY (series, application, validator_hash)
+);
+COMMENT ON TABLE session_admin.remember_me_ancestor IS
+'hashes of the validators that a series had before its current one and that one''s parent: who shows one of these stole it';
+
+-- The feed and the nodes are not dumped: after a restore every node starts over.
+CREATE TABLE session_admin.invalidation (
+    id              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    xid             xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    at              timestamptz NOT NULL DEFAULT clock_timestamp(),
+    scope           text NOT NULL CHECK (scope IN ('session', 'token', 'user', 'application', 'all')),
+    application     text COLLATE "C",
+    user_name       text COLLATE "C",
+    session_hash    bytea,
+    reason          text NOT NULL,
+    actor           text,
+    invalidated_by  text NOT NULL DEFAULT session_user,
+    sessions_ended  bigint,
+    tokens_revoked  bigint
+);
+CREATE INDEX invalidation_xid_idx ON session_admin.invalidation (xid);
+COMMENT ON TABLE session_admin.invalidation IS
+'the feed: every invalidation, with the transaction that made it';
+
+CREATE TABLE session_admin.node (
+    node                text COLLATE "C" PRIMARY KEY
+                        CHECK (node <> '' AND octet_length(node) <= 255),
+    application         text COLLATE "C" NOT NULL,
+    joined_at           timestamptz NOT NULL DEFAULT clock_timestamp(),
+    last_sync_at        timestamptz,
+    lease_expires_at    timestamptz,
+    applied             pg_snapshot,
+    handed              pg_snapshot
+) WITH (fillfactor = 50);
+COMMENT ON TABLE session_admin.node IS
+'application nodes with a cache: what each said it applied, and the position it was handed since';
+
+CREATE TABLE session_admin.policy (
+    application     text COLLATE "C" NOT NULL,
+    user_name       text COLLATE "C",
+    name            text COLLATE "C" NOT NULL,
+    value           text NOT NULL,
+    UNIQUE NULLS NOT DISTINCT (application, user_name, name)
+);
+COMMENT ON TABLE session_admin.policy IS
+'policies that differ from their default, for an application or for one of its users';
+
+SELECT pg_catalog.pg_extension_config_dump(t, '')
+FROM unnest(ARRAY['session_admin.application', 'session_admin.application_generation',
+                  'session_admin.account', 'session_admin.session',
+                  'session_admin.ended_session', 'session_admin.ended_session_default',
+                  'session_admin.login_event', 'session_admin.login_event_default',
+                  'session_admin.remember_me_token', 'session_admin.remember_me_ancestor',
+                  'session_admin.policy']::regclass[]) AS t;
