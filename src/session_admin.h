@@ -1,0 +1,162 @@
+/*
+ * session_admin.h
+ *	  What the files of session_admin share, grouped by the file that defines it.
+ */
+#ifndef SESSION_ADMIN_H
+#define SESSION_ADMIN_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "utils/array.h"
+#include "utils/inet.h"
+
+#include "compat.h"
+
+#define SA_HASH_LEN			32	/* SHA-256 */
+#define SA_REF_LEN			12	/* hex digits of a session_ref */
+#define SA_REF_MIN_LEN		8	/* the shortest prefix that names a session */
+#define SA_LOG_ID_LEN		7	/* base 36 digits of a CRC-32, at most */
+#define SA_NAME_MAX			63	/* bytes in the name of an application */
+#define SA_USER_NAME_MAX	1024	/* bytes in a user name */
+#define SA_LABEL_MAX		255 /* bytes kept of device, node, method */
+#define SA_USER_AGENT_MAX	1024	/* bytes kept of a user agent */
+
+#define SA_ERRCODE_NOT_FOUND	MAKE_SQLSTATE('P', 'T', '4', '0', '4')
+#define SA_ERRCODE_LIMIT		MAKE_SQLSTATE('P', 'T', '4', '0', '9')
+
+/* guc.c: the settings */
+extern char *sa_application;
+extern char *sa_actor;
+extern char *sa_current_session;
+extern bool sa_notify_detail;
+extern int	sa_touch_interval;	/* seconds */
+extern void sa_guc_init(void);
+
+/* spi.c: statements that are prepared once, and always see the latest data */
+typedef struct SaStatement
+{
+	const char *sql;
+	SPIPlanPtr	plan;			/* kept from the first run on */
+} SaStatement;
+
+#define SA_MAX_ARGS 24
+
+typedef struct SaArgs
+{
+	int			n;
+	Oid			types[SA_MAX_ARGS];
+	Datum		values[SA_MAX_ARGS];
+	char		nulls[SA_MAX_ARGS];
+} SaArgs;
+
+extern void sa_arg(SaArgs *args, Oid type, Datum value, bool isnull);
+extern void sa_arg_text(SaArgs *args, const char *value);	/* NULL is null */
+extern uint64 sa_run(SaStatement *statement, SaArgs *args);
+extern Datum sa_result(uint64 row, int column, bool *isnull);
+extern int64 sa_result_int64(uint64 row, int column);
+extern char *sa_result_text(uint64 row, int column);	/* NULL if null */
+extern void sa_become_owner(Oid *save_userid, int *save_sec_context);
+
+/* text.c: arguments and what comes from the internet, made harmless */
+extern char *sa_text_or_null(FunctionCallInfo fcinfo, int argno);
+extern char *sa_cleaned_or_null(FunctionCallInfo fcinfo, int argno, int max_bytes);
+extern char *sa_clean(const char *value, int length, int max_bytes);
+extern char *sa_user_name_arg(FunctionCallInfo fcinfo, int argno);	/* errors if null */
+extern char *sa_application_arg(FunctionCallInfo fcinfo, int argno);
+extern void sa_check_user_name(const char *user_name);
+extern void sa_check_reason(const char *reason);
+
+/* digest.c: from a session id to what is kept of it */
+typedef struct SaSessionId
+{
+	uint8		hash[SA_HASH_LEN];
+	char		log_id[SA_LOG_ID_LEN + 1];	/* empty if only the hash is known */
+} SaSessionId;
+
+extern void sa_sha256(const void *data, Size length, uint8 *hash);
+extern void sa_session_id_arg(FunctionCallInfo fcinfo, int argno, SaSessionId *id);
+extern void sa_session_id_from_datum(Datum value, Oid type, SaSessionId *id);
+extern text *sa_ref_text(const uint8 *hash);
+extern bytea *sa_bytea(const void *data, Size length);
+
+/* address.c: the client's address behind proxies */
+extern inet *sa_client_address(inet *peer, const char *forwarded_for, ArrayType *trusted);
+
+/* policy.c: what holds for an application, cached until it changes */
+typedef struct SaApplication
+{
+	char		name[SA_NAME_MAX + 1];
+	int64		generation;
+	int64		idle_timeout;	/* these are in microseconds */
+	int64		absolute_timeout;
+	int64		anonymous_idle_timeout;
+	int64		remember_me_lifetime;
+	int64		remember_me_grace;
+	ArrayType  *trusted_proxies;	/* NULL: none; valid until the next look-up */
+} SaApplication;
+
+extern bool sa_application_find(const char *name, SaApplication *application);
+extern void sa_application_make(const char *name, SaApplication *application);
+extern void sa_limits_of_user(const SaApplication *application, const char *user_name,
+							  int64 *idle_timeout, int64 *absolute_timeout);
+extern void sa_policy_init(void);
+
+/* account.c: login counters, and the lock that orders what happens to a user */
+extern bool sa_account_lock(const char *application, const char *user_name);
+extern void sa_account_make(const char *application, const char *user_name);
+
+/* login_event.c: what is written to the history of logins */
+typedef struct SaLoginEvent
+{
+	const char *application;
+	const char *user_name;
+	const char *event;
+	bool		succeeded;
+	const char *login_method;
+	inet	   *client_address;
+	const char *user_agent;
+	const char *device;
+	const char *node;
+	const char *session_ref;
+	const char *detail;
+	TimestampTz at;				/* 0: now */
+} SaLoginEvent;
+
+extern void sa_login_event_record(const SaLoginEvent *event);
+
+/* invalidation.c: the one door */
+
+/*
+ * Why rows leave session and remember_me_token.  The triggers on these tables
+ * read it; without one they see a DBA's own DELETE.
+ */
+typedef struct SaEnding
+{
+	const char *reason;
+	TimestampTz at;
+	bool		caller_writes_feed; /* one row for all of it, instead of one a session */
+	/* filled by the triggers */
+	int64		sessions_ended;
+	int64		tokens_revoked;
+	int64		last_id;		/* of the feed rows they wrote, or 0 */
+	struct SaEnding *outer;
+} SaEnding;
+
+extern SaEnding *sa_ending;
+extern uint64 sa_run_ending(SaEnding *ending, SaStatement *statement, SaArgs *args);
+extern int64 sa_feed_write(const char *scope, const char *application, const char *user_name,
+						   const uint8 *session_hash, SaEnding *ending);
+extern void sa_feed_notify(int64 id, const char *scope, const char *application,
+						   const char *user_name, const uint8 *session_hash, const char *reason);
+extern void sa_end_user(const char *application, const char *user_name, const uint8 *keep_session,
+						bool keep_remember_me, SaEnding *ending);
+extern void sa_invalidation_init(void);
+
+/* capture.c: what the products' own tables hold of a user */
+extern void sa_capture_forget_user(const char *application, const char *user_name);
+extern void sa_capture_forget_application(const char *application);
+
+#endif							/* SESSION_ADMIN_H */
