@@ -194,10 +194,15 @@ CREATE TABLE session_admin.policy (
 COMMENT ON TABLE session_admin.policy IS
 'policies that differ from their default, for an application or for one of its users';
 
-SELECT pg_catalog.pg_extension_config_dump(t, '')
-FROM unnest(ARRAY['session_admin.application', 'session_admin.application_generation',
-                  'session_admin.account', 'session_admin.session',
-                  'session_admin.ended_session', 'session_admin.ended_session_default',
-                  'session_admin.login_event', 'session_admin.login_event_default',
-                  'session_admin.remember_me_token', 'session_admin.remember_me_ancestor',
-                  'session_admin.policy']::regclass[]) AS t;
+-- one statement each: two of them in one would update the same row twice
+SELECT pg_catalog.pg_extension_config_dump('session_admin.application', '');
+SELECT pg_catalog.pg_extension_config_dump('session_admin.application_generation', '');
+SELECT pg_catalog.pg_extension_config_dump('session_admin.account', '');
+SELECT pg_catalog.pg_extension_config_dump('session_admin.session', '');
+SELECT pg_catalog.pg_extension_config_dump('session_admin.ended_session', '');
+SELECT pg_catalog.pg_extension_config_dump('session_admin.ended_session_default', '');
+SELECT pg_catalog.pg_extension_config_dump('session_admin.login_event', '');
+SELECT pg_catalog.pg_extension_config_dump('session_admin.login_event_default', '');
+SELECT pg_catalog.pg_extension_config_dump('session_admin.remember_me_token', '');
+SELECT pg_catalog.pg_extension_config_dump('session_admin.remember_me_ancestor', '');
+SELECT pg_catalog.pg_extension_config_dump('session_admin.policy', '');
