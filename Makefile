@@ -1,18 +1,91 @@
-# session_admin
+# session_admin: builds with PGXS; PG_CONFIG=… names a PostgreSQL that is not in the PATH
+#
+#	make, make install      the library, the SQL script and pg_session_follow
+#	make demo, make check   test/demo and test/check: these also install what is missing
+#	make installcheck       the regression, isolation and TAP tests, on the installed extension
+#	make warnings           compiles all with gcc and clang: a warning is an error
+#	make indent             formats the C files as PostgreSQL's are
+
+ifneq (,$(filter demo check,$(MAKECMDGOALS)))
+
+# PGXS has a check of its own, which only says that there is none.
+.PHONY: demo check
+demo check:
+	test/$@
+
+else
 
 EXTENSION = session_admin
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" session_admin.control)
 MODULE_big = session_admin
-OBJS = $(patsubst %.c,%.o,$(wildcard src/*.c))
+OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
-SCRIPTS_built =
-EXTRA_CLEAN = $(DATA_built)
+DATA = $(filter-out sql/$(DATA_built),$(wildcard sql/$(EXTENSION)--*.sql))
+EXTRA_CLEAN = $(DATA_built) results regression.out regression.diffs tmp_instance tmp_instance_iso
+
+# PostgreSQL's headers are system headers: only our own code is to be free of warnings.
+PG_CPPFLAGS = -isystem $(includedir_server)
+PG_CFLAGS = -Wall -Wextra
+
+# No LLVM bitcode: nothing here gains by being inlined into a query, and it
+# would need the very clang that PostgreSQL was built with.
+override with_llvm = no
+
+# Tests are what lies in test/; the extension is made by the first, "setup".
+# They start servers of their own, with the settings in TEMP_CONFIG.
+REGRESS := $(sort $(patsubst test/sql/%.sql,%,$(wildcard test/sql/setup.sql))) \
+	$(filter-out setup,$(sort $(patsubst test/sql/%.sql,%,$(wildcard test/sql/*.sql))))
+ISOLATION := $(sort $(patsubst test/specs/%.spec,%,$(wildcard test/specs/*.spec)))
+PROVE_TESTS := $(sort $(wildcard test/t/*.pl))
+TAP_TESTS := $(if $(PROVE_TESTS),1)
+TEMP_CONFIG = $(CURDIR)/test/session_admin.conf
+export TEMP_CONFIG
+
+# The same wherever it runs: UTF-8, and no locale's order or words.
+TEST_OPTS = --inputdir=test --outputdir=. --temp-config=$(TEMP_CONFIG) --encoding=UTF8 --no-locale
+REGRESS_OPTS = $(TEST_OPTS) --temp-instance=./tmp_instance
+ISOLATION_OPTS = $(TEST_OPTS) --temp-instance=./tmp_instance_iso --load-extension=$(EXTENSION)
 
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
+$(OBJS): $(wildcard src/*.h)
+
 $(DATA_built): $(sort $(wildcard sql/[0-9][0-9]_*.sql))
 	cat $^ > $@
 
-src/%.o: $(wildcard src/*.h)
+# pg_session_follow has a Makefile of its own
+ifneq (,$(wildcard src/follow/Makefile))
+all install installdirs uninstall clean distclean maintainer-clean: %: %-follow
+%-follow:
+	$(MAKE) -C src/follow $* PG_CONFIG='$(PG_CONFIG)'
+install-follow: installdirs-follow
+endif
+
+# pg_regress takes sql/NAME.sql before test/sql/NAME.sql, and gives up on all
+# tests if one has no expected output: say it first, and clearly.
+.PHONY: check-tests
+installcheck: check-tests
+check-tests:
+	$(foreach name,$(filter $(notdir $(basename $(wildcard sql/*.sql))), \
+		$(notdir $(basename $(wildcard test/sql/*.sql)))), \
+		$(error sql/$(name).sql would run instead of test/sql/$(name).sql: rename one))
+	$(foreach name,$(REGRESS) $(ISOLATION),$(if $(wildcard expected/$(name).out),, \
+		$(error test "$(name)" has no expected/$(name).out)))
+	@:
+
+# The flags of gcc that PostgreSQL was built with mean nothing to clang: these do to both.
+WARNINGS = -Wall -Wextra -Wmissing-prototypes -Wpointer-arith -Wdeclaration-after-statement -Wvla
+WARNINGS_gcc = gcc
+WARNINGS_clang = $(firstword $(wildcard $(CLANG) /usr/bin/clang /usr/bin/clang-[0-9]*) clang)
+
+.PHONY: warnings warnings-gcc warnings-clang
+warnings: warnings-gcc warnings-clang
+warnings-gcc warnings-clang: warnings-%:
+	@set -e; for file in $(sort $(wildcard src/*.c src/follow/*.c)); do \
+		$(WARNINGS_$*) -O2 -std=gnu99 -fwrapv -fno-strict-aliasing $(WARNINGS) -Werror \
+			$(CPPFLAGS) -isystem $(includedir) -c -o /dev/null $$file; \
+	done; echo "$(WARNINGS_$*): no warnings"
+
+endif

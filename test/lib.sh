@@ -1,0 +1,171 @@
+# shellcheck shell=bash
+#
+# What test/check and test/demo share: a PostgreSQL, the extension built and
+# installed, and servers of their own.  Sourced, not run.
+#
+#	install_packages PURPOSE   PURPOSE is build or test: what has to be there
+#	prepare                    sets work, tree, user and bindir; builds and installs
+#	as_user COMMAND            runs it as $user, in $tree
+#	start_server NAME          leaves PGHOST, PGPORT and PGUSER to connect with
+#	cleanup                    for the caller's trap
+#
+# Nothing outside $work is written, except packages (apt, as root only) and what
+# "make install" puts into the directories that pg_config names.  No server is
+# used but those started here, and they listen in $work only.
+
+program=test/$(basename "$0")
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+given_pg_config=${PG_CONFIG:-}
+
+# nothing of the caller's may lead to a server of theirs
+unset "${!PG@}" CDPATH
+[[ $given_pg_config != */* || $given_pg_config = /* ]] || given_pg_config=$PWD/$given_pg_config
+PG_CONFIG=${given_pg_config:-pg_config}
+export LC_ALL=C TZ=UTC PGCLIENTENCODING=UTF8 PSQLRC=/dev/null PSQL_PAGER=
+
+say() {
+	printf '\n== %s\n' "$*"
+}
+
+die() {
+	printf '%s: %s\n' "$program" "$1" >&2
+	shift
+	[[ $# -eq 0 ]] || printf '%s\n' "$@" >&2
+	exit 1
+}
+
+have() {
+	command -v "$1" >/dev/null
+}
+
+# Prints the packages that are missing, one a line.
+missing_packages() {
+	local purpose=$1 major
+
+	have make || echo make
+	have gcc || echo gcc
+	[[ -e /usr/include/stdlib.h ]] || echo libc6-dev
+	if [[ $purpose = test ]]; then
+		have clang || compgen -G '/usr/bin/clang-[0-9]*' >/dev/null || echo clang
+		have prove || echo perl
+		have pg_prove || echo libtap-parser-sourcehandler-pgtap-perl
+		perl -MIPC::Run -e 1 2>/dev/null || echo libipc-run-perl
+	fi
+
+	# apt has nothing for a PostgreSQL elsewhere
+	[[ -z $given_pg_config ]] || return 0
+	major=$("$PG_CONFIG" --version 2>/dev/null | sed -n 's/^PostgreSQL \([0-9]*\).*/\1/p')
+	if [[ -z $major ]]; then
+		major=$(apt-cache show postgresql 2>/dev/null |
+			sed -n 's/^Depends: postgresql-\([0-9]*\).*/\1/p' | head -n 1)
+		major=${major:-15}
+	fi
+	[[ -x $(pg_dir bindir)/postgres ]] || echo "postgresql-$major"
+	[[ -e $("$PG_CONFIG" --pgxs 2>/dev/null) ]] || echo "postgresql-server-dev-$major"
+	if [[ $purpose = test ]]; then
+		[[ -e $(pg_dir sharedir)/extension/pgtap.control ]] || echo "postgresql-$major-pgtap"
+	fi
+}
+
+pg_dir() {
+	"$PG_CONFIG" "--$1" 2>/dev/null || true
+}
+
+# Installs what is missing, or says how.
+install_packages() {
+	local purpose=$1
+	local -a packages command
+
+	mapfile -t packages < <(missing_packages "$purpose")
+	if [[ ${#packages[@]} -gt 0 ]]; then
+		have apt-get || die "these are missing, under whatever name they have here: ${packages[*]}"
+		command=(apt-get install -y --no-install-recommends "${packages[@]}")
+		[[ $EUID -eq 0 ]] ||
+			die "packages are missing; run this as root, then $program again:" \
+				"    apt-get update && ${command[*]}"
+		say "Installing ${packages[*]}"
+		export DEBIAN_FRONTEND=noninteractive
+		# the lists first: they may be old, and the newest PostgreSQL is in them
+		apt-get update -q
+		mapfile -t packages < <(missing_packages "$purpose")
+		apt-get install -q -y --no-install-recommends "${packages[@]}"
+	fi
+	[[ -x $(pg_dir bindir)/postgres ]] || die "there is no PostgreSQL server with \"$PG_CONFIG\""
+	[[ -e $("$PG_CONFIG" --pgxs) ]] || die "there is no PGXS with \"$PG_CONFIG\""
+}
+
+as_user() {
+	if [[ $EUID -eq 0 ]]; then
+		(cd "$tree" && runuser -u "$user" -- env PATH="$bindir:$PATH" HOME="$work" "$@")
+	else
+		(cd "$tree" && env PATH="$bindir:$PATH" HOME="$work" "$@")
+	fi
+}
+
+# Builds in a copy, so that the tree of the caller stays as it is, and installs.
+build_and_install() {
+	local file
+
+	say "Building for $("$PG_CONFIG" --version)"
+	mkdir "$tree"
+	tar -C "$top" --exclude-vcs --exclude='*.o' --exclude='*.so' --exclude=tmp_check \
+		--exclude='tmp_instance*' -cf - . | tar -C "$tree" --no-same-owner -xf -
+	[[ $EUID -ne 0 ]] || chown -R "$user": "$work"
+	as_user make -s -j "$(nproc)" PG_CONFIG="$PG_CONFIG"
+
+	if [[ -w $(pg_dir pkglibdir) && -w $(pg_dir sharedir)/extension && -w $bindir ]]; then
+		make -s -C "$tree" install PG_CONFIG="$PG_CONFIG"
+		return
+	fi
+	for file in "$(pg_dir pkglibdir)"/session_admin.so "$(pg_dir sharedir)"/extension/session_admin--*.sql; do
+		cmp -s "$file" "$tree/$(basename "$file")" ||
+			die "what was built here is not what is installed; run this as root, then $program again:" \
+				"    make -C $top install PG_CONFIG=$PG_CONFIG"
+	done
+}
+
+# Stops the servers below $work, whoever started them there, and removes it, unless
+# KEEP is set.
+cleanup() {
+	local pidfile
+
+	[[ -n ${work:-} ]] || return 0
+	while IFS= read -r pidfile; do
+		kill -QUIT "$(head -n 1 "$pidfile")" 2>/dev/null || true
+	done < <(find "$work" -name postmaster.pid 2>/dev/null)
+	cd /
+	if [[ -n ${KEEP:-} ]]; then
+		printf '\n%s is kept\n' "$work"
+	else
+		rm -rf "$work"
+	fi
+}
+
+prepare() {
+	bindir=$(pg_dir bindir)
+	# the server refuses root
+	user=$(id -un)
+	if [[ $EUID -eq 0 ]]; then
+		user=postgres
+		id "$user" >/dev/null 2>&1 || user=nobody
+	fi
+	# short: the name of a socket has some 100 characters at most
+	work=$(mktemp -d /tmp/session_admin.XXXXXX)
+	tree=$work/tree
+	build_and_install
+}
+
+start_server() {
+	local data=$work/$1
+
+	export PGHOST=$work PGPORT=5432 PGUSER=postgres
+	as_user initdb -D "$data" -U postgres -A trust -E UTF8 --no-locale --no-sync >/dev/null || return
+	cat "$top/test/session_admin.conf" - >>"$data/postgresql.conf" <<-CONF
+		listen_addresses = ''
+		unix_socket_directories = '$work'
+	CONF
+	as_user pg_ctl start -w -s -D "$data" -l "$data/server.log" || {
+		cat "$data/server.log" >&2
+		return 1
+	}
+}
