@@ -47,6 +47,17 @@ CREATE TABLE session_admin.account (
 COMMENT ON TABLE session_admin.account IS
 'one row per application and user; its row lock orders the logins of a user against the invalidations of that user';
 
+-- Ending a session must lock no account (a DBA's DELETE would deadlock with
+-- logins), so that it notes here when the user was last seen.
+CREATE TABLE session_admin.account_seen (
+    application     text COLLATE "C" NOT NULL,
+    user_name       text COLLATE "C" NOT NULL,
+    at              timestamptz NOT NULL
+);
+CREATE INDEX account_seen_user_idx ON session_admin.account_seen (application, user_name);
+COMMENT ON TABLE session_admin.account_seen IS
+'last access in ended sessions, until maintain() adds it to account.last_seen_at';
+
 -- The hash comes first in the key: it tells nearly all rows apart, and a
 -- session_ref is a prefix of it.
 CREATE TABLE session_admin.session (
@@ -198,6 +209,7 @@ COMMENT ON TABLE session_admin.policy IS
 SELECT pg_catalog.pg_extension_config_dump('session_admin.application', '');
 SELECT pg_catalog.pg_extension_config_dump('session_admin.application_generation', '');
 SELECT pg_catalog.pg_extension_config_dump('session_admin.account', '');
+SELECT pg_catalog.pg_extension_config_dump('session_admin.account_seen', '');
 SELECT pg_catalog.pg_extension_config_dump('session_admin.session', '');
 SELECT pg_catalog.pg_extension_config_dump('session_admin.ended_session', '');
 SELECT pg_catalog.pg_extension_config_dump('session_admin.ended_session_default', '');

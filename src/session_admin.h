@@ -58,7 +58,16 @@ extern uint64 sa_run(SaStatement *statement, SaArgs *args);
 extern Datum sa_result(uint64 row, int column, bool *isnull);
 extern int64 sa_result_int64(uint64 row, int column);
 extern char *sa_result_text(uint64 row, int column);	/* NULL if null */
-extern void sa_become_owner(Oid *save_userid, int *save_sec_context);
+
+typedef struct SaOwner
+{
+	Oid			save_userid;
+	int			save_sec_context;
+	int			save_nestlevel;
+} SaOwner;
+
+extern void sa_owner_enter(SaOwner *owner);
+extern void sa_owner_leave(SaOwner *owner);
 
 /* text.c: arguments and what comes from the internet, made harmless */
 extern char *sa_text_or_null(FunctionCallInfo fcinfo, int argno);
@@ -95,11 +104,13 @@ typedef struct SaApplication
 	int64		anonymous_idle_timeout;
 	int64		remember_me_lifetime;
 	int64		remember_me_grace;
+	int64		node_lease;
 	ArrayType  *trusted_proxies;	/* NULL: none; valid until the next look-up */
 } SaApplication;
 
 extern bool sa_application_find(const char *name, SaApplication *application);
 extern void sa_application_make(const char *name, SaApplication *application);
+extern void sa_application_get(const char *name, SaApplication *application);
 extern void sa_limits_of_user(const SaApplication *application, const char *user_name,
 							  int64 *idle_timeout, int64 *absolute_timeout);
 extern void sa_policy_init(void);
@@ -107,6 +118,10 @@ extern void sa_policy_init(void);
 /* account.c: login counters, and the lock that orders what happens to a user */
 extern bool sa_account_lock(const char *application, const char *user_name);
 extern void sa_account_make(const char *application, const char *user_name);
+extern void sa_account_logged_in(const char *application, const char *user_name,
+								 TimestampTz at, inet *address, const char *login_method);
+extern void sa_account_login_failed(const char *application, const char *user_name,
+									TimestampTz at);
 
 /* login_event.c: what is written to the history of logins */
 typedef struct SaLoginEvent
@@ -137,23 +152,38 @@ typedef struct SaEnding
 {
 	const char *reason;
 	TimestampTz at;
-	bool		caller_writes_feed; /* one row for all of it, instead of one a session */
-	/* filled by the triggers */
+	bool		caller_writes_feed; /* one row for all, instead of one a session or token */
+	/* the rest is the result */
+	int64		id;				/* of the last row of the feed, 0 for none */
 	int64		sessions_ended;
 	int64		tokens_revoked;
-	int64		last_id;		/* of the feed rows they wrote, or 0 */
-	struct SaEnding *outer;
 } SaEnding;
 
 extern SaEnding *sa_ending;
 extern uint64 sa_run_ending(SaEnding *ending, SaStatement *statement, SaArgs *args);
-extern int64 sa_feed_write(const char *scope, const char *application, const char *user_name,
-						   const uint8 *session_hash, SaEnding *ending);
-extern void sa_feed_notify(int64 id, const char *scope, const char *application,
-						   const char *user_name, const uint8 *session_hash, const char *reason);
-extern void sa_end_user(const char *application, const char *user_name, const uint8 *keep_session,
-						bool keep_remember_me, SaEnding *ending);
+extern void sa_end_users(const char *application, ArrayType *user_names,
+						 const uint8 *keep_session, bool keep_remember_me,
+						 SaEnding *ending);
+extern void sa_end_user(const char *application, const char *user_name,
+						const uint8 *keep_session, bool keep_remember_me,
+						SaEnding *ending);
+extern Datum sa_ending_result(FunctionCallInfo fcinfo, const SaEnding *ending);
 extern void sa_invalidation_init(void);
+
+/* feed.c: what nodes are told */
+typedef struct SaFeedRow
+{
+	int64		id;
+	const char *scope;
+	const char *application;
+	const char *user_name;
+	const uint8 *session_hash;
+	const char *reason;
+} SaFeedRow;
+
+extern void sa_feed_write(SaFeedRow *row, const SaEnding *ending);
+extern void sa_feed_notify(const SaFeedRow *row);
+extern void sa_feed_notify_many(int64 id);
 
 /* capture.c: what the products' own tables hold of a user */
 extern void sa_capture_forget_user(const char *application, const char *user_name);

@@ -1,0 +1,60 @@
+/*
+ * Session state
+ *
+ * A session whose row is still there may have ended already: with its whole
+ * generation, or by time.  This is the one place that says so in SQL; the
+ * trigger that archives the row says the same (src/invalidation.c).
+ */
+
+CREATE FUNCTION session_admin.live_last_access(session_hash bytea, application text)
+RETURNS timestamptz
+LANGUAGE c STABLE STRICT PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'sa_live_last_access';
+COMMENT ON FUNCTION session_admin.live_last_access(bytea, text) IS
+'last access of a session if it is later than what its row says, else null';
+
+CREATE FUNCTION session_admin.live_requests(session_hash bytea, application text)
+RETURNS bigint
+LANGUAGE c STABLE STRICT PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'sa_live_requests';
+COMMENT ON FUNCTION session_admin.live_requests(bytea, text) IS
+'requests of a session that its row does not count yet';
+
+CREATE VIEW session_admin.session_state AS
+SELECT s.session_hash, s.application, s.generation, s.created_at, l.last_access_at,
+       l.requests, s.user_name, s.login_method, s.client_address, s.peer_address, s.log_id,
+       s.user_agent, s.device, s.node,
+       least(d.idle_end, d.absolute_end) AS expires_at,
+       e.ended_at,
+       CASE WHEN e.ended_at IS NULL THEN NULL
+            WHEN e.ended_at = d.generation_end THEN coalesce(g.reason, 'admin')
+            WHEN e.ended_at = d.absolute_end THEN 'absolute_timeout'
+            ELSE 'idle_timeout' END AS end_reason,
+       CASE WHEN e.ended_at IS NULL THEN NULL
+            WHEN e.ended_at = d.generation_end THEN coalesce(g.ended_by, 'session_admin')
+            ELSE 'session_admin' END AS ended_by,
+       CASE WHEN e.ended_at = d.generation_end THEN g.actor END AS actor
+FROM session_admin.session s
+JOIN session_admin.application a ON a.name = s.application
+JOIN session_admin.time_limit t ON t.application = s.application
+LEFT JOIN session_admin.user_time_limit u
+    ON u.application = s.application AND u.user_name = s.user_name
+LEFT JOIN session_admin.application_generation g
+    ON g.application = s.application AND g.generation = s.generation
+CROSS JOIN LATERAL (SELECT
+    greatest(s.last_access_at, session_admin.live_last_access(s.session_hash, s.application))
+        AS last_access_at,
+    s.requests + coalesce(session_admin.live_requests(s.session_hash, s.application), 0)
+        AS requests) l
+CROSS JOIN LATERAL (SELECT
+    l.last_access_at + CASE WHEN s.user_name IS NULL THEN t.anonymous_idle_timeout
+                            ELSE coalesce(u.idle_timeout, t.idle_timeout) END AS idle_end,
+    s.created_at + coalesce(u.absolute_timeout, t.absolute_timeout) AS absolute_end,
+    CASE WHEN s.generation <> a.generation
+         THEN greatest(g.ended_at, s.created_at) END AS generation_end) d
+CROSS JOIN LATERAL (SELECT
+    CASE WHEN least(d.idle_end, d.absolute_end) <= statement_timestamp()
+              OR d.generation_end IS NOT NULL
+         THEN least(d.idle_end, d.absolute_end, d.generation_end) END AS ended_at) e;
+COMMENT ON VIEW session_admin.session_state IS
+'each row of session with the moment, reason and author of its end, if it has ended';

@@ -1,0 +1,60 @@
+/*
+ * guc.c
+ *	  Every setting.
+ */
+#include "session_admin.h"
+
+#include "utils/guc.h"
+
+char	   *sa_application = NULL;
+char	   *sa_actor = NULL;
+char	   *sa_current_session = NULL;
+bool		sa_notify_detail = true;
+int			sa_touch_interval = 60;
+
+/* Define the settings and reserve their prefix. */
+void
+sa_guc_init(void)
+{
+	DefineCustomStringVariable("session_admin.application",
+							   "Names the application where a call does not.",
+							   NULL,
+							   &sa_application,
+							   "default",
+							   PGC_USERSET, 0,
+							   NULL, NULL, NULL);
+
+	DefineCustomStringVariable("session_admin.actor",
+							   "Names the person behind a change, as the application knows them.",
+							   "It is recorded beside session_user, never instead of it.",
+							   &sa_actor,
+							   "",
+							   PGC_USERSET, 0,
+							   NULL, NULL, NULL);
+
+	DefineCustomStringVariable("session_admin.current_session",
+							   "Id of the session that a user who changes the own password keeps.",
+							   "Either the session id or the hex digits of its SHA-256.",
+							   &sa_current_session,
+							   "",
+							   PGC_USERSET, GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE,
+							   NULL, NULL, NULL);
+
+	DefineCustomBoolVariable("session_admin.notify_detail",
+							 "Tells in a notification which session or user was ended.",
+							 "Any role may listen; when off, notifications only say that there is something new.",
+							 &sa_notify_detail,
+							 true,
+							 PGC_SUSET, 0,
+							 NULL, NULL, NULL);
+
+	DefineCustomIntVariable("session_admin.touch_interval",
+							"Least time between two writes of a session's last access.",
+							NULL,
+							&sa_touch_interval,
+							60, 0, 24 * 60 * 60,
+							PGC_SUSET, GUC_UNIT_S,
+							NULL, NULL, NULL);
+
+	MarkGUCPrefixReserved("session_admin");
+}

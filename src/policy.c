@@ -1,0 +1,329 @@
+/*
+ * policy.c
+ *	  What holds for an application: its generation and its policies.
+ *
+ * Each backend keeps what it has read.  A change of application or policy sends
+ * a relcache invalidation of that table, which PostgreSQL delivers to the other
+ * backends after the change is visible and before its COMMIT returns.  So who
+ * accepts the pending invalidations first, as sa_application_find does, never
+ * takes something for valid that an earlier commit has ended: not even after
+ * "everybody out", which is a change of one row of application.
+ *
+ * Rows are read with a snapshot that is taken after the invalidations were
+ * accepted; if more of them arrive while reading, it reads again.
+ */
+#include "session_admin.h"
+
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+PG_FUNCTION_INFO_V1(sa_policy_changed);
+
+/* Time limits that one user has instead of the application's; 0: not this one */
+typedef struct UserLimit
+{
+	char	   *user_name;
+	int64		idle_timeout;
+	int64		absolute_timeout;
+} UserLimit;
+
+typedef struct CachedApplication
+{
+	SaApplication application;	/* its name is the key */
+	UserLimit  *limits;			/* sorted by name */
+	int			nlimits;
+} CachedApplication;
+
+static MemoryContext cache_context = NULL;
+static HTAB *cache = NULL;
+static bool cache_valid = false;
+static Oid	application_relid = InvalidOid;
+static Oid	policy_relid = InvalidOid;
+
+/* Where each time limit goes. */
+static const struct
+{
+	const char *name;
+	size_t		offset;
+}			interval_policies[] =
+{
+	{"idle_timeout", offsetof(SaApplication, idle_timeout)},
+	{"absolute_timeout", offsetof(SaApplication, absolute_timeout)},
+	{"anonymous_idle_timeout", offsetof(SaApplication, anonymous_idle_timeout)},
+	{"remember_me_lifetime", offsetof(SaApplication, remember_me_lifetime)},
+	{"remember_me_grace", offsetof(SaApplication, remember_me_grace)},
+	{"node_lease", offsetof(SaApplication, node_lease)},
+};
+
+static void
+relcache_callback(Datum arg, Oid relid)
+{
+	if (relid == InvalidOid || relid == application_relid || relid == policy_relid)
+		cache_valid = false;
+}
+
+/* Be told of changes. */
+void
+sa_policy_init(void)
+{
+	CacheRegisterRelcacheCallback(relcache_callback, (Datum) 0);
+}
+
+/*
+ * Trigger on application and policy: tell every backend, once this transaction
+ * has committed.
+ */
+Datum
+sa_policy_changed(PG_FUNCTION_ARGS)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"policy_changed\" was not called by trigger manager")));
+
+	CacheInvalidateRelcache(((TriggerData *) fcinfo->context)->tg_relation);
+	PG_RETURN_POINTER(NULL);
+}
+
+/* An interval as text in microseconds, as extract(epoch) counts. */
+static int64
+microseconds(const char *value)
+{
+	Interval   *interval = DatumGetIntervalP(DirectFunctionCall3(interval_in,
+																 CStringGetDatum(value),
+																 ObjectIdGetDatum(InvalidOid),
+																 Int32GetDatum(-1)));
+	int64		years = interval->month / MONTHS_PER_YEAR;
+	int64		months = interval->month % MONTHS_PER_YEAR;
+
+	return interval->time +
+		interval->day * USECS_PER_DAY +
+		months * DAYS_PER_MONTH * USECS_PER_DAY +
+		years * (USECS_PER_DAY / 4 * 1461);
+}
+
+/* Set one policy of the application from its text. */
+static void
+set_policy_value(SaApplication *application, const char *name, const char *value)
+{
+	for (int i = 0; i < lengthof(interval_policies); i++)
+	{
+		if (strcmp(interval_policies[i].name, name) == 0)
+		{
+			*(int64 *) ((char *) application + interval_policies[i].offset) = microseconds(value);
+			return;
+		}
+	}
+
+	if (strcmp(name, "trusted_proxies") == 0)
+	{
+		FmgrInfo	array_in_info;
+		Oid			input;
+		Oid			ioparam;
+		MemoryContext old = MemoryContextSwitchTo(cache_context);
+
+		getTypeInputInfo(CIDRARRAYOID, &input, &ioparam);
+		fmgr_info(input, &array_in_info);
+		application->trusted_proxies =
+			DatumGetArrayTypePCopy(InputFunctionCall(&array_in_info, pstrdup(value), ioparam, -1));
+		MemoryContextSwitchTo(old);
+	}
+}
+
+/* Read one application into the cache; false if there is none of this name. */
+static bool
+load(const char *name)
+{
+	static SaStatement read_policies = {
+		"SELECT a.generation, e.name::text, e.value"
+		" FROM session_admin.application a"
+		" JOIN session_admin.effective_policy e ON e.application = a.name"
+		" WHERE a.name = $1"
+	};
+	static SaStatement read_user_limits = {
+		"SELECT user_name::text,"
+		"       max(value) FILTER (WHERE name = 'idle_timeout'),"
+		"       max(value) FILTER (WHERE name = 'absolute_timeout')"
+		" FROM session_admin.policy"
+		" WHERE application = $1 AND user_name IS NOT NULL"
+		"   AND name IN ('idle_timeout', 'absolute_timeout')"
+		" GROUP BY user_name ORDER BY user_name"
+	};
+	CachedApplication loaded = {0};
+	CachedApplication *entry;
+	SaArgs		args = {0};
+	uint64		rows;
+
+	strlcpy(loaded.application.name, name, sizeof(loaded.application.name));
+	sa_arg_text(&args, name);
+
+	rows = sa_run(&read_policies, &args);
+	if (rows == 0)
+		return false;
+	loaded.application.generation = sa_result_int64(0, 1);
+	for (uint64 i = 0; i < rows; i++)
+		set_policy_value(&loaded.application, sa_result_text(i, 2), sa_result_text(i, 3));
+
+	rows = sa_run(&read_user_limits, &args);
+	loaded.nlimits = (int) rows;
+	loaded.limits = MemoryContextAllocZero(cache_context, (rows + 1) * sizeof(UserLimit));
+	for (uint64 i = 0; i < rows; i++)
+	{
+		char	   *idle = sa_result_text(i, 2);
+		char	   *absolute = sa_result_text(i, 3);
+
+		loaded.limits[i].user_name = MemoryContextStrdup(cache_context, sa_result_text(i, 1));
+		loaded.limits[i].idle_timeout = idle ? microseconds(idle) : 0;
+		loaded.limits[i].absolute_timeout = absolute ? microseconds(absolute) : 0;
+	}
+
+	entry = hash_search(cache, name, HASH_ENTER, NULL);
+	*entry = loaded;
+	return true;
+}
+
+/* Empty the cache, and know again which tables it depends on. */
+static void
+reset_cache(void)
+{
+	HASHCTL		ctl = {0};
+	Oid			nspid = get_namespace_oid("session_admin", false);
+
+	if (cache_context == NULL)
+		cache_context = AllocSetContextCreate(CacheMemoryContext, "session_admin policies",
+											  ALLOCSET_SMALL_SIZES);
+	cache = NULL;
+	MemoryContextReset(cache_context);
+
+	application_relid = get_relname_relid("application", nspid);
+	policy_relid = get_relname_relid("policy", nspid);
+
+	ctl.keysize = SA_NAME_MAX + 1;
+	ctl.entrysize = sizeof(CachedApplication);
+	ctl.hcxt = cache_context;
+	cache = hash_create("session_admin policies", 16, &ctl,
+						HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+}
+
+static CachedApplication *
+find(const char *name)
+{
+	CachedApplication *entry;
+
+	AcceptInvalidationMessages();
+	for (;;)
+	{
+		SaOwner		owner;
+		bool		found;
+
+		if (cache_valid && cache != NULL)
+		{
+			entry = hash_search(cache, name, HASH_FIND, NULL);
+			if (entry != NULL)
+				return entry;
+		}
+		else
+			reset_cache();
+
+		CHECK_FOR_INTERRUPTS();
+
+		/* from here on a change makes what is read invalid again */
+		cache_valid = true;
+		sa_owner_enter(&owner);
+		SPI_connect();
+		found = load(name);
+		SPI_finish();
+		sa_owner_leave(&owner);
+		if (!found)
+			return NULL;
+	}
+}
+
+/*
+ * Tell what holds for the application; false if there is none of this name.
+ * *application is a copy, but for trusted_proxies.
+ */
+bool
+sa_application_find(const char *name, SaApplication *application)
+{
+	CachedApplication *entry = find(name);
+
+	if (entry == NULL)
+		return false;
+	*application = entry->application;
+	return true;
+}
+
+/* The same, made on first use. */
+void
+sa_application_make(const char *name, SaApplication *application)
+{
+	static SaStatement insert_application = {
+		"INSERT INTO session_admin.application (name) VALUES ($1)"
+		" ON CONFLICT (name) DO NOTHING"
+	};
+
+	while (!sa_application_find(name, application))
+	{
+		SaArgs		args = {0};
+		SaOwner		owner;
+
+		CHECK_FOR_INTERRUPTS();
+		sa_arg_text(&args, name);
+		sa_owner_enter(&owner);
+		SPI_connect();
+		sa_run(&insert_application, &args);
+		SPI_finish();
+		sa_owner_leave(&owner);
+	}
+}
+
+/* The same, an error if there is none of this name. */
+void
+sa_application_get(const char *name, SaApplication *application)
+{
+	if (!sa_application_find(name, application))
+		ereport(ERROR,
+				(errcode(SA_ERRCODE_NOT_FOUND),
+				 errmsg("application \"%s\" does not exist", name),
+				 errhint("An application is made when its first session is opened.")));
+}
+
+static int
+compare_limit(const void *name, const void *limit)
+{
+	return strcmp((const char *) name, ((const UserLimit *) limit)->user_name);
+}
+
+/* The time limits of a session of this user (NULL: anonymous), in microseconds. */
+void
+sa_limits_of_user(const SaApplication *application, const char *user_name,
+				  int64 *idle_timeout, int64 *absolute_timeout)
+{
+	CachedApplication *entry;
+
+	*idle_timeout = user_name ? application->idle_timeout : application->anonymous_idle_timeout;
+	*absolute_timeout = application->absolute_timeout;
+
+	if (user_name == NULL)
+		return;
+	entry = find(application->name);
+	if (entry != NULL && entry->nlimits > 0)
+	{
+		UserLimit  *limit = bsearch(user_name, entry->limits, entry->nlimits,
+									sizeof(UserLimit), compare_limit);
+
+		if (limit != NULL && limit->idle_timeout > 0)
+			*idle_timeout = limit->idle_timeout;
+		if (limit != NULL && limit->absolute_timeout > 0)
+			*absolute_timeout = limit->absolute_timeout;
+	}
+}

@@ -1,0 +1,18 @@
+/*
+ * session_admin.c
+ *	  Module magic and _PG_init: one call for each file that has something to
+ *	  set up.
+ */
+#include "session_admin.h"
+
+PG_MODULE_MAGIC;
+
+PGDLLEXPORT void _PG_init(void);
+
+void
+_PG_init(void)
+{
+	sa_guc_init();
+	sa_policy_init();
+	sa_invalidation_init();
+}

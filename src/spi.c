@@ -1,0 +1,135 @@
+/*
+ * spi.c
+ *	  Statements that are prepared once in a backend and always see the latest
+ *	  data.
+ *
+ * What our functions decide must not depend on how old the caller's snapshot
+ * is: a REPEATABLE READ transaction that asks whether a session is valid, or
+ * that ends one, is told and does what is true now.  So each statement runs
+ * with the latest snapshot, as those of foreign keys do.
+ */
+#include "session_admin.h"
+
+#include "access/htup_details.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+/* Add one argument. */
+void
+sa_arg(SaArgs *args, Oid type, Datum value, bool isnull)
+{
+	Assert(args->n < SA_MAX_ARGS);
+
+	args->types[args->n] = type;
+	args->values[args->n] = value;
+	args->nulls[args->n] = isnull ? 'n' : ' ';
+	args->n++;
+}
+
+/* Add one argument of type text. */
+void
+sa_arg_text(SaArgs *args, const char *value)
+{
+	sa_arg(args, TEXTOID, value ? CStringGetTextDatum(value) : (Datum) 0, value == NULL);
+}
+
+/*
+ * Run the statement and return the number of rows.  The caller is connected to
+ * SPI; args may be NULL.  The types of the first run hold for all others.
+ */
+uint64
+sa_run(SaStatement *statement, SaArgs *args)
+{
+	int			result;
+
+	if (statement->plan == NULL)
+	{
+		SPIPlanPtr	plan = SPI_prepare(statement->sql,
+									   args ? args->n : 0,
+									   args ? args->types : NULL);
+
+		if (plan == NULL)
+			elog(ERROR, "could not prepare statement: %s", SPI_result_code_string(SPI_result));
+		SPI_keepplan(plan);
+		statement->plan = plan;
+	}
+
+	result = SPI_execute_snapshot(statement->plan,
+								  args ? args->values : NULL,
+								  args ? args->nulls : NULL,
+								  GetLatestSnapshot(), InvalidSnapshot,
+								  false, true, 0);
+	if (result < 0)
+		elog(ERROR, "could not execute statement: %s", SPI_result_code_string(result));
+
+	return SPI_processed;
+}
+
+/* One field of the last result; column counts from 1. */
+Datum
+sa_result(uint64 row, int column, bool *isnull)
+{
+	Assert(row < SPI_tuptable->numvals);
+
+	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, isnull);
+}
+
+/* The same, of type bigint; null is 0. */
+int64
+sa_result_int64(uint64 row, int column)
+{
+	bool		isnull;
+	Datum		value = sa_result(row, column, &isnull);
+
+	return isnull ? 0 : DatumGetInt64(value);
+}
+
+/* The same, of type text; null is NULL. */
+char *
+sa_result_text(uint64 row, int column)
+{
+	bool		isnull;
+	Datum		value = sa_result(row, column, &isnull);
+
+	return isnull ? NULL : TextDatumGetCString(value);
+}
+
+/*
+ * Go on as the owner of the extension's tables and with a safe search_path, in
+ * functions that are not SECURITY DEFINER because most of their calls need no
+ * table.  An error undoes it by itself.
+ */
+void
+sa_owner_enter(SaOwner *owner)
+{
+	Oid			relid = get_relname_relid("session", get_namespace_oid("session_admin", false));
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			userid;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", relid);
+	userid = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+
+	GetUserIdAndSecContext(&owner->save_userid, &owner->save_sec_context);
+	SetUserIdAndSecContext(userid, owner->save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
+	owner->save_nestlevel = NewGUCNestLevel();
+	(void) set_config_option("search_path", "pg_catalog, pg_temp",
+							 PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
+/* Go back. */
+void
+sa_owner_leave(SaOwner *owner)
+{
+	AtEOXact_GUC(false, owner->save_nestlevel);
+	SetUserIdAndSecContext(owner->save_userid, owner->save_sec_context);
+}

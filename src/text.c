@@ -1,0 +1,148 @@
+/*
+ * text.c
+ *	  Text arguments: what the application names is checked, what comes from the
+ *	  internet is cut and kept as harmless text.
+ */
+#include "session_admin.h"
+
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+
+/* The reasons for which a session ends; beside them anything after "custom:". */
+static const char *const reasons[] = {
+	"logout", "renewed", "replaced", "idle_timeout", "absolute_timeout",
+	"session_limit", "admin", "password_changed", "user_deleted",
+	"user_deactivated", "user_anonymized", "user_renamed", "token_theft",
+	"token_revoked", "sso_logout", "restored"
+};
+
+#define CUSTOM_REASON "custom:"
+
+/* The argument as a C string, NULL if it is null. */
+char *
+sa_text_or_null(FunctionCallInfo fcinfo, int argno)
+{
+	if (PG_ARGISNULL(argno))
+		return NULL;
+	return text_to_cstring(PG_GETARG_TEXT_PP(argno));
+}
+
+/*
+ * Cut to max_bytes, at the end of a character, and replace control characters
+ * (C0, DEL, and C1 in UTF-8) by blanks: no newline or terminal escape gets from
+ * a header into a log or onto a screen.
+ */
+char *
+sa_clean(const char *value, int length, int max_bytes)
+{
+	char	   *result;
+
+	if (length > max_bytes)
+		length = pg_mbcliplen(value, length, max_bytes);
+
+	result = pnstrdup(value, length);
+	for (char *c = result; *c; c++)
+	{
+		unsigned char byte = (unsigned char) *c;
+
+		if (byte < 0x20 || byte == 0x7f)
+			*c = ' ';
+		else if (byte == 0xc2 && GetDatabaseEncoding() == PG_UTF8 &&
+				 (unsigned char) c[1] >= 0x80 && (unsigned char) c[1] < 0xa0)
+		{
+			*c++ = ' ';
+			*c = ' ';
+		}
+	}
+	return result;
+}
+
+/* The argument made harmless, NULL if it is null. */
+char *
+sa_cleaned_or_null(FunctionCallInfo fcinfo, int argno, int max_bytes)
+{
+	text	   *value;
+	char	   *result;
+
+	if (PG_ARGISNULL(argno))
+		return NULL;
+
+	/* a slice is enough, however long a header somebody sends */
+	value = DatumGetTextPSlice(PG_GETARG_DATUM(argno), 0, max_bytes + MAX_MULTIBYTE_CHAR_LEN);
+	result = sa_clean(VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value), max_bytes);
+	return result;
+}
+
+/* Refuse what cannot be the name of a user. */
+void
+sa_check_user_name(const char *user_name)
+{
+	if (user_name[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("user name must not be empty"),
+				 errhint("Use NULL for an anonymous session.")));
+	if (strlen(user_name) > SA_USER_NAME_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("user name is longer than %d bytes", SA_USER_NAME_MAX)));
+}
+
+/* The argument as the name of a user; null is an error. */
+char *
+sa_user_name_arg(FunctionCallInfo fcinfo, int argno)
+{
+	char	   *user_name = sa_text_or_null(fcinfo, argno);
+
+	if (user_name == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("user name must not be null")));
+	sa_check_user_name(user_name);
+	return user_name;
+}
+
+/* The argument as the name of an application; null is session_admin.application. */
+char *
+sa_application_arg(FunctionCallInfo fcinfo, int argno)
+{
+	char	   *application = sa_text_or_null(fcinfo, argno);
+
+	if (application == NULL)
+		application = pstrdup(sa_application);
+	if (application[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("name of application must not be empty"),
+				 errhint("Give it in the call or set session_admin.application.")));
+	if (strlen(application) > SA_NAME_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("name of application is longer than %d bytes", SA_NAME_MAX)));
+	return application;
+}
+
+/* Refuse a reason that is not in the list. */
+void
+sa_check_reason(const char *reason)
+{
+	StringInfoData list;
+
+	for (int i = 0; i < lengthof(reasons); i++)
+	{
+		if (strcmp(reason, reasons[i]) == 0)
+			return;
+	}
+	if (strncmp(reason, CUSTOM_REASON, strlen(CUSTOM_REASON)) == 0 &&
+		reason[strlen(CUSTOM_REASON)] != '\0' &&
+		strlen(reason) <= SA_LABEL_MAX)
+		return;
+
+	initStringInfo(&list);
+	for (int i = 0; i < lengthof(reasons); i++)
+		appendStringInfo(&list, "\"%s\", ", reasons[i]);
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("unknown reason \"%s\"", sa_clean(reason, strlen(reason), 64)),
+			 errhint("Reasons are %sor \"%s\" and a text of your own.", list.data, CUSTOM_REASON)));
+}
