@@ -10,4 +10,30 @@
 #error session_admin needs PostgreSQL 15 or later
 #endif
 
+#include "access/genam.h"
+#include "utils/rel.h"
+#include "utils/relcache.h"
+
+/* 18: tells whether a deferrable key will do */
+static inline Oid
+sa_primary_key_index(Relation rel)
+{
+#if PG_VERSION_NUM >= 180000
+	return RelationGetPrimaryKeyIndex(rel, false);
+#else
+	return RelationGetPrimaryKeyIndex(rel);
+#endif
+}
+
+/* 18: takes an area for instrumentation */
+static inline IndexScanDesc
+sa_index_beginscan(Relation rel, Relation index, Snapshot snapshot, int nkeys)
+{
+#if PG_VERSION_NUM >= 180000
+	return index_beginscan(rel, index, snapshot, NULL, nkeys, 0);
+#else
+	return index_beginscan(rel, index, snapshot, nkeys, 0);
+#endif
+}
+
 #endif							/* SA_COMPAT_H */

@@ -12,6 +12,15 @@ char	   *sa_current_session = NULL;
 bool		sa_notify_detail = true;
 int			sa_touch_interval = 60;
 
+/* The person behind a change, made harmless; NULL if none is named. */
+const char *
+sa_actor_or_null(void)
+{
+	if (sa_actor[0] == '\0')
+		return NULL;
+	return sa_clean(sa_actor, strlen(sa_actor), SA_LABEL_MAX);
+}
+
 /* Define the settings and reserve their prefix. */
 void
 sa_guc_init(void)

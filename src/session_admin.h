@@ -22,6 +22,7 @@
 #define SA_NAME_MAX			63	/* bytes in the name of an application */
 #define SA_USER_NAME_MAX	1024	/* bytes in a user name */
 #define SA_LABEL_MAX		255 /* bytes kept of device, node, method */
+#define SA_REQUESTS_MAX		1000000000	/* in one touch */
 #define SA_USER_AGENT_MAX	1024	/* bytes kept of a user agent */
 
 #define SA_ERRCODE_NOT_FOUND	MAKE_SQLSTATE('P', 'T', '4', '0', '4')
@@ -33,6 +34,7 @@ extern char *sa_actor;
 extern char *sa_current_session;
 extern bool sa_notify_detail;
 extern int	sa_touch_interval;	/* seconds */
+extern const char *sa_actor_or_null(void);
 extern void sa_guc_init(void);
 
 /* spi.c: statements that are prepared once, and always see the latest data */
@@ -155,7 +157,7 @@ typedef struct SaEnding
 	bool		caller_writes_feed; /* one row for all, instead of one a session or token */
 	/* the rest is the result */
 	int64		id;				/* of the last row of the feed, 0 for none */
-	int64		sessions_ended;
+	int64		sessions_ended; /* negative: too many to be counted at once */
 	int64		tokens_revoked;
 } SaEnding;
 
@@ -185,8 +187,29 @@ extern void sa_feed_write(SaFeedRow *row, const SaEnding *ending);
 extern void sa_feed_notify(const SaFeedRow *row);
 extern void sa_feed_notify_many(int64 id);
 
-/* capture.c: what the products' own tables hold of a user */
-extern void sa_capture_forget_user(const char *application, const char *user_name);
-extern void sa_capture_forget_application(const char *application);
+/* session.c: open, touch, renew, close */
+typedef struct SaSession
+{
+	int64		generation;
+	TimestampTz created_at;
+	TimestampTz last_access_at;
+	char	   *user_name;		/* NULL: anonymous */
+} SaSession;
+
+extern bool sa_session_read(const uint8 *hash, const char *application, SaSession *session);
+extern bool sa_session_is_valid(const SaSession *session, const SaApplication *application,
+								TimestampTz last_access_at, TimestampTz now);
+extern void sa_session_by_ref(const char *ref, const char *application, uint8 *hash);
+
+/* live.c: touches that are not written yet */
+extern int64 sa_live_count(const uint8 *hash, const char *application,
+						   TimestampTz now, int64 requests);
+extern TimestampTz sa_live_accessed(const uint8 *hash, const char *application);
+extern void sa_live_written(const uint8 *hash, const char *application);
+
+/* capture.c: what the products' own tables hold of users */
+extern void sa_capture_forget_users(const char *application, ArrayType *user_names,
+									SaEnding *ending);
+extern void sa_capture_forget_application(const char *application, SaEnding *ending);
 
 #endif							/* SESSION_ADMIN_H */

@@ -1,0 +1,651 @@
+/*
+ * invalidation.c
+ *	  The one door: how sessions and remember-me tokens end.
+ *
+ * A session ends by its row leaving the table session, whoever deletes it, and
+ * a remembered device by its row leaving remember_me_token.  The statement
+ * triggers here archive the rows, write the feed and notify.  A function that
+ * ends sessions only says why, in an SaEnding, and deletes; a DBA's own DELETE
+ * has no SaEnding and counts as reason "admin".
+ *
+ * Everybody at once (invalidate_application, invalidate_all) touches no session:
+ * it adds one to the application's generation, which is part of what makes a
+ * session or a token valid.  The rows are archived later, through the same
+ * triggers, which see from the generation when, why and by whom they ended.
+ */
+#include "session_admin.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+PG_FUNCTION_INFO_V1(sa_session_ended);
+PG_FUNCTION_INFO_V1(sa_token_revoked);
+PG_FUNCTION_INFO_V1(sa_truncated);
+PG_FUNCTION_INFO_V1(sa_check_filter);
+PG_FUNCTION_INFO_V1(sa_invalidate_session);
+PG_FUNCTION_INFO_V1(sa_invalidate_sessions);
+PG_FUNCTION_INFO_V1(sa_invalidate_user);
+PG_FUNCTION_INFO_V1(sa_invalidate_application);
+PG_FUNCTION_INFO_V1(sa_invalidate_all);
+
+/* More sessions than this are not counted when a whole generation ends. */
+#define COUNT_MAX 1000
+
+/* Why the rows that leave now do so; NULL: nobody said. */
+SaEnding   *sa_ending = NULL;
+
+/* Did this transaction write to the feed? */
+static bool invalidated = false;
+
+/*
+ * A NOTIFY cannot be prepared, and a session that is ended "perhaps, later" is
+ * of no use: say so in our own words.
+ */
+static void
+xact_callback(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_PREPARE:
+			if (invalidated)
+				ereport(ERROR,
+						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						 errmsg("cannot prepare a transaction that has ended sessions or revoked remember-me tokens"),
+						 errhint("Commit it instead, or end the sessions in a transaction of their own.")));
+			break;
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			invalidated = false;
+			break;
+		default:
+			break;
+	}
+}
+
+/* Watch over the ends of transactions. */
+void
+sa_invalidation_init(void)
+{
+	RegisterXactCallback(xact_callback, NULL);
+}
+
+/* Run a statement that deletes; the triggers learn why, and count. */
+uint64
+sa_run_ending(SaEnding *ending, SaStatement *statement, SaArgs *args)
+{
+	SaEnding   *outer = sa_ending;
+	uint64		rows;
+
+	sa_ending = ending;
+	PG_TRY();
+	{
+		rows = sa_run(statement, args);
+	}
+	PG_FINALLY();
+	{
+		sa_ending = outer;
+	}
+	PG_END_TRY();
+
+	return rows;
+}
+
+/*
+ * Both triggers: run the statement that archives old_table, and tell of what it
+ * wrote to the feed.  Its result is one row: sessions that were live, tokens
+ * that were, rows of the feed, and of these the highest id and (meaningful if
+ * it is the only one) the application, the user and the session's hash.
+ */
+static Datum
+archive(FunctionCallInfo fcinfo, const char *function, const char *scope, SaStatement *statement)
+{
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+	SaEnding	by_hand = {.reason = "admin"};
+	SaEnding   *ending = sa_ending;
+	SaArgs		args = {0};
+	int64		fed;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_FOR_STATEMENT(trigdata->tg_event) ||
+		!TRIGGER_FIRED_AFTER(trigdata->tg_event) ||
+		!TRIGGER_FIRED_BY_DELETE(trigdata->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" must be fired after DELETE for each statement", function)));
+
+	if (tuplestore_tuple_count(trigdata->tg_oldtable) == 0)
+		return PointerGetDatum(NULL);
+
+	if (ending == NULL)
+	{
+		by_hand.at = GetCurrentTimestamp();
+		ending = &by_hand;
+	}
+
+	SPI_connect();
+	SPI_register_trigger_data(trigdata);
+
+	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(ending->at), false);
+	sa_arg_text(&args, ending->reason);
+	sa_arg_text(&args, sa_actor_or_null());
+	sa_arg(&args, BOOLOID, BoolGetDatum(!ending->caller_writes_feed), false);
+	sa_run(statement, &args);
+
+	ending->sessions_ended += sa_result_int64(0, 1);
+	ending->tokens_revoked += sa_result_int64(0, 2);
+	fed = sa_result_int64(0, 3);
+	if (fed > 0)
+	{
+		ending->id = sa_result_int64(0, 4);
+		invalidated = true;
+		ForceSyncCommit();
+	}
+	if (fed == 1)
+	{
+		bool		isnull;
+		Datum		hash = sa_result(0, 7, &isnull);
+		SaFeedRow	row = {
+			.id = ending->id,
+			.scope = scope,
+			.application = sa_result_text(0, 5),
+			.user_name = sa_result_text(0, 6),
+			.session_hash = isnull ? NULL : (uint8 *) VARDATA_ANY(DatumGetByteaPP(hash)),
+			.reason = sa_result_text(0, 8)
+		};
+
+		sa_feed_notify(&row);
+	}
+	else if (fed > 1)
+		sa_feed_notify_many(ending->id);
+
+	SPI_finish();
+	return PointerGetDatum(NULL);
+}
+
+/*
+ * Trigger: sessions have left the table.  Which of them had ended before, and
+ * how, is told as view session_state tells it.  What ended with its generation
+ * is in the feed already.
+ */
+Datum
+sa_session_ended(PG_FUNCTION_ARGS)
+{
+	static SaStatement archive_sessions = {
+		"WITH gone AS MATERIALIZED ("
+		"  SELECT o.*, d.generation_end, e.ended_at AS ended_before,"
+		"         CASE WHEN e.ended_at IS NULL THEN $2"
+		"              WHEN e.ended_at = d.generation_end THEN coalesce(g.reason, 'admin')"
+		"              WHEN e.ended_at = d.absolute_end THEN 'absolute_timeout'"
+		"              ELSE 'idle_timeout' END AS end_reason,"
+		"         CASE WHEN e.ended_at IS NULL THEN session_user"
+		"              WHEN e.ended_at = d.generation_end THEN coalesce(g.ended_by, 'session_admin')"
+		"              ELSE 'session_admin' END AS ended_by,"
+		"         CASE WHEN e.ended_at IS NULL THEN $3"
+		"              WHEN e.ended_at = d.generation_end THEN g.actor END AS actor,"
+		"         l.last_access_at AS last_access, l.requests AS request_count"
+		"  FROM old_table o"
+		"  LEFT JOIN session_admin.application a ON a.name = o.application"
+		"  LEFT JOIN session_admin.time_limit t ON t.application = o.application"
+		"  LEFT JOIN session_admin.user_time_limit u"
+		"    ON u.application = o.application AND u.user_name = o.user_name"
+		"  LEFT JOIN session_admin.application_generation g"
+		"    ON g.application = o.application AND g.generation = o.generation"
+		"  CROSS JOIN LATERAL (SELECT"
+		"    greatest(o.last_access_at,"
+		"             session_admin.live_last_access(o.session_hash, o.application)) AS last_access_at,"
+		"    o.requests + coalesce(session_admin.live_requests(o.session_hash, o.application), 0)"
+		"      AS requests) l"
+		"  CROSS JOIN LATERAL (SELECT"
+		"    l.last_access_at + CASE WHEN o.user_name IS NULL THEN t.anonymous_idle_timeout"
+		"                            ELSE coalesce(u.idle_timeout, t.idle_timeout) END AS idle_end,"
+		"    o.created_at + coalesce(u.absolute_timeout, t.absolute_timeout) AS absolute_end,"
+		"    CASE WHEN o.generation <> a.generation"
+		"         THEN greatest(g.ended_at, o.created_at) END AS generation_end) d"
+		"  CROSS JOIN LATERAL (SELECT"
+		"    CASE WHEN least(d.idle_end, d.absolute_end) <= $1 OR d.generation_end IS NOT NULL"
+		"         THEN least(d.idle_end, d.absolute_end, d.generation_end) END AS ended_at) e"
+		"), archived AS ("
+		"  INSERT INTO session_admin.ended_session (session_hash, application, created_at,"
+		"    last_access_at, requests, user_name, login_method, client_address, peer_address,"
+		"    log_id, user_agent, device, node, ended_at, end_reason, ended_by, actor)"
+		"  SELECT session_hash, application, created_at, last_access, request_count, user_name,"
+		"    login_method, client_address, peer_address, log_id, user_agent, device, node,"
+		"    coalesce(ended_before, $1), end_reason, ended_by, actor"
+		"  FROM gone"
+		"), seen AS ("
+		"  INSERT INTO session_admin.account_seen (application, user_name, at)"
+		"  SELECT application, user_name, max(last_access)"
+		"  FROM gone WHERE user_name IS NOT NULL GROUP BY application, user_name"
+		"), fed AS ("
+		"  INSERT INTO session_admin.invalidation"
+		"    (at, scope, application, user_name, session_hash, reason, actor, sessions_ended)"
+		"  SELECT coalesce(ended_before, $1), 'session', application, user_name, session_hash,"
+		"    end_reason, actor, CASE WHEN ended_before IS NULL THEN 1 ELSE 0 END"
+		"  FROM gone WHERE $4 AND generation_end IS NULL"
+		"  RETURNING id, application, user_name, session_hash, reason"
+		")"
+		" SELECT (SELECT count(*) FROM gone WHERE ended_before IS NULL), 0::bigint,"
+		"  count(*), max(id), min(application)::text, min(user_name)::text,"
+		"  decode(min(encode(session_hash, 'hex')), 'hex'), min(reason)"
+		" FROM fed"
+	};
+
+	return archive(fcinfo, "session_ended", "session", &archive_sessions);
+}
+
+/*
+ * Trigger: remember-me tokens have left the table.  Their history is an event
+ * among the logins.
+ */
+Datum
+sa_token_revoked(PG_FUNCTION_ARGS)
+{
+	static SaStatement archive_tokens = {
+		"WITH gone AS MATERIALIZED ("
+		"  SELECT o.*, e.ended_at AS ended_before, d.generation_end,"
+		"         CASE WHEN e.ended_at IS NULL THEN $2"
+		"              WHEN e.ended_at = d.generation_end THEN coalesce(g.reason, 'admin')"
+		"              ELSE 'absolute_timeout' END AS end_reason"
+		"  FROM old_table o"
+		"  LEFT JOIN session_admin.application a ON a.name = o.application"
+		"  LEFT JOIN session_admin.time_limit t ON t.application = o.application"
+		"  LEFT JOIN session_admin.application_generation g"
+		"    ON g.application = o.application AND g.generation = o.generation"
+		"  CROSS JOIN LATERAL (SELECT"
+		"    o.created_at + t.remember_me_lifetime AS lifetime_end,"
+		"    CASE WHEN o.generation <> a.generation"
+		"         THEN greatest(g.ended_at, o.created_at) END AS generation_end) d"
+		"  CROSS JOIN LATERAL (SELECT"
+		"    CASE WHEN d.lifetime_end <= $1 OR d.generation_end IS NOT NULL"
+		"         THEN least(d.lifetime_end, d.generation_end) END AS ended_at) e"
+		"), ancestors AS ("
+		"  DELETE FROM session_admin.remember_me_ancestor a USING old_table o"
+		"  WHERE a.series = o.series AND a.application = o.application"
+		"), archived AS ("
+		"  INSERT INTO session_admin.login_event (at, application, user_name, event, succeeded,"
+		"    login_method, client_address, user_agent, device, detail)"
+		"  SELECT coalesce(ended_before, $1), application, user_name, 'remember_me_revoked', true,"
+		"    'remember_me', client_address, user_agent, device,"
+		"    format('series %s, %s', series, end_reason)"
+		"  FROM gone"
+		"), fed AS ("
+		"  INSERT INTO session_admin.invalidation"
+		"    (at, scope, application, user_name, reason, actor, tokens_revoked)"
+		"  SELECT $1, 'token', application, user_name, end_reason, $3, 1"
+		"  FROM gone WHERE $4 AND ended_before IS NULL"
+		"  RETURNING id, application, user_name, reason"
+		")"
+		" SELECT 0::bigint, (SELECT count(*) FROM gone WHERE ended_before IS NULL),"
+		"  count(*), max(id), min(application)::text, min(user_name)::text, NULL::bytea, min(reason)"
+		" FROM fed"
+	};
+
+	return archive(fcinfo, "token_revoked", "token", &archive_tokens);
+}
+
+/*
+ * Trigger before TRUNCATE of session or remember_me_token: the rows leave by
+ * the same door first, as one invalidation.
+ */
+Datum
+sa_truncated(PG_FUNCTION_ARGS)
+{
+	static SaStatement delete_sessions = {"DELETE FROM session_admin.session"};
+	static SaStatement delete_tokens = {"DELETE FROM session_admin.remember_me_token"};
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+	SaEnding	ending = {.reason = "admin", .caller_writes_feed = true};
+	SaFeedRow	row = {0};
+	bool		sessions;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_FOR_STATEMENT(trigdata->tg_event) ||
+		!TRIGGER_FIRED_BEFORE(trigdata->tg_event) ||
+		!TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"truncated\" must be fired before TRUNCATE for each statement")));
+
+	sessions = strcmp(RelationGetRelationName(trigdata->tg_relation), "session") == 0;
+	ending.at = GetCurrentTimestamp();
+	row.scope = sessions ? "all" : "token";
+
+	SPI_connect();
+	sa_run_ending(&ending, sessions ? &delete_sessions : &delete_tokens, NULL);
+	sa_feed_write(&row, &ending);
+	sa_feed_notify(&row);
+	invalidated = true;
+	SPI_finish();
+
+	PG_RETURN_POINTER(NULL);
+}
+
+/*
+ * End all sessions of these users (an array of text, all of one application)
+ * and, unless kept, their remember-me tokens, ours and the product's own.  Each
+ * user gets one row of the feed; there is one notification.  The caller is
+ * connected to SPI and has set reason and time.
+ */
+void
+sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_session,
+			 bool keep_remember_me, SaEnding *ending)
+{
+	static SaStatement lock_accounts = {
+		"SELECT FROM session_admin.account"
+		" WHERE application = $1 AND user_name = ANY ($2)"
+		" ORDER BY user_name FOR NO KEY UPDATE"
+	};
+	static SaStatement end_users = {
+		"WITH live AS ("
+		"  SELECT user_name, count(*) AS n FROM session_admin.session_state"
+		"  WHERE application = $1 AND user_name = ANY ($2)"
+		"    AND session_hash IS DISTINCT FROM $3 AND ended_at IS NULL"
+		"  GROUP BY user_name"
+		"), remembered AS ("
+		"  SELECT t.user_name, count(*) AS n FROM session_admin.remember_me_token t"
+		"  JOIN session_admin.application a ON a.name = t.application AND a.generation = t.generation"
+		"  JOIN session_admin.time_limit l ON l.application = t.application"
+		"    AND t.created_at + l.remember_me_lifetime > $5"
+		"  WHERE t.application = $1 AND t.user_name = ANY ($2) AND NOT $4"
+		"  GROUP BY t.user_name"
+		"), ended AS ("
+		"  DELETE FROM session_admin.session"
+		"  WHERE application = $1 AND user_name = ANY ($2)"
+		"    AND session_hash IS DISTINCT FROM $3"
+		"), revoked AS ("
+		"  DELETE FROM session_admin.remember_me_token"
+		"  WHERE application = $1 AND user_name = ANY ($2) AND NOT $4"
+		"), fed AS ("
+		"  INSERT INTO session_admin.invalidation (at, scope, application, user_name,"
+		"    session_hash, reason, actor, sessions_ended, tokens_revoked)"
+		"  SELECT $5, 'user', $1, u.name, $3, $6, $7,"
+		"    coalesce(live.n, 0), coalesce(remembered.n, 0)"
+		"  FROM unnest($2) WITH ORDINALITY AS u (name, n)"
+		"  LEFT JOIN live ON live.user_name = u.name"
+		"  LEFT JOIN remembered ON remembered.user_name = u.name"
+		"  ORDER BY u.n"
+		"  RETURNING id, user_name, sessions_ended, tokens_revoked"
+		")"
+		" SELECT count(*), max(id), sum(sessions_ended)::bigint, sum(tokens_revoked)::bigint,"
+		"  min(user_name)::text FROM fed"
+	};
+	SaEnding	triggers = {.reason = ending->reason,.at = ending->at,.caller_writes_feed = true};
+	SaArgs		args = {0};
+	SaFeedRow	row = {.scope = "user",.application = application,
+	.session_hash = keep_session,.reason = ending->reason};
+	int64		fed;
+
+	sa_arg_text(&args, application);
+	sa_arg(&args, TEXTARRAYOID, PointerGetDatum(user_names), false);
+	sa_run(&lock_accounts, &args);
+
+	sa_arg(&args, BYTEAOID,
+		   keep_session ? PointerGetDatum(sa_bytea(keep_session, SA_HASH_LEN)) : (Datum) 0,
+		   keep_session == NULL);
+	sa_arg(&args, BOOLOID, BoolGetDatum(keep_remember_me), false);
+	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(ending->at), false);
+	sa_arg_text(&args, ending->reason);
+	sa_arg_text(&args, sa_actor_or_null());
+	sa_run_ending(&triggers, &end_users, &args);
+
+	fed = sa_result_int64(0, 1);
+	if (fed == 0)
+		return;
+	ending->id = row.id = sa_result_int64(0, 2);
+	ending->sessions_ended += sa_result_int64(0, 3);
+	ending->tokens_revoked += sa_result_int64(0, 4);
+	row.user_name = sa_result_text(0, 5);
+
+	if (!keep_remember_me)
+		sa_capture_forget_users(application, user_names, ending);
+
+	invalidated = true;
+	ForceSyncCommit();
+	if (fed == 1)
+		sa_feed_notify(&row);
+	else
+		sa_feed_notify_many(row.id);
+}
+
+/* The same for one user. */
+void
+sa_end_user(const char *application, const char *user_name, const uint8 *keep_session,
+			bool keep_remember_me, SaEnding *ending)
+{
+	Datum		name = CStringGetTextDatum(user_name);
+
+	sa_end_users(application, construct_array(&name, 1, TEXTOID, -1, false, TYPALIGN_INT),
+				 keep_session, keep_remember_me, ending);
+}
+
+/* (invalidation_id, sessions_ended, tokens_revoked); negative: not counted. */
+Datum
+sa_ending_result(FunctionCallInfo fcinfo, const SaEnding *ending)
+{
+	TupleDesc	tupdesc;
+	Datum		values[3];
+	bool		nulls[3];
+
+	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+
+	values[0] = Int64GetDatum(ending->id);
+	nulls[0] = ending->id == 0;
+	values[1] = Int64GetDatum(ending->sessions_ended);
+	nulls[1] = ending->sessions_ended < 0;
+	values[2] = Int64GetDatum(ending->tokens_revoked);
+	nulls[2] = ending->tokens_revoked < 0;
+
+	return HeapTupleGetDatum(heap_form_tuple(tupdesc, values, nulls));
+}
+
+/* The reason argument; null is "admin". */
+static char *
+reason_arg(FunctionCallInfo fcinfo, int argno)
+{
+	char	   *reason = sa_text_or_null(fcinfo, argno);
+
+	if (reason == NULL)
+		return pstrdup("admin");
+	sa_check_reason(reason);
+	return reason;
+}
+
+/* check_filter(filters): no filter at all is a slip, not everybody */
+Datum
+sa_check_filter(PG_FUNCTION_ARGS)
+{
+	if (PG_GETARG_INT32(0) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("no filter is given"),
+				 errhint("Use invalidate_application() to log everybody out.")));
+	PG_RETURN_BOOL(true);
+}
+
+/* invalidate_session(session_ref, reason, application) */
+Datum
+sa_invalidate_session(PG_FUNCTION_ARGS)
+{
+	static SaStatement delete_session = {
+		"DELETE FROM session_admin.session WHERE session_hash = $1 AND application = $2"
+	};
+	char	   *ref = sa_text_or_null(fcinfo, 0);
+	SaEnding	ending = {.reason = reason_arg(fcinfo, 1)};
+	char	   *application = sa_application_arg(fcinfo, 2);
+	uint8		hash[SA_HASH_LEN];
+	SaArgs		args = {0};
+
+	if (ref == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("session_ref must not be null")));
+
+	SPI_connect();
+	sa_session_by_ref(ref, application, hash);
+	ending.at = GetCurrentTimestamp();
+	sa_arg(&args, BYTEAOID, PointerGetDatum(sa_bytea(hash, SA_HASH_LEN)), false);
+	sa_arg_text(&args, application);
+	sa_run_ending(&ending, &delete_session, &args);
+	SPI_finish();
+
+	return sa_ending_result(fcinfo, &ending);
+}
+
+/*
+ * invalidate_sessions(user_name, address, user_agent_like, node, idle_for,
+ * opened_before, anonymous, reason, application): those that
+ * preview_invalidation shows for the same filters, which also checks them.
+ */
+Datum
+sa_invalidate_sessions(PG_FUNCTION_ARGS)
+{
+	static SaStatement delete_sessions = {
+		"DELETE FROM session_admin.session s"
+		" USING session_admin.sessions_to_invalidate($1, $2, $3, $4, $5, $6, $7, $8) f"
+		" WHERE s.session_hash = f.session_hash AND s.application = f.application"
+	};
+	static const Oid types[] = {TEXTOID, CIDROID, TEXTOID, TEXTOID, INTERVALOID, TIMESTAMPTZOID, BOOLOID};
+	SaEnding	ending = {.reason = reason_arg(fcinfo, 7)};
+	SaArgs		args = {0};
+
+	for (int i = 0; i < lengthof(types); i++)
+		sa_arg(&args, types[i], PG_GETARG_DATUM(i), PG_ARGISNULL(i));
+	sa_arg_text(&args, sa_application_arg(fcinfo, 8));
+
+	SPI_connect();
+	ending.at = GetCurrentTimestamp();
+	sa_run_ending(&ending, &delete_sessions, &args);
+	SPI_finish();
+
+	return sa_ending_result(fcinfo, &ending);
+}
+
+/* invalidate_user(user_name, keep_session, keep_remember_me, reason, application) */
+Datum
+sa_invalidate_user(PG_FUNCTION_ARGS)
+{
+	char	   *user_name = sa_user_name_arg(fcinfo, 0);
+	SaSessionId keep;
+	bool		has_keep = !PG_ARGISNULL(1);
+	bool		keep_remember_me = !PG_ARGISNULL(2) && PG_GETARG_BOOL(2);
+	SaEnding	ending = {.reason = reason_arg(fcinfo, 3)};
+	char	   *application = sa_application_arg(fcinfo, 4);
+
+	if (has_keep)
+		sa_session_id_arg(fcinfo, 1, &keep);
+
+	SPI_connect();
+	if (!sa_account_lock(application, user_name))
+		ereport(ERROR,
+				(errcode(SA_ERRCODE_NOT_FOUND),
+				 errmsg("user \"%s\" is not known in application \"%s\"", user_name, application),
+				 errhint("See view session_admin.last_login for the users that are.")));
+	ending.at = GetCurrentTimestamp();
+	sa_end_user(application, user_name, has_keep ? keep.hash : NULL, keep_remember_me, &ending);
+	SPI_finish();
+
+	return sa_ending_result(fcinfo, &ending);
+}
+
+/*
+ * End the generation of one application, or of all.  What it ended is counted
+ * only as far as that costs nothing, however many they are.
+ */
+static void
+end_generation(const char *application, SaEnding *ending)
+{
+	static SaStatement count = {
+		"SELECT CASE WHEN (SELECT count(*) FROM (SELECT FROM session_admin.session"
+		"    WHERE $1 IS NULL OR application = $1 LIMIT $2 + 1) s) <= $2"
+		"  THEN (SELECT count(*) FROM session_admin.session_state"
+		"    WHERE ($1 IS NULL OR application = $1) AND ended_at IS NULL) ELSE -1 END,"
+		" CASE WHEN (SELECT count(*) FROM (SELECT FROM session_admin.remember_me_token"
+		"    WHERE $1 IS NULL OR application = $1 LIMIT $2 + 1) t) <= $2"
+		"  THEN (SELECT count(*) FROM session_admin.remember_me_token t"
+		"    JOIN session_admin.application a ON a.name = t.application AND a.generation = t.generation"
+		"    JOIN session_admin.time_limit l ON l.application = t.application"
+		"      AND t.created_at + l.remember_me_lifetime > clock_timestamp()"
+		"    WHERE $1 IS NULL OR t.application = $1) ELSE -1 END"
+	};
+	static SaStatement next_generation = {
+		"WITH locked AS ("
+		"  SELECT name, generation FROM session_admin.application"
+		"  WHERE $1 IS NULL OR name = $1 ORDER BY name FOR NO KEY UPDATE"
+		"), noted AS ("
+		"  INSERT INTO session_admin.application_generation"
+		"    (application, generation, ended_at, reason, ended_by, actor)"
+		"  SELECT name, generation, $2, $3, session_user, $4 FROM locked"
+		")"
+		" UPDATE session_admin.application a SET generation = locked.generation + 1"
+		" FROM locked WHERE a.name = locked.name RETURNING a.name::text"
+	};
+	SaFeedRow	row = {.scope = application ? "application" : "all",.application = application};
+	SaArgs		count_args = {0};
+	SaArgs		args = {0};
+	uint64		ended;
+	char	  **names;
+
+	sa_arg_text(&count_args, application);
+	sa_arg(&count_args, INT8OID, Int64GetDatum(COUNT_MAX), false);
+	sa_run(&count, &count_args);
+	ending->sessions_ended = sa_result_int64(0, 1);
+	ending->tokens_revoked = sa_result_int64(0, 2);
+
+	sa_arg_text(&args, application);
+	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(ending->at), false);
+	sa_arg_text(&args, ending->reason);
+	sa_arg_text(&args, sa_actor_or_null());
+	ended = sa_run(&next_generation, &args);
+	if (application != NULL && ended == 0)
+		ereport(ERROR,
+				(errcode(SA_ERRCODE_NOT_FOUND),
+				 errmsg("application \"%s\" does not exist", application)));
+
+	names = palloc(ended * sizeof(char *));
+	for (uint64 i = 0; i < ended; i++)
+		names[i] = sa_result_text(i, 1);
+	for (uint64 i = 0; i < ended; i++)
+		sa_capture_forget_application(names[i], ending);
+
+	sa_feed_write(&row, ending);
+	ending->id = row.id;
+	invalidated = true;
+	sa_feed_notify(&row);
+}
+
+/* invalidate_application(reason, application) */
+Datum
+sa_invalidate_application(PG_FUNCTION_ARGS)
+{
+	SaEnding	ending = {.reason = reason_arg(fcinfo, 0)};
+	char	   *application = sa_application_arg(fcinfo, 1);
+
+	ending.at = GetCurrentTimestamp();
+	SPI_connect();
+	end_generation(application, &ending);
+	SPI_finish();
+
+	return sa_ending_result(fcinfo, &ending);
+}
+
+/* invalidate_all(reason) */
+Datum
+sa_invalidate_all(PG_FUNCTION_ARGS)
+{
+	SaEnding	ending = {.reason = reason_arg(fcinfo, 0)};
+
+	ending.at = GetCurrentTimestamp();
+	SPI_connect();
+	end_generation(NULL, &ending);
+	SPI_finish();
+
+	return sa_ending_result(fcinfo, &ending);
+}

@@ -1,0 +1,518 @@
+/*
+ * session.c
+ *	  Sessions: open, touch, renew, close, and failed logins.
+ *
+ * A touch asks one question: is this session still valid?  It reads the row by
+ * its key with the latest snapshot, whatever the caller's, and writes no more
+ * often than session_admin.touch_interval; requests in between are counted in
+ * this backend (live.c).  It never waits: a row that somebody else has locked
+ * is written at a later touch.
+ */
+#include "session_admin.h"
+
+#include "access/genam.h"
+#include "access/relscan.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
+#include "executor/tuptable.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+PG_FUNCTION_INFO_V1(sa_open_session);
+PG_FUNCTION_INFO_V1(sa_touch_session);
+PG_FUNCTION_INFO_V1(sa_touch_sessions);
+PG_FUNCTION_INFO_V1(sa_renew_session);
+PG_FUNCTION_INFO_V1(sa_close_session);
+PG_FUNCTION_INFO_V1(sa_login_failed);
+
+/* The columns of session that a touch looks at; they are its first ones. */
+enum
+{
+	Anum_session_hash = 1,
+	Anum_session_application,
+	Anum_session_generation,
+	Anum_session_created_at,
+	Anum_session_last_access_at,
+	Anum_session_requests,
+	Anum_session_user_name
+};
+
+/* Read the row of a session with the latest snapshot; false if there is none. */
+bool
+sa_session_read(const uint8 *hash, const char *application, SaSession *session)
+{
+	Oid			relid = get_relname_relid("session", get_namespace_oid("session_admin", false));
+	Relation	rel = table_open(relid, AccessShareLock);
+	Relation	index = index_open(sa_primary_key_index(rel), AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	IndexScanDesc scan;
+	ScanKeyData keys[2];
+	bool		found;
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_BYTEAEQ,
+				PointerGetDatum(sa_bytea(hash, SA_HASH_LEN)));
+	ScanKeyEntryInitialize(&keys[1], 0, 2, BTEqualStrategyNumber, InvalidOid,
+						   C_COLLATION_OID, F_TEXTEQ, CStringGetTextDatum(application));
+
+	scan = sa_index_beginscan(rel, index, snapshot, lengthof(keys));
+	index_rescan(scan, keys, lengthof(keys), NULL, 0);
+
+	found = index_getnext_slot(scan, ForwardScanDirection, slot);
+	if (found)
+	{
+		bool		isnull;
+		Datum		user_name;
+
+		slot_getsomeattrs(slot, Anum_session_user_name);
+		session->generation = DatumGetInt64(slot_getattr(slot, Anum_session_generation, &isnull));
+		session->created_at = DatumGetTimestampTz(slot_getattr(slot, Anum_session_created_at, &isnull));
+		session->last_access_at = DatumGetTimestampTz(slot_getattr(slot, Anum_session_last_access_at, &isnull));
+		user_name = slot_getattr(slot, Anum_session_user_name, &isnull);
+		session->user_name = isnull ? NULL : TextDatumGetCString(user_name);
+	}
+
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	UnregisterSnapshot(snapshot);
+	index_close(index, AccessShareLock);
+	table_close(rel, AccessShareLock);
+
+	return found;
+}
+
+/* Does the session's row, as read, still make it valid at this moment? */
+bool
+sa_session_is_valid(const SaSession *session, const SaApplication *application,
+					TimestampTz last_access_at, TimestampTz now)
+{
+	int64		idle_timeout;
+	int64		absolute_timeout;
+
+	sa_limits_of_user(application, session->user_name, &idle_timeout, &absolute_timeout);
+
+	return session->generation == application->generation &&
+		now - last_access_at < idle_timeout &&
+		now - session->created_at < absolute_timeout;
+}
+
+/* Write last access and requests, unless somebody else has the row locked. */
+static void
+write_touch(const uint8 *hash, const char *application, TimestampTz now, int64 requests)
+{
+	static SaStatement update_session = {
+		"UPDATE session_admin.session s"
+		" SET last_access_at = greatest(s.last_access_at, $3), requests = s.requests + $4"
+		" FROM (SELECT session_hash, application FROM session_admin.session"
+		"   WHERE session_hash = $1 AND application = $2 FOR NO KEY UPDATE SKIP LOCKED) l"
+		" WHERE s.session_hash = l.session_hash AND s.application = l.application"
+	};
+	SaArgs		args = {0};
+	SaOwner		owner;
+
+	sa_arg(&args, BYTEAOID, PointerGetDatum(sa_bytea(hash, SA_HASH_LEN)), false);
+	sa_arg_text(&args, application);
+	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(now), false);
+	sa_arg(&args, INT8OID, Int64GetDatum(requests), false);
+
+	sa_owner_enter(&owner);
+	SPI_connect();
+	if (sa_run(&update_session, &args) > 0)
+		sa_live_written(hash, application);
+	SPI_finish();
+	sa_owner_leave(&owner);
+}
+
+/* Count requests of a session and tell whether it is still valid. */
+static bool
+touch(const uint8 *hash, const char *application, int64 requests)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	SaApplication policy;
+	SaSession	session;
+	TimestampTz last_access_at;
+	int64		unwritten;
+
+	if (!sa_application_find(application, &policy) ||
+		!sa_session_read(hash, application, &session))
+		return false;
+
+	last_access_at = Max(session.last_access_at, sa_live_accessed(hash, application));
+	if (!sa_session_is_valid(&session, &policy, last_access_at, now))
+		return false;
+
+	unwritten = sa_live_count(hash, application, now, requests);
+	if (now - session.last_access_at >= sa_touch_interval * USECS_PER_SEC &&
+		!XactReadOnly && !RecoveryInProgress())
+		write_touch(hash, application, now, unwritten);
+	return true;
+}
+
+/* touch_session(session_id, application) */
+Datum
+sa_touch_session(PG_FUNCTION_ARGS)
+{
+	SaSessionId id;
+
+	sa_session_id_arg(fcinfo, 0, &id);
+	PG_RETURN_BOOL(touch(id.hash, sa_application_arg(fcinfo, 1), 1));
+}
+
+/* touch_sessions(session_ids, requests, application) */
+Datum
+sa_touch_sessions(PG_FUNCTION_ARGS)
+{
+	ArrayType  *ids;
+	Oid			type;
+	char	   *application = sa_application_arg(fcinfo, 2);
+	Datum	   *values;
+	bool	   *nulls;
+	int			n;
+	Datum	   *requests = NULL;
+	bool	   *no_requests = NULL;
+	ArrayBuildState *invalid;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("array of session ids must not be null")));
+	ids = PG_GETARG_ARRAYTYPE_P(0);
+	type = ARR_ELEMTYPE(ids);
+	deconstruct_array(ids, type, -1, false, TYPALIGN_INT, &values, &nulls, &n);
+
+	if (!PG_ARGISNULL(1))
+	{
+		int			n_requests;
+
+		deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE,
+						  &requests, &no_requests, &n_requests);
+		if (n_requests != n)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("there must be as many request counts as session ids"),
+					 errdetail("There are %d session ids and %d request counts.", n, n_requests)));
+	}
+
+	invalid = initArrayResult(type, CurrentMemoryContext, true);
+	for (int i = 0; i < n; i++)
+	{
+		int64		count = requests == NULL ? 1 : no_requests[i] ? 0 : DatumGetInt64(requests[i]);
+		SaSessionId id;
+
+		CHECK_FOR_INTERRUPTS();
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("session id must not be null")));
+		if (count < 0 || count > SA_REQUESTS_MAX)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("request count must be between 0 and %d", SA_REQUESTS_MAX)));
+
+		sa_session_id_from_datum(values[i], type, &id);
+		if (!touch(id.hash, application, count))
+			accumArrayResult(invalid, values[i], false, type, CurrentMemoryContext);
+	}
+
+	PG_RETURN_DATUM(makeArrayResult(invalid, CurrentMemoryContext));
+}
+
+/*
+ * open_session(session_id, user_name, client_address, forwarded_for, user_agent,
+ * device, node, login_method, application)
+ */
+Datum
+sa_open_session(PG_FUNCTION_ARGS)
+{
+	static SaStatement insert_session = {
+		"INSERT INTO session_admin.session (session_hash, application, generation, created_at,"
+		" last_access_at, user_name, login_method, client_address, peer_address, log_id,"
+		" user_agent, device, node)"
+		" VALUES ($1, $2, $3, $4, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
+		" ON CONFLICT (session_hash, application) DO NOTHING"
+	};
+	static SaStatement delete_session = {
+		"DELETE FROM session_admin.session WHERE session_hash = $1 AND application = $2"
+	};
+	SaSessionId id;
+	char	   *user_name = sa_text_or_null(fcinfo, 1);
+	inet	   *peer = PG_ARGISNULL(2) ? NULL : PG_GETARG_INET_PP(2);
+	char	   *user_agent = sa_cleaned_or_null(fcinfo, 4, SA_USER_AGENT_MAX);
+	char	   *device = sa_cleaned_or_null(fcinfo, 5, SA_LABEL_MAX);
+	char	   *node = sa_cleaned_or_null(fcinfo, 6, SA_LABEL_MAX);
+	char	   *login_method = sa_cleaned_or_null(fcinfo, 7, SA_LABEL_MAX);
+	char	   *application_name = sa_application_arg(fcinfo, 8);
+	TimestampTz now;
+	SaApplication application;
+	inet	   *address;
+	SaArgs		args = {0};
+	text	   *ref;
+
+	sa_session_id_arg(fcinfo, 0, &id);
+	if (user_name != NULL)
+		sa_check_user_name(user_name);
+
+	SPI_connect();
+	sa_application_make(application_name, &application);
+	address = sa_client_address(peer, sa_text_or_null(fcinfo, 3), application.trusted_proxies);
+	now = GetCurrentTimestamp();
+	if (user_name != NULL)
+	{
+		sa_account_logged_in(application_name, user_name, now, address, login_method);
+		/* the lock may have been waited for */
+		sa_application_get(application_name, &application);
+		now = GetCurrentTimestamp();
+	}
+
+	sa_arg(&args, BYTEAOID, PointerGetDatum(sa_bytea(id.hash, SA_HASH_LEN)), false);
+	sa_arg_text(&args, application_name);
+	sa_arg(&args, INT8OID, Int64GetDatum(application.generation), false);
+	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(now), false);
+	sa_arg_text(&args, user_name);
+	sa_arg_text(&args, login_method);
+	sa_arg(&args, INETOID, InetPGetDatum(address), address == NULL);
+	sa_arg(&args, INETOID, InetPGetDatum(peer), peer == NULL);
+	sa_arg_text(&args, id.log_id[0] ? id.log_id : NULL);
+	sa_arg_text(&args, user_agent);
+	sa_arg_text(&args, device);
+	sa_arg_text(&args, node);
+
+	while (sa_run(&insert_session, &args) == 0)
+	{
+		/* the id is in use: what it was used for ends */
+		SaEnding	ending = {.reason = "replaced",.at = now};
+		SaArgs		key = {0};
+
+		CHECK_FOR_INTERRUPTS();
+		sa_arg(&key, BYTEAOID, args.values[0], false);
+		sa_arg_text(&key, application_name);
+		sa_run_ending(&ending, &delete_session, &key);
+	}
+
+	if (user_name != NULL)
+	{
+		SaLoginEvent event = {
+			.application = application_name,
+			.user_name = user_name,
+			.event = "login",
+			.succeeded = true,
+			.login_method = login_method,
+			.client_address = address,
+			.user_agent = user_agent,
+			.device = device,
+			.node = node,
+			.session_ref = text_to_cstring(sa_ref_text(id.hash)),
+			.at = now
+		};
+
+		sa_login_event_record(&event);
+	}
+	SPI_finish();
+
+	ref = sa_ref_text(id.hash);
+	PG_RETURN_TEXT_P(ref);
+}
+
+/*
+ * renew_session(old_id, new_id, application)
+ *
+ * Like a login, it locks the user's account first, so that an invalidation of
+ * the user ends the session under one id or the other.
+ */
+Datum
+sa_renew_session(PG_FUNCTION_ARGS)
+{
+	static SaStatement copy_session = {
+		"INSERT INTO session_admin.session (session_hash, application, generation, created_at,"
+		" last_access_at, requests, user_name, login_method, client_address, peer_address,"
+		" log_id, user_agent, device, node)"
+		" SELECT $3, application, generation, created_at, $5,"
+		"  requests + coalesce(session_admin.live_requests(session_hash, application), 0),"
+		"  user_name, login_method, client_address, peer_address, $4, user_agent, device, node"
+		" FROM session_admin.session WHERE session_hash = $1 AND application = $2"
+		" FOR NO KEY UPDATE"
+	};
+	static SaStatement delete_session = {
+		"DELETE FROM session_admin.session WHERE session_hash = $1 AND application = $2"
+	};
+	SaSessionId old_id;
+	SaSessionId new_id;
+	char	   *application_name = sa_application_arg(fcinfo, 2);
+	SaEnding	ending = {.reason = "renewed"};
+	SaApplication application;
+	SaSession	session;
+	SaArgs		key = {0};
+	SaArgs		args = {0};
+	bool		valid;
+
+	sa_session_id_arg(fcinfo, 0, &old_id);
+	sa_session_id_arg(fcinfo, 1, &new_id);
+	if (memcmp(old_id.hash, new_id.hash, SA_HASH_LEN) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("new session id must not be the old one")));
+
+	SPI_connect();
+	valid = sa_session_read(old_id.hash, application_name, &session);
+	if (valid && session.user_name != NULL)
+	{
+		sa_account_lock(application_name, session.user_name);
+		valid = sa_session_read(old_id.hash, application_name, &session);
+	}
+	ending.at = GetCurrentTimestamp();
+	valid = valid && sa_application_find(application_name, &application) &&
+		sa_session_is_valid(&session, &application,
+							Max(session.last_access_at, sa_live_accessed(old_id.hash, application_name)),
+							ending.at);
+	if (valid)
+	{
+		SaSession	in_use;
+
+		if (sa_session_read(new_id.hash, application_name, &in_use))
+			ereport(ERROR,
+					(errcode(ERRCODE_UNIQUE_VIOLATION),
+					 errmsg("new session id is in use already")));
+
+		sa_arg(&key, BYTEAOID, PointerGetDatum(sa_bytea(old_id.hash, SA_HASH_LEN)), false);
+		sa_arg_text(&key, application_name);
+
+		args = key;
+		sa_arg(&args, BYTEAOID, PointerGetDatum(sa_bytea(new_id.hash, SA_HASH_LEN)), false);
+		sa_arg_text(&args, new_id.log_id[0] ? new_id.log_id : NULL);
+		sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(ending.at), false);
+		valid = sa_run(&copy_session, &args) > 0;
+	}
+	if (!valid)
+		ereport(ERROR,
+				(errcode(SA_ERRCODE_NOT_FOUND),
+				 errmsg("session is not valid"),
+				 errhint("It has ended, or was never opened: open a new one.")));
+
+	sa_run_ending(&ending, &delete_session, &key);
+	SPI_finish();
+
+	PG_RETURN_TEXT_P(sa_ref_text(new_id.hash));
+}
+
+/* close_session(session_id, application) */
+Datum
+sa_close_session(PG_FUNCTION_ARGS)
+{
+	static SaStatement delete_session = {
+		"DELETE FROM session_admin.session WHERE session_hash = $1 AND application = $2"
+	};
+	SaSessionId id;
+	char	   *application = sa_application_arg(fcinfo, 1);
+	SaEnding	ending = {.reason = "logout",.at = GetCurrentTimestamp()};
+	SaArgs		args = {0};
+
+	sa_session_id_arg(fcinfo, 0, &id);
+
+	SPI_connect();
+	sa_arg(&args, BYTEAOID, PointerGetDatum(sa_bytea(id.hash, SA_HASH_LEN)), false);
+	sa_arg_text(&args, application);
+	sa_run_ending(&ending, &delete_session, &args);
+	SPI_finish();
+
+	PG_RETURN_BOOL(ending.sessions_ended > 0);
+}
+
+/*
+ * login_failed(user_name, client_address, forwarded_for, user_agent,
+ * login_method, application)
+ */
+Datum
+sa_login_failed(PG_FUNCTION_ARGS)
+{
+	char	   *application_name = sa_application_arg(fcinfo, 5);
+	inet	   *peer = PG_ARGISNULL(1) ? NULL : PG_GETARG_INET_PP(1);
+	SaApplication application;
+	SaLoginEvent event = {
+		.application = application_name,
+		.user_name = sa_cleaned_or_null(fcinfo, 0, SA_USER_NAME_MAX),
+		.event = "login_failed",
+		.user_agent = sa_cleaned_or_null(fcinfo, 3, SA_USER_AGENT_MAX),
+		.login_method = sa_cleaned_or_null(fcinfo, 4, SA_LABEL_MAX),
+		.at = GetCurrentTimestamp()
+	};
+
+	SPI_connect();
+	sa_application_make(application_name, &application);
+	event.client_address = sa_client_address(peer, sa_text_or_null(fcinfo, 2),
+											 application.trusted_proxies);
+	if (event.user_name != NULL)
+		sa_account_login_failed(application_name, event.user_name, event.at);
+	sa_login_event_record(&event);
+	SPI_finish();
+
+	PG_RETURN_VOID();
+}
+
+/*
+ * The live session that people mean by this label: a prefix of the hash of 8
+ * digits or more, or a log_id.  The caller is connected to SPI.
+ */
+void
+sa_session_by_ref(const char *ref, const char *application, uint8 *hash)
+{
+	static SaStatement by_hash = {
+		"SELECT session_hash FROM session_admin.session_state"
+		" WHERE application = $1 AND session_hash BETWEEN decode($2, 'hex') AND decode($3, 'hex')"
+		"   AND ended_at IS NULL LIMIT 2"
+	};
+	static SaStatement by_log_id = {
+		"SELECT session_hash FROM session_admin.session_state"
+		" WHERE application = $1 AND log_id = $2 AND ended_at IS NULL LIMIT 2"
+	};
+	size_t		length = strlen(ref);
+	bool		is_hex = strspn(ref, "0123456789abcdefABCDEF") == length;
+	SaArgs		args = {0};
+	uint64		rows;
+	bool		isnull;
+
+	if (length == 0 || length > 2 * SA_HASH_LEN || (length >= SA_REF_MIN_LEN && !is_hex))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"%s\" is not a session_ref", sa_clean(ref, length, 64)),
+				 errhint("Give %d or more of the hex digits that view session_admin.current_sessions shows, or a log_id.",
+						 SA_REF_MIN_LEN)));
+
+	sa_arg_text(&args, application);
+	if (length >= SA_REF_MIN_LEN)
+	{
+		char		bound[2 * SA_HASH_LEN + 1] = {0};
+
+		memcpy(bound, ref, length);
+		memset(bound + length, '0', 2 * SA_HASH_LEN - length);
+		sa_arg_text(&args, bound);
+		memset(bound + length, 'f', 2 * SA_HASH_LEN - length);
+		sa_arg_text(&args, bound);
+		rows = sa_run(&by_hash, &args);
+	}
+	else
+	{
+		sa_arg_text(&args, ref);
+		rows = sa_run(&by_log_id, &args);
+	}
+
+	if (rows == 0)
+		ereport(ERROR,
+				(errcode(SA_ERRCODE_NOT_FOUND),
+				 errmsg("no live session \"%s\" in application \"%s\"", ref, application)));
+	if (rows > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("session_ref \"%s\" is ambiguous", ref),
+				 errhint("Give more of its digits.")));
+	memcpy(hash, VARDATA_ANY(DatumGetByteaPP(sa_result(0, 1, &isnull))), SA_HASH_LEN);
+}
