@@ -12,6 +12,7 @@
 #include "session_admin.h"
 
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -19,7 +20,7 @@
 bool
 sa_account_lock(const char *application, const char *user_name)
 {
-	static SaStatement lock_account = {
+	static SaStatement lock_account = {.sql =
 		"SELECT FROM session_admin.account"
 		" WHERE application = $1 AND user_name = $2 FOR NO KEY UPDATE"
 	};
@@ -34,7 +35,7 @@ sa_account_lock(const char *application, const char *user_name)
 void
 sa_account_make(const char *application, const char *user_name)
 {
-	static SaStatement insert_account = {
+	static SaStatement insert_account = {.sql =
 		"INSERT INTO session_admin.account (application, user_name) VALUES ($1, $2)"
 		" ON CONFLICT (application, user_name) DO NOTHING"
 	};
@@ -55,7 +56,7 @@ void
 sa_account_logged_in(const char *application, const char *user_name,
 					 TimestampTz at, inet *address, const char *login_method)
 {
-	static SaStatement count_login = {
+	static SaStatement count_login = {.sql =
 		"INSERT INTO session_admin.account AS a (application, user_name, login_count,"
 		" last_login_at, last_login_address, last_login_method, last_seen_at)"
 		" VALUES ($1, $2, 1, $3, $4, $5, $3)"
@@ -84,7 +85,7 @@ sa_account_logged_in(const char *application, const char *user_name,
 void
 sa_account_login_failed(const char *application, const char *user_name, TimestampTz at)
 {
-	static SaStatement count_failure = {
+	static SaStatement count_failure = {.sql =
 		"UPDATE session_admin.account SET"
 		" last_failed_login_at = greatest(last_failed_login_at, $3),"
 		" current_failed_count = current_failed_count + 1,"

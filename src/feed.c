@@ -54,7 +54,7 @@ notify(const char *payload)
 void
 sa_feed_write(SaFeedRow *row, const SaEnding *ending)
 {
-	static SaStatement insert_invalidation = {
+	static SaStatement insert_invalidation = {.sql =
 		"INSERT INTO session_admin.invalidation"
 		" (at, scope, application, user_name, session_hash, reason, actor,"
 		"  sessions_ended, tokens_revoked)"

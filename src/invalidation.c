@@ -49,7 +49,7 @@ static bool invalidated = false;
  * of no use: say so in our own words.
  */
 static void
-xact_callback(XactEvent event, void *arg)
+xact_callback(XactEvent event, pg_attribute_unused() void *arg)
 {
 	switch (event)
 	{
@@ -178,7 +178,7 @@ archive(FunctionCallInfo fcinfo, const char *function, const char *scope, SaStat
 Datum
 sa_session_ended(PG_FUNCTION_ARGS)
 {
-	static SaStatement archive_sessions = {
+	static SaStatement archive_sessions = {.sql =
 		"WITH gone AS MATERIALIZED ("
 		"  SELECT o.*, d.generation_end, e.ended_at AS ended_before,"
 		"         CASE WHEN e.ended_at IS NULL THEN $2"
@@ -248,7 +248,7 @@ sa_session_ended(PG_FUNCTION_ARGS)
 Datum
 sa_token_revoked(PG_FUNCTION_ARGS)
 {
-	static SaStatement archive_tokens = {
+	static SaStatement archive_tokens = {.sql =
 		"WITH gone AS MATERIALIZED ("
 		"  SELECT o.*, e.ended_at AS ended_before, d.generation_end,"
 		"         CASE WHEN e.ended_at IS NULL THEN $2"
@@ -298,8 +298,8 @@ sa_token_revoked(PG_FUNCTION_ARGS)
 Datum
 sa_truncated(PG_FUNCTION_ARGS)
 {
-	static SaStatement delete_sessions = {"DELETE FROM session_admin.session"};
-	static SaStatement delete_tokens = {"DELETE FROM session_admin.remember_me_token"};
+	static SaStatement delete_sessions = {.sql = "DELETE FROM session_admin.session"};
+	static SaStatement delete_tokens = {.sql = "DELETE FROM session_admin.remember_me_token"};
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
 	SaEnding	ending = {.reason = "admin", .caller_writes_feed = true};
 	SaFeedRow	row = {0};
@@ -337,12 +337,12 @@ void
 sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_session,
 			 bool keep_remember_me, SaEnding *ending)
 {
-	static SaStatement lock_accounts = {
+	static SaStatement lock_accounts = {.sql =
 		"SELECT FROM session_admin.account"
 		" WHERE application = $1 AND user_name = ANY ($2)"
 		" ORDER BY user_name FOR NO KEY UPDATE"
 	};
-	static SaStatement end_users = {
+	static SaStatement end_users = {.sql =
 		"WITH live AS ("
 		"  SELECT user_name, count(*) AS n FROM session_admin.session_state"
 		"  WHERE application = $1 AND user_name = ANY ($2)"
@@ -474,7 +474,7 @@ sa_check_filter(PG_FUNCTION_ARGS)
 Datum
 sa_invalidate_session(PG_FUNCTION_ARGS)
 {
-	static SaStatement delete_session = {
+	static SaStatement delete_session = {.sql =
 		"DELETE FROM session_admin.session WHERE session_hash = $1 AND application = $2"
 	};
 	char	   *ref = sa_text_or_null(fcinfo, 0);
@@ -507,7 +507,7 @@ sa_invalidate_session(PG_FUNCTION_ARGS)
 Datum
 sa_invalidate_sessions(PG_FUNCTION_ARGS)
 {
-	static SaStatement delete_sessions = {
+	static SaStatement delete_sessions = {.sql =
 		"DELETE FROM session_admin.session s"
 		" USING session_admin.sessions_to_invalidate($1, $2, $3, $4, $5, $6, $7, $8) f"
 		" WHERE s.session_hash = f.session_hash AND s.application = f.application"
@@ -516,7 +516,7 @@ sa_invalidate_sessions(PG_FUNCTION_ARGS)
 	SaEnding	ending = {.reason = reason_arg(fcinfo, 7)};
 	SaArgs		args = {0};
 
-	for (int i = 0; i < lengthof(types); i++)
+	for (size_t i = 0; i < lengthof(types); i++)
 		sa_arg(&args, types[i], PG_GETARG_DATUM(i), PG_ARGISNULL(i));
 	sa_arg_text(&args, sa_application_arg(fcinfo, 8));
 
@@ -562,7 +562,7 @@ sa_invalidate_user(PG_FUNCTION_ARGS)
 static void
 end_generation(const char *application, SaEnding *ending)
 {
-	static SaStatement count = {
+	static SaStatement count = {.sql =
 		"SELECT CASE WHEN (SELECT count(*) FROM (SELECT FROM session_admin.session"
 		"    WHERE $1 IS NULL OR application = $1 LIMIT $2 + 1) s) <= $2"
 		"  THEN (SELECT count(*) FROM session_admin.session_state"
@@ -575,7 +575,7 @@ end_generation(const char *application, SaEnding *ending)
 		"      AND t.created_at + l.remember_me_lifetime > clock_timestamp()"
 		"    WHERE $1 IS NULL OR t.application = $1) ELSE -1 END"
 	};
-	static SaStatement next_generation = {
+	static SaStatement next_generation = {.sql =
 		"WITH locked AS ("
 		"  SELECT name, generation FROM session_admin.application"
 		"  WHERE $1 IS NULL OR name = $1 ORDER BY name FOR NO KEY UPDATE"

@@ -17,6 +17,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
@@ -64,7 +65,7 @@ static const struct
 };
 
 static void
-relcache_callback(Datum arg, Oid relid)
+relcache_callback(pg_attribute_unused() Datum arg, Oid relid)
 {
 	if (relid == InvalidOid || relid == application_relid || relid == policy_relid)
 		cache_valid = false;
@@ -114,7 +115,7 @@ microseconds(const char *value)
 static void
 set_policy_value(SaApplication *application, const char *name, const char *value)
 {
-	for (int i = 0; i < lengthof(interval_policies); i++)
+	for (size_t i = 0; i < lengthof(interval_policies); i++)
 	{
 		if (strcmp(interval_policies[i].name, name) == 0)
 		{
@@ -142,13 +143,13 @@ set_policy_value(SaApplication *application, const char *name, const char *value
 static bool
 load(const char *name)
 {
-	static SaStatement read_policies = {
+	static SaStatement read_policies = {.sql =
 		"SELECT a.generation, e.name::text, e.value"
 		" FROM session_admin.application a"
 		" JOIN session_admin.effective_policy e ON e.application = a.name"
 		" WHERE a.name = $1"
 	};
-	static SaStatement read_user_limits = {
+	static SaStatement read_user_limits = {.sql =
 		"SELECT user_name::text,"
 		"       max(value) FILTER (WHERE name = 'idle_timeout'),"
 		"       max(value) FILTER (WHERE name = 'absolute_timeout')"
@@ -266,7 +267,7 @@ sa_application_find(const char *name, SaApplication *application)
 void
 sa_application_make(const char *name, SaApplication *application)
 {
-	static SaStatement insert_application = {
+	static SaStatement insert_application = {.sql =
 		"INSERT INTO session_admin.application (name) VALUES ($1)"
 		" ON CONFLICT (name) DO NOTHING"
 	};

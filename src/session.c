@@ -21,6 +21,7 @@
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "executor/tuptable.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -110,7 +111,7 @@ sa_session_is_valid(const SaSession *session, const SaApplication *application,
 static void
 write_touch(const uint8 *hash, const char *application, TimestampTz now, int64 requests)
 {
-	static SaStatement update_session = {
+	static SaStatement update_session = {.sql =
 		"UPDATE session_admin.session s"
 		" SET last_access_at = greatest(s.last_access_at, $3), requests = s.requests + $4"
 		" FROM (SELECT session_hash, application FROM session_admin.session"
@@ -234,14 +235,14 @@ sa_touch_sessions(PG_FUNCTION_ARGS)
 Datum
 sa_open_session(PG_FUNCTION_ARGS)
 {
-	static SaStatement insert_session = {
+	static SaStatement insert_session = {.sql =
 		"INSERT INTO session_admin.session (session_hash, application, generation, created_at,"
 		" last_access_at, user_name, login_method, client_address, peer_address, log_id,"
 		" user_agent, device, node)"
 		" VALUES ($1, $2, $3, $4, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
 		" ON CONFLICT (session_hash, application) DO NOTHING"
 	};
-	static SaStatement delete_session = {
+	static SaStatement delete_session = {.sql =
 		"DELETE FROM session_admin.session WHERE session_hash = $1 AND application = $2"
 	};
 	SaSessionId id;
@@ -332,7 +333,7 @@ sa_open_session(PG_FUNCTION_ARGS)
 Datum
 sa_renew_session(PG_FUNCTION_ARGS)
 {
-	static SaStatement copy_session = {
+	static SaStatement copy_session = {.sql =
 		"INSERT INTO session_admin.session (session_hash, application, generation, created_at,"
 		" last_access_at, requests, user_name, login_method, client_address, peer_address,"
 		" log_id, user_agent, device, node)"
@@ -342,7 +343,7 @@ sa_renew_session(PG_FUNCTION_ARGS)
 		" FROM session_admin.session WHERE session_hash = $1 AND application = $2"
 		" FOR NO KEY UPDATE"
 	};
-	static SaStatement delete_session = {
+	static SaStatement delete_session = {.sql =
 		"DELETE FROM session_admin.session WHERE session_hash = $1 AND application = $2"
 	};
 	SaSessionId old_id;
@@ -408,7 +409,7 @@ sa_renew_session(PG_FUNCTION_ARGS)
 Datum
 sa_close_session(PG_FUNCTION_ARGS)
 {
-	static SaStatement delete_session = {
+	static SaStatement delete_session = {.sql =
 		"DELETE FROM session_admin.session WHERE session_hash = $1 AND application = $2"
 	};
 	SaSessionId id;
@@ -465,12 +466,12 @@ sa_login_failed(PG_FUNCTION_ARGS)
 void
 sa_session_by_ref(const char *ref, const char *application, uint8 *hash)
 {
-	static SaStatement by_hash = {
+	static SaStatement by_hash = {.sql =
 		"SELECT session_hash FROM session_admin.session_state"
 		" WHERE application = $1 AND session_hash BETWEEN decode($2, 'hex') AND decode($3, 'hex')"
 		"   AND ended_at IS NULL LIMIT 2"
 	};
-	static SaStatement by_log_id = {
+	static SaStatement by_log_id = {.sql =
 		"SELECT session_hash FROM session_admin.session_state"
 		" WHERE application = $1 AND log_id = $2 AND ended_at IS NULL LIMIT 2"
 	};

@@ -128,7 +128,7 @@ sa_check_reason(const char *reason)
 {
 	StringInfoData list;
 
-	for (int i = 0; i < lengthof(reasons); i++)
+	for (size_t i = 0; i < lengthof(reasons); i++)
 	{
 		if (strcmp(reason, reasons[i]) == 0)
 			return;
@@ -139,7 +139,7 @@ sa_check_reason(const char *reason)
 		return;
 
 	initStringInfo(&list);
-	for (int i = 0; i < lengthof(reasons); i++)
+	for (size_t i = 0; i < lengthof(reasons); i++)
 		appendStringInfo(&list, "\"%s\", ", reasons[i]);
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
