@@ -38,6 +38,13 @@ have() {
 	command -v "$1" >/dev/null
 }
 
+# Shows what a command prints only if it fails.
+quietly() {
+	local output
+
+	output=$("$@" 2>&1) || die "could not run: $*" "$output"
+}
+
 # Prints the packages that are missing, one a line.
 missing_packages() {
 	local purpose=$1 major
@@ -54,12 +61,9 @@ missing_packages() {
 
 	# apt has nothing for a PostgreSQL elsewhere
 	[[ -z $given_pg_config ]] || return 0
-	major=$("$PG_CONFIG" --version 2>/dev/null | sed -n 's/^PostgreSQL \([0-9]*\).*/\1/p')
-	if [[ -z $major ]]; then
-		major=$(apt-cache show postgresql 2>/dev/null |
-			sed -n 's/^Depends: postgresql-\([0-9]*\).*/\1/p' | head -n 1)
-		major=${major:-15}
-	fi
+	major=$({ "$PG_CONFIG" --version || apt-cache show postgresql; } 2>/dev/null |
+		sed -nE 's/^(PostgreSQL |Depends: postgresql-)([0-9]+).*/\2/p' | head -n 1) || true
+	major=${major:-15}
 	[[ -x $(pg_dir bindir)/postgres ]] || echo "postgresql-$major"
 	[[ -e $("$PG_CONFIG" --pgxs 2>/dev/null) ]] || echo "postgresql-server-dev-$major"
 	if [[ $purpose = test ]]; then
@@ -84,11 +88,11 @@ install_packages() {
 			die "packages are missing; run this as root, then $program again:" \
 				"    apt-get update && ${command[*]}"
 		say "Installing ${packages[*]}"
-		export DEBIAN_FRONTEND=noninteractive
-		# the lists first: they may be old, and the newest PostgreSQL is in them
-		apt-get update -q
+		# the lists first: the packages they name may be gone
+		quietly apt-get update
 		mapfile -t packages < <(missing_packages "$purpose")
-		apt-get install -q -y --no-install-recommends "${packages[@]}"
+		DEBIAN_FRONTEND=noninteractive \
+			quietly apt-get install -y --no-install-recommends "${packages[@]}"
 	fi
 	[[ -x $(pg_dir bindir)/postgres ]] || die "there is no PostgreSQL server with \"$PG_CONFIG\""
 	[[ -e $("$PG_CONFIG" --pgxs) ]] || die "there is no PGXS with \"$PG_CONFIG\""
