@@ -182,6 +182,13 @@ CREATE INDEX invalidation_xid_idx ON session_admin.invalidation (xid);
 COMMENT ON TABLE session_admin.invalidation IS
 'the feed: every invalidation, with the transaction that made it';
 
+CREATE TABLE session_admin.feed_horizon (
+    purged_xid  xid8 NOT NULL
+);
+INSERT INTO session_admin.feed_horizon VALUES ('0');
+COMMENT ON TABLE session_admin.feed_horizon IS
+'one row: the highest transaction of which rows were purged from the feed; a position that may not have seen it is too old';
+
 CREATE TABLE session_admin.node (
     node                text COLLATE "C" PRIMARY KEY
                         CHECK (node <> '' AND octet_length(node) <= 255),

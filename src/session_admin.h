@@ -187,6 +187,9 @@ extern void sa_feed_write(SaFeedRow *row, const SaEnding *ending);
 extern void sa_feed_notify(const SaFeedRow *row);
 extern void sa_feed_notify_many(int64 id);
 
+/* node.c: who follows the feed */
+extern int64 sa_feed_purge(void);	/* for maintain(): how many rows it deleted */
+
 /* session.c: open, touch, renew, close */
 typedef struct SaSession
 {

@@ -1,0 +1,482 @@
+/*
+ * node.c
+ *	  Nodes follow the feed of invalidations, and give receipts for them.
+ *
+ * A position in the feed is a snapshot.  What a node has yet to see is what is
+ * committed now and was not visible in the snapshot that it holds: that has no
+ * gap, however transactions interleave, abort or nest, and waits for nobody.
+ * The highest id, or a time, would skip whatever commits later than a row with
+ * a higher one.
+ *
+ * Why nothing is missed and nothing comes twice:
+ *
+ * - A new position and the rows that lead up to it are read by one statement,
+ *	 that is by one snapshot.  (pg_current_snapshot() shows the active snapshot,
+ *	 which is the one that the statement reads with, be it newer than that of a
+ *	 transaction under REPEATABLE READ.)  A row is visible to a snapshot if its
+ *	 transaction is, subtransactions included, so the rows between position A
+ *	 and position B are those visible now of which xid is not visible in A.
+ * - A snapshot does not list the transaction that takes it, and pg_snapshot
+ *	 therefore calls it finished as soon as a later one is.  Positions list it as
+ *	 running: its rows are not committed and not delivered yet, to itself either.
+ * - Presenting a position is the receipt for what led up to it.  Only two are
+ *	 taken: the one that the node was handed last, and the one that it presented
+ *	 last (the answer to that may have been lost on its way).  Both are as
+ *	 durable as the call that handed them out, which is committed synchronously;
+ *	 and all that a position calls finished was in the write-ahead log before
+ *	 it.  So after a crash none of its transaction ids is given out again, and a
+ *	 position that a restored or promoted server does not remember is refused.
+ * - Purging raises the horizon and deletes the rows in one transaction.  A fetch
+ *	 sees both or neither, since it reads both with one snapshot.
+ *
+ * Calls for one node are done one after the other, under a lock on its name: the
+ * node's row is not there yet when it joins, and waiting for a row would be an
+ * error under REPEATABLE READ.  Each statement takes its own latest snapshot
+ * after that lock.  The lock is kept until the transaction ends, when the row is
+ * visible to others.
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "catalog/pg_type_d.h"
+#include "common/hashfn.h"
+#include "common/int.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "storage/latch.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#include "session_admin.h"
+
+#define NODE_NAME_MAX		255 /* bytes; as the table checks */
+#define SYNC_COLUMNS		9
+#define WAIT_COLUMNS		2
+#define WAIT_FIRST_DELAY	1	/* milliseconds between two looks at the nodes */
+#define WAIT_LAST_DELAY		20
+
+/* The position of the statement that this is part of, and its transaction */
+#define POSITION_SQL \
+	"here AS MATERIALIZED (" \
+	"  SELECT pg_current_snapshot() AS snapshot," \
+	"         pg_current_xact_id_if_assigned() AS own)," \
+	" position AS MATERIALIZED (" \
+	"  SELECT own, CASE WHEN own < pg_snapshot_xmax(snapshot) THEN" \
+	"    (SELECT format('%s:%s:%s', pg_snapshot_xmin(snapshot), pg_snapshot_xmax(snapshot)," \
+	"                   string_agg(xid::text, ',' ORDER BY xid))" \
+	"     FROM (SELECT pg_snapshot_xip(snapshot) UNION SELECT own) AS running(xid))::pg_snapshot" \
+	"    ELSE snapshot END AS position" \
+	"  FROM here)"
+
+static SaStatement here = {.sql =
+	"WITH " POSITION_SQL " SELECT position FROM position"
+};
+
+/* At least one row, with no id if there is nothing after position $1 */
+static SaStatement fetch = {.sql =
+	"WITH " POSITION_SQL
+	" SELECT position,"
+	"        pg_snapshot_xmin($1) > (SELECT purged_xid FROM session_admin.feed_horizon),"
+	"        i.id, i.scope, i.application, i.user_name, i.session_hash, i.reason, i.at"
+	" FROM position LEFT JOIN session_admin.invalidation AS i"
+	"   ON i.xid >= pg_snapshot_xmin($1)"
+	"  AND NOT pg_visible_in_snapshot(i.xid, $1)"
+	"  AND i.xid IS DISTINCT FROM own"
+	" ORDER BY i.id"
+};
+
+/* pg_snapshot has no equality, and none is needed: what was handed out comes back */
+static SaStatement node_find = {.sql =
+	"SELECT application,"
+	"       coalesce($2::text IN (handed::text, applied::text), false)"
+	" FROM session_admin.node WHERE node = $1"
+};
+
+/*
+ * Whoever joins under the name of a node that is still known may have come
+ * after it while it still answers from its cache: its lease is left to run out.
+ */
+static SaStatement node_join = {.sql =
+	"INSERT INTO session_admin.node AS n (node, application, handed)"
+	" VALUES ($1, $2, $3)"
+	" ON CONFLICT (node) DO UPDATE SET application = excluded.application,"
+	"  joined_at = excluded.joined_at, applied = NULL, handed = excluded.handed"
+};
+
+static SaStatement node_sync = {.sql =
+	"INSERT INTO session_admin.node AS n"
+	"  (node, application, last_sync_at, lease_expires_at, applied, handed)"
+	" VALUES ($1, $2, $3, $4, $5, $6)"
+	" ON CONFLICT (node) DO UPDATE SET last_sync_at = excluded.last_sync_at,"
+	"  lease_expires_at = excluded.lease_expires_at,"
+	"  applied = excluded.applied, handed = excluded.handed"
+};
+
+static SaStatement node_leave = {.sql =
+	"DELETE FROM session_admin.node WHERE node = $1"
+};
+
+static SaStatement invalidation_find = {.sql =
+	"SELECT xid, coalesce(xid = pg_current_xact_id_if_assigned(), false)"
+	" FROM session_admin.invalidation WHERE id = $1"
+};
+
+static SaStatement node_states = {.sql =
+	"SELECT node, CASE"
+	"  WHEN pg_visible_in_snapshot($1, applied) THEN 'applied'"
+	"  WHEN lease_expires_at > clock_timestamp() THEN 'behind'"
+	"  ELSE 'lease expired' END"
+	" FROM session_admin.node ORDER BY node"
+};
+
+/* The feed is one for all applications: the longest retention of any of them */
+static SaStatement feed_cutoff = {.sql =
+	"SELECT clock_timestamp() - coalesce(max(value::interval), '1 day')"
+	" FROM session_admin.effective_policy WHERE name = 'feed_retention'"
+};
+
+/*
+ * From the oldest row on, up to the first that is younger than $1, or that a
+ * position handed out now would not see as finished with all before it.
+ */
+static SaStatement feed_purge = {.sql =
+	"WITH bounds AS MATERIALIZED ("
+	"  SELECT pg_snapshot_xmin(pg_current_snapshot()) AS xmin),"
+	" first_kept AS MATERIALIZED ("
+	"  SELECT id FROM session_admin.invalidation, bounds"
+	"  WHERE at >= $1 OR xid >= xmin ORDER BY id LIMIT 1),"
+	" purged AS ("
+	"  DELETE FROM session_admin.invalidation USING bounds"
+	"  WHERE id < coalesce((SELECT id FROM first_kept), 9223372036854775807)"
+	"    AND at < $1 AND invalidation.xid < bounds.xmin"
+	"  RETURNING invalidation.xid),"
+	" raised AS ("
+	"  UPDATE session_admin.feed_horizon SET purged_xid = greatest(purged_xid, highest)"
+	"  FROM (SELECT xid FROM purged ORDER BY xid DESC LIMIT 1) AS h(highest))"
+	" SELECT count(*) FROM purged"
+};
+
+static SaStatement nodes_forget = {.sql =
+	"DELETE FROM session_admin.node WHERE coalesce(lease_expires_at, joined_at) < $1"
+};
+
+PG_FUNCTION_INFO_V1(sa_join_node);
+PG_FUNCTION_INFO_V1(sa_sync_node);
+PG_FUNCTION_INFO_V1(sa_leave_node);
+PG_FUNCTION_INFO_V1(sa_wait_for_nodes);
+
+/* The name of a node; nobody may leave the name out, or make it endless */
+static char *
+node_arg(FunctionCallInfo fcinfo, int argno)
+{
+	char	   *node = sa_text_or_null(fcinfo, argno);
+
+	if (node == NULL || node[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("name of a node must not be null or empty")));
+	if (strlen(node) > NODE_NAME_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("name of a node is too long"),
+				 errdetail("The maximum is %d bytes.", NODE_NAME_MAX)));
+	return node;
+}
+
+/* One call at a time for each node, until the end of the transaction */
+static void
+node_lock(const char *node)
+{
+	Oid			relid;
+	uint32		key;
+
+	relid = get_relname_relid("node", get_namespace_oid("session_admin", false));
+	key = DatumGetUInt32(hash_any((const unsigned char *) node, strlen(node)));
+	LockDatabaseObject(relid, key, 0, ExclusiveLock);
+}
+
+/* The moment that is an interval after another; what cannot be is an error */
+static TimestampTz
+time_after(TimestampTz at, int64 microseconds)
+{
+	TimestampTz result;
+
+	if (pg_add_s64_overflow(at, microseconds, &result) || !IS_VALID_TIMESTAMP(result))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("interval is too long")));
+	return result;
+}
+
+/*
+ * sa_join_node
+ *		The position from which an empty cache is right.
+ */
+Datum
+sa_join_node(PG_FUNCTION_ARGS)
+{
+	char	   *node = node_arg(fcinfo, 0);
+	char	   *name = sa_application_arg(fcinfo, 1);
+	SaApplication application;
+	SaArgs		args = {0};
+	bool		isnull;
+	Datum		position;
+
+	SPI_connect();
+	sa_application_make(name, &application);
+	node_lock(node);
+
+	sa_run(&here, NULL);
+	position = SPI_datumTransfer(sa_result(0, 1, &isnull), false, -1);
+
+	sa_arg_text(&args, node);
+	sa_arg_text(&args, name);
+	sa_arg(&args, PG_SNAPSHOTOID, position, false);
+	sa_run(&node_join, &args);
+
+	ForceSyncCommit();
+	SPI_finish();
+	PG_RETURN_DATUM(position);
+}
+
+/*
+ * sa_sync_node
+ *		Receipt, heartbeat and fetch: what was committed after a position.
+ *
+ * The lease is counted from a later moment here than on the node, which counts
+ * from before its call: the node stops trusting its cache before the server
+ * says that it has.
+ */
+Datum
+sa_sync_node(PG_FUNCTION_ARGS)
+{
+	char	   *node = node_arg(fcinfo, 0);
+	Datum		presented = PG_ARGISNULL(1) ? (Datum) 0 : PG_GETARG_DATUM(1);
+	bool		remembered = false;
+	char	   *name = NULL;
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	SaApplication application;
+	SaArgs		args = {0};
+	Interval	lease = {0};
+	TimestampTz now;
+	Datum		values[SYNC_COLUMNS] = {0};
+	bool		nulls[SYNC_COLUMNS];
+	bool		isnull;
+	uint64		rows;
+
+	InitMaterializedSRF(fcinfo, 0);
+	SPI_connect();
+	node_lock(node);
+
+	sa_arg_text(&args, node);
+	sa_arg(&args, PG_SNAPSHOTOID, presented, PG_ARGISNULL(1));
+	if (sa_run(&node_find, &args) > 0)
+	{
+		name = sa_result_text(0, 1);
+		remembered = DatumGetBool(sa_result(0, 2, &isnull));
+	}
+	if (name == NULL)
+		name = pstrdup(sa_application);
+	sa_application_make(name, &application);
+
+	if (remembered)
+	{
+		memset(&args, 0, sizeof(args));
+		sa_arg(&args, PG_SNAPSHOTOID, presented, false);
+		rows = sa_run(&fetch, &args);
+		remembered = DatumGetBool(sa_result(0, 2, &isnull));
+	}
+	if (!remembered)
+		rows = sa_run(&here, NULL);
+
+	lease.time = application.node_lease;
+	values[0] = sa_result(0, 1, &isnull);
+	values[8] = IntervalPGetDatum(&lease);
+	memset(nulls, true, sizeof(nulls));
+	nulls[0] = nulls[8] = false;
+
+	if (remembered)
+	{
+		for (uint64 row = 0; row < rows; row++)
+		{
+			for (int column = 1; column <= 7; column++)
+				values[column] = sa_result(row, column + 2, &nulls[column]);
+			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+		}
+	}
+	else
+	{
+		/* An id that no row has: a reader that skips rows without one must not skip this */
+		values[1] = Int64GetDatum(0);
+		values[2] = CStringGetTextDatum("all");
+		values[6] = CStringGetTextDatum("resync");
+		nulls[1] = nulls[2] = nulls[6] = false;
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+
+	now = GetCurrentTimestamp();
+	memset(&args, 0, sizeof(args));
+	sa_arg_text(&args, node);
+	sa_arg_text(&args, name);
+	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(now), false);
+	sa_arg(&args, TIMESTAMPTZOID,
+		   TimestampTzGetDatum(time_after(now, application.node_lease)), false);
+	sa_arg(&args, PG_SNAPSHOTOID, presented, !remembered);
+	sa_arg(&args, PG_SNAPSHOTOID, values[0], false);
+	sa_run(&node_sync, &args);
+
+	ForceSyncCommit();
+	SPI_finish();
+	return (Datum) 0;
+}
+
+/*
+ * sa_leave_node
+ *		The node no longer answers from its cache, and waits for nothing more.
+ */
+Datum
+sa_leave_node(PG_FUNCTION_ARGS)
+{
+	char	   *node = node_arg(fcinfo, 0);
+	SaArgs		args = {0};
+	uint64		rows;
+
+	SPI_connect();
+	node_lock(node);
+	sa_arg_text(&args, node);
+	rows = sa_run(&node_leave, &args);
+	SPI_finish();
+	PG_RETURN_BOOL(rows > 0);
+}
+
+/* How long to wait at most, in microseconds */
+static int64
+timeout_arg(FunctionCallInfo fcinfo, int argno)
+{
+	Interval   *timeout;
+	int64		days;
+	int64		result;
+
+	if (PG_ARGISNULL(argno))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("timeout must not be null")));
+
+	timeout = PG_GETARG_INTERVAL_P(argno);
+	days = (int64) timeout->month * DAYS_PER_MONTH + timeout->day;
+	if (pg_mul_s64_overflow(days, USECS_PER_DAY, &result) ||
+		pg_add_s64_overflow(result, timeout->time, &result))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("timeout is too long")));
+	if (result < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("timeout must not be negative")));
+	return result;
+}
+
+/* The committed transaction of an invalidation */
+static Datum
+invalidation_xid(int64 id)
+{
+	SaArgs		args = {0};
+	bool		isnull;
+
+	sa_arg(&args, INT8OID, Int64GetDatum(id), false);
+	if (sa_run(&invalidation_find, &args) == 0)
+		ereport(ERROR,
+				(errcode(SA_ERRCODE_NOT_FOUND),
+				 errmsg("invalidation %lld does not exist", (long long) id),
+				 errhint("Invalidations are kept for as long as the policy \"feed_retention\" says.")));
+	if (DatumGetBool(sa_result(0, 2, &isnull)))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("invalidation %lld is not committed yet", (long long) id),
+				 errhint("Nodes learn of it when this transaction commits. Commit first, then wait.")));
+	return SPI_datumTransfer(sa_result(0, 1, &isnull), FLOAT8PASSBYVAL, 8);
+}
+
+/*
+ * sa_wait_for_nodes
+ *		Wait until no node can honour what an invalidation ended, or a timeout.
+ */
+Datum
+sa_wait_for_nodes(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	int64		timeout = timeout_arg(fcinfo, 1);
+	TimestampTz deadline = time_after(GetCurrentTimestamp(), timeout);
+	long		delay = WAIT_FIRST_DELAY;
+	SaArgs		args = {0};
+	uint64		rows;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (PG_ARGISNULL(0))
+		return (Datum) 0;
+
+	SPI_connect();
+	sa_arg(&args, XID8OID, invalidation_xid(PG_GETARG_INT64(0)), false);
+
+	for (;;)
+	{
+		bool		behind = false;
+		long		left;
+
+		CHECK_FOR_INTERRUPTS();
+		rows = sa_run(&node_states, &args);
+		for (uint64 row = 0; row < rows && !behind; row++)
+			behind = strcmp(sa_result_text(row, 2), "behind") == 0;
+
+		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+		if (!behind || left <= 0)
+			break;
+
+		SPI_freetuptable(SPI_tuptable);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 Min(delay, left), PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		delay = Min(delay * 2, WAIT_LAST_DELAY);
+	}
+
+	for (uint64 row = 0; row < rows; row++)
+	{
+		Datum		values[WAIT_COLUMNS];
+		bool		nulls[WAIT_COLUMNS];
+
+		for (int column = 0; column < WAIT_COLUMNS; column++)
+			values[column] = sa_result(row, column + 1, &nulls[column]);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+
+	SPI_finish();
+	return (Datum) 0;
+}
+
+/*
+ * sa_feed_purge
+ *		Delete what is older than the retention, and forget nodes as long gone.
+ *
+ * Positions from before what is deleted are refused from then on.
+ */
+int64
+sa_feed_purge(void)
+{
+	SaArgs		args = {0};
+	Datum		cutoff;
+	bool		isnull;
+	int64		deleted;
+
+	SPI_connect();
+	sa_run(&feed_cutoff, NULL);
+	cutoff = sa_result(0, 1, &isnull);
+	sa_arg(&args, TIMESTAMPTZOID, cutoff, isnull);
+	sa_run(&feed_purge, &args);
+	deleted = sa_result_int64(0, 1);
+	sa_run(&nodes_forget, &args);
+	SPI_finish();
+	return deleted;
+}
