@@ -85,7 +85,8 @@ warnings: warnings-gcc warnings-clang
 warnings-gcc warnings-clang: warnings-%:
 	@set -e; for file in $(sort $(wildcard src/*.c src/follow/*.c)); do \
 		$(WARNINGS_$*) -O2 -std=gnu99 -fwrapv -fno-strict-aliasing $(WARNINGS) -Werror \
-			$(CPPFLAGS) -DSA_VERSION='"$(EXTVERSION)"' -isystem $(includedir) -c -o /dev/null $$file; \
+			$(CPPFLAGS) -DSA_VERSION='"$(EXTVERSION)"' \
+			-isystem $(includedir) -isystem $(includedir_internal) -c -o /dev/null $$file; \
 	done; echo "$(WARNINGS_$*): no warnings"
 
 endif
