@@ -1,11 +1,6 @@
 -- The client's address behind proxies: client_address(peer, forwarded_for, trusted)
 
-\set QUIET 1
-\set ON_ERROR_STOP 1
-SET client_min_messages = warning;
 BEGIN;
-CREATE EXTENSION IF NOT EXISTS pgtap;
-CREATE EXTENSION IF NOT EXISTS session_admin;
 
 -- Each header is what arrives at the application from the proxy 10.0.0.1, unless
 -- another peer is named.  Trusted are 10.0.0.0/8 and fd00::/8.
