@@ -54,6 +54,8 @@ missing_packages() {
 	[[ -e /usr/include/stdlib.h ]] || echo libc6-dev
 	if [[ $purpose = test ]]; then
 		have clang || compgen -G '/usr/bin/clang-[0-9]*' >/dev/null || echo clang
+		! have apt-get || compgen -G '/usr/lib/llvm-*/lib/clang/*/lib/*/libclang_rt.fuzzer*' >/dev/null ||
+			echo libclang-rt-dev
 		have prove || echo perl
 		have pg_prove || echo libtap-parser-sourcehandler-pgtap-perl
 		perl -MIPC::Run -e 1 2>/dev/null || echo libipc-run-perl
