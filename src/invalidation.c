@@ -143,8 +143,9 @@ archive(FunctionCallInfo fcinfo, const char *function, const char *scope, SaStat
 	ending->tokens_revoked += sa_result_int64(0, 2);
 	fed = sa_result_int64(0, 3);
 	if (fed > 0)
-	{
 		ending->id = sa_result_int64(0, 4);
+	if (fed > 0 || ending->caller_writes_feed)
+	{
 		invalidated = true;
 		ForceSyncCommit();
 	}

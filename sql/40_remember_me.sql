@@ -1,0 +1,48 @@
+/*
+ * Remember-me
+ */
+
+CREATE FUNCTION session_admin.issue_remember_me(
+    user_name       text,
+    device          text DEFAULT NULL,
+    user_agent      text DEFAULT NULL,
+    client_address  inet DEFAULT NULL,
+    application     text DEFAULT NULL
+) RETURNS text
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'sa_issue_remember_me';
+COMMENT ON FUNCTION session_admin.issue_remember_me(text, text, text, inet, text) IS
+'remember a device of a user: the token for its cookie, shown once';
+
+CREATE FUNCTION session_admin.redeem_remember_me(
+    token           text,
+    client_address  inet DEFAULT NULL,
+    user_agent      text DEFAULT NULL,
+    application     text DEFAULT NULL,
+    OUT outcome     text,
+    OUT user_name   text,
+    OUT token       text
+)
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'sa_redeem_remember_me';
+COMMENT ON FUNCTION session_admin.redeem_remember_me(text, inet, text, text) IS
+'the user whom a token remembers, and the token to set next; outcome accepted, expired, unknown or theft';
+
+CREATE FUNCTION session_admin.revoke_remember_me(
+    series          text,
+    application     text DEFAULT NULL
+) RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'sa_revoke_remember_me';
+COMMENT ON FUNCTION session_admin.revoke_remember_me(text, text) IS
+'forget a device; false if there is no such series';
+
+CREATE FUNCTION session_admin.rename_remembered_device(
+    series          text,
+    device          text,
+    application     text DEFAULT NULL
+) RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'sa_rename_remembered_device';
+COMMENT ON FUNCTION session_admin.rename_remembered_device(text, text, text) IS
+'give a remembered device another label; false if there is no such series';
