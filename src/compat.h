@@ -11,8 +11,20 @@
 #endif
 
 #include "access/genam.h"
+#include "funcapi.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
+
+/* 15: InitMaterializedSRF had another name before its first minor releases */
+static inline void
+sa_init_materialized_srf(FunctionCallInfo fcinfo)
+{
+#ifdef MAT_SRF_USE_EXPECTED_DESC
+	InitMaterializedSRF(fcinfo, 0);
+#else
+	SetSingleFuncCall(fcinfo, 0);
+#endif
+}
 
 /* 18: tells whether a deferrable key will do */
 static inline Oid

@@ -215,4 +215,15 @@ extern void sa_capture_forget_users(const char *application, ArrayType *user_nam
 									SaEnding *ending);
 extern void sa_capture_forget_application(const char *application, SaEnding *ending);
 
+/* maintain.c: housekeeping */
+typedef struct SaTask
+{
+	const char *name;
+	int64		(*run) (void);	/* one batch; returns rows or partitions */
+	bool		takes_strong_locks;
+} SaTask;
+
+extern const SaTask *sa_tasks(int *n);
+extern bool sa_task_run(const SaTask *task, int64 *rows);
+
 #endif							/* SESSION_ADMIN_H */

@@ -1,0 +1,9 @@
+/*
+ * Housekeeping
+ */
+
+CREATE FUNCTION session_admin.maintain(OUT task text, OUT done bigint) RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'sa_maintain';
+COMMENT ON FUNCTION session_admin.maintain() IS
+'archives what has ended, makes the coming partitions, drops old ones, purges the feed; for cron, where the worker does not run';

@@ -1,0 +1,367 @@
+/*
+ * maintain.c
+ *	  Housekeeping: archives what has ended, makes and drops partitions, purges.
+ *
+ * It is a list of tasks, each of which does one batch and tells how many rows it
+ * handled.  maintain() runs them all in the caller's transaction; the worker
+ * runs each batch in a transaction of its own.
+ *
+ * Nobody waits for housekeeping: it takes the strong locks that partitions need
+ * only if it gets them at once, or else tries again the next time.  Rows for
+ * which there is no partition yet go to the default partition meanwhile.
+ */
+#include "session_admin.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/timestamp.h"
+
+PG_FUNCTION_INFO_V1(sa_maintain);
+
+#define BATCH			1000	/* rows */
+#define MONTHS_AHEAD	2		/* partitions made before they are needed */
+#define LOCK_TIMEOUT	"200ms"
+
+/* The partitioned tables, the column they are partitioned by, and the index of each part. */
+static const struct
+{
+	const char *table;
+	const char *column;
+	const char *retention;
+}			histories[] =
+{
+	{"ended_session", "ended_at", "history_retention"},
+	{"login_event", "at", "login_event_retention"},
+};
+
+static uint64 run_sql(const char *format,...) pg_attribute_printf(1, 2);
+
+/* Run a statement whose table is one of ours. */
+static uint64
+run_sql(const char *format,...)
+{
+	StringInfoData sql;
+	int			result;
+
+	initStringInfo(&sql);
+	for (;;)
+	{
+		va_list		args;
+		int			needed;
+
+		va_start(args, format);
+		needed = appendStringInfoVA(&sql, format, args);
+		va_end(args);
+		if (needed == 0)
+			break;
+		enlargeStringInfo(&sql, needed);
+	}
+
+	result = SPI_execute(sql.data, false, 0);
+	if (result < 0)
+		elog(ERROR, "could not execute statement: %s", SPI_result_code_string(result));
+	pfree(sql.data);
+	return SPI_processed;
+}
+
+/* Sessions that have ended by time or with their generation. */
+static int64
+archive_sessions(void)
+{
+	static SaStatement delete_ended = {.sql =
+		"DELETE FROM session_admin.session s USING ("
+		"  SELECT session_hash, application FROM session_admin.session_state"
+		"  WHERE ended_at IS NOT NULL LIMIT $1) e"
+		" WHERE s.session_hash = e.session_hash AND s.application = e.application"
+	};
+	SaEnding	ending = {.reason = "idle_timeout",.at = GetCurrentTimestamp()};
+	SaArgs		args = {0};
+
+	sa_arg(&args, INT8OID, Int64GetDatum(BATCH), false);
+	return sa_run_ending(&ending, &delete_ended, &args);
+}
+
+/* Remember-me tokens, likewise. */
+static int64
+archive_tokens(void)
+{
+	static SaStatement delete_ended = {.sql =
+		"DELETE FROM session_admin.remember_me_token t USING ("
+		"  SELECT series, t.application FROM session_admin.remember_me_token t"
+		"  JOIN session_admin.application a ON a.name = t.application"
+		"  JOIN session_admin.time_limit l ON l.application = t.application"
+		"  WHERE t.generation <> a.generation"
+		"    OR t.created_at + l.remember_me_lifetime <= clock_timestamp() LIMIT $1) e"
+		" WHERE t.series = e.series AND t.application = e.application"
+	};
+	SaEnding	ending = {.reason = "absolute_timeout",.at = GetCurrentTimestamp()};
+	SaArgs		args = {0};
+
+	sa_arg(&args, INT8OID, Int64GetDatum(BATCH), false);
+	return sa_run_ending(&ending, &delete_ended, &args);
+}
+
+/* When users were last seen, from the sessions that ended. */
+static int64
+note_last_seen(void)
+{
+	static SaStatement fold = {.sql =
+		"WITH gone AS ("
+		"  DELETE FROM session_admin.account_seen WHERE ctid = ANY (ARRAY("
+		"    SELECT ctid FROM session_admin.account_seen LIMIT $1))"
+		"  RETURNING application, user_name, at"
+		"), seen AS ("
+		"  SELECT application, user_name, max(at) AS at FROM gone GROUP BY application, user_name"
+		"), locked AS ("
+		"  SELECT a.application, a.user_name, seen.at FROM session_admin.account a"
+		"  JOIN seen USING (application, user_name)"
+		"  ORDER BY a.application, a.user_name FOR NO KEY UPDATE OF a"
+		"), updated AS ("
+		"  UPDATE session_admin.account a SET last_seen_at = greatest(a.last_seen_at, locked.at)"
+		"  FROM locked WHERE a.application = locked.application AND a.user_name = locked.user_name"
+		")"
+		" SELECT count(*) FROM gone"
+	};
+	SaArgs		args = {0};
+
+	sa_arg(&args, INT8OID, Int64GetDatum(BATCH), false);
+	sa_run(&fold, &args);
+	return sa_result_int64(0, 1);
+}
+
+/* History that is older than its application keeps it. */
+static int64
+forget_history(void)
+{
+	uint64		rows = 0;
+
+	for (size_t i = 0; i < lengthof(histories); i++)
+		rows += run_sql("DELETE FROM session_admin.%s WHERE (tableoid, ctid) IN ("
+						" SELECT h.tableoid, h.ctid FROM session_admin.%s h"
+						" JOIN session_admin.effective_policy p ON p.application = h.application"
+						"   AND p.name = '%s'"
+						" WHERE h.%s < clock_timestamp() - p.value::interval"
+						"   AND h.%s < (SELECT clock_timestamp() - min(value::interval)"
+						"     FROM session_admin.effective_policy WHERE name = '%s') LIMIT %d)",
+						histories[i].table, histories[i].table, histories[i].retention,
+						histories[i].column, histories[i].column, histories[i].retention, BATCH);
+	return rows;
+}
+
+/* Is there a table of this name in our schema? */
+static bool
+table_exists(const char *name)
+{
+	return OidIsValid(get_relname_relid(name, get_namespace_oid("session_admin", false)));
+}
+
+/* Make the partition of one month, and move there what waits in the default one. */
+static void
+make_partition(const char *table, const char *column, const char *name,
+			   const char *from, const char *to)
+{
+	run_sql("LOCK TABLE session_admin.%s_default IN ACCESS EXCLUSIVE MODE", table);
+	run_sql("CREATE TABLE session_admin.%s (LIKE session_admin.%s)", name, table);
+	run_sql("CREATE INDEX %s_user_idx ON session_admin.%s (user_name, application, %s)",
+			name, name, column);
+	run_sql("WITH moved AS (DELETE FROM session_admin.%s_default"
+			"   WHERE %s >= '%s' AND %s < '%s' RETURNING *)"
+			" INSERT INTO session_admin.%s SELECT * FROM moved",
+			table, column, from, column, to, name);
+	run_sql("ALTER TABLE session_admin.%s ATTACH PARTITION session_admin.%s"
+			" FOR VALUES FROM ('%s') TO ('%s')",
+			table, name, from, to);
+}
+
+/* This month's partitions and those of the months to come; months are those of UTC. */
+static int64
+make_partitions(void)
+{
+	int64		made = 0;
+	struct pg_tm tm;
+	fsec_t		fsec;
+
+	if (timestamp2tm(GetCurrentTimestamp(), NULL, &tm, &fsec, NULL, NULL) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				 errmsg("timestamp out of range")));
+
+	for (int ahead = 0; ahead <= MONTHS_AHEAD; ahead++)
+	{
+		int			month = tm.tm_year * 12 + tm.tm_mon - 1 + ahead;
+		char		from[32];
+		char		to[32];
+
+		snprintf(from, sizeof(from), "%04d-%02d-01 00:00:00+00", month / 12, month % 12 + 1);
+		snprintf(to, sizeof(to), "%04d-%02d-01 00:00:00+00",
+				 (month + 1) / 12, (month + 1) % 12 + 1);
+		for (size_t i = 0; i < lengthof(histories); i++)
+		{
+			char		name[NAMEDATALEN];
+
+			snprintf(name, sizeof(name), "%s_%04d_%02d",
+					 histories[i].table, month / 12, month % 12 + 1);
+			if (table_exists(name))
+				continue;
+			make_partition(histories[i].table, histories[i].column, name, from, to);
+			made++;
+		}
+	}
+	return made;
+}
+
+/* Partitions that are older than all applications keep them. */
+static int64
+drop_partitions(void)
+{
+	static SaStatement longest_retention = {.sql =
+		"SELECT coalesce(max(value::interval), '2 years') FROM session_admin.effective_policy"
+		" WHERE name = $1"
+	};
+	static SaStatement old_partitions = {.sql =
+		"SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
+		" WHERE i.inhparent = ('session_admin.' || $1)::regclass"
+		"   AND c.relname ~ ('^' || $1 || '_[0-9]{4}_[0-9]{2}$')"
+		"   AND to_timestamp(right(c.relname, 7) || ' +00', 'YYYY_MM TZH')"
+		"       + '1 month' <= clock_timestamp() - $2"
+		" ORDER BY 1"
+	};
+	int64		dropped = 0;
+
+	for (size_t i = 0; i < lengthof(histories); i++)
+	{
+		SaArgs		args = {0};
+		SaArgs		old_args = {0};
+		bool		isnull;
+		uint64		rows;
+		char	  **names;
+
+		sa_arg_text(&args, histories[i].retention);
+		sa_run(&longest_retention, &args);
+		sa_arg_text(&old_args, histories[i].table);
+		sa_arg(&old_args, INTERVALOID, sa_result(0, 1, &isnull), false);
+		rows = sa_run(&old_partitions, &old_args);
+
+		names = palloc((rows + 1) * sizeof(char *));
+		for (uint64 row = 0; row < rows; row++)
+			names[row] = sa_result_text(row, 1);
+		for (uint64 row = 0; row < rows; row++)
+			run_sql("DROP TABLE session_admin.%s", quote_identifier(names[row]));
+		dropped += rows;
+	}
+	return dropped;
+}
+
+/* What there is to do, in this order. */
+static const SaTask tasks[] = {
+	{"partitions made", make_partitions, true},
+	{"sessions archived", archive_sessions, false},
+	{"tokens archived", archive_tokens, false},
+	{"last seen noted", note_last_seen, false},
+	{"history forgotten", forget_history, false},
+	{"partitions dropped", drop_partitions, true},
+};
+
+const SaTask *
+sa_tasks(int *n)
+{
+	*n = lengthof(tasks);
+	return tasks;
+}
+
+/*
+ * Run one batch of a task; true if there may be more to do.  The caller is
+ * connected to SPI.  One that needs strong locks does nothing (*rows = -1) if it
+ * does not get them soon.
+ */
+bool
+sa_task_run(const SaTask *task, int64 *rows)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	int			nestlevel;
+
+	if (!task->takes_strong_locks)
+	{
+		*rows = task->run();
+		return *rows >= BATCH;
+	}
+
+	BeginInternalSubTransaction(NULL);
+	PG_TRY();
+	{
+		nestlevel = NewGUCNestLevel();
+		(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+		*rows = task->run();
+		AtEOXact_GUC(false, nestlevel);
+		ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+	}
+	PG_CATCH();
+	{
+		if (geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		*rows = -1;
+	}
+	PG_END_TRY();
+	return false;
+}
+
+/*
+ * maintain() returns setof (task text, done bigint): done is the number of rows
+ * or partitions; null if a lock was not to be had.
+ */
+Datum
+sa_maintain(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	sa_init_materialized_srf(fcinfo);
+	SPI_connect();
+
+	/* one at a time; this blocks no reader and no login */
+	run_sql("LOCK TABLE session_admin.ended_session IN SHARE UPDATE EXCLUSIVE MODE");
+
+	for (size_t i = 0; i < lengthof(tasks); i++)
+	{
+		Datum		values[2];
+		bool		nulls[2] = {false, false};
+		int64		done = 0;
+		int64		rows;
+		bool		more;
+
+		do
+		{
+			CHECK_FOR_INTERRUPTS();
+			more = sa_task_run(&tasks[i], &rows);
+			done += Max(rows, 0);
+			if (more)
+				ereport(NOTICE,
+						(errmsg("%s: " INT64_FORMAT " so far", tasks[i].name, done)));
+		} while (more);
+
+		values[0] = CStringGetTextDatum(tasks[i].name);
+		values[1] = Int64GetDatum(done);
+		nulls[1] = rows < 0;
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+
+	SPI_finish();
+	return (Datum) 0;
+}
