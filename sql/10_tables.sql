@@ -54,7 +54,7 @@ CREATE TABLE session_admin.account_seen (
     user_name       text COLLATE "C" NOT NULL,
     at              timestamptz NOT NULL
 );
-CREATE INDEX account_seen_user_idx ON session_admin.account_seen (application, user_name);
+CREATE INDEX account_seen_user_idx ON session_admin.account_seen (user_name, application);
 COMMENT ON TABLE session_admin.account_seen IS
 'last access in ended sessions, until maintain() adds it to account.last_seen_at';
 

@@ -21,23 +21,30 @@ COMMENT ON TABLE session_admin.policy_definition IS
 INSERT INTO session_admin.policy_definition
     (name, type, default_value, lowest, highest, per_user, meaning, reference) VALUES
 ('idle_timeout',           'interval', '1 hour',     '1 second', '10 years', true,
- 'a session of a user ends when it was not used for this long', NULL),
+ 'a session of a user ends when it was not used for this long',
+ 'OWASP ASVS 5.0 V7.3.1; NIST SP 800-63B-4 2.2.3: at most 1 hour at AAL2'),
 ('absolute_timeout',       'interval', '24 hours',   '1 second', '10 years', true,
- 'a session ends this long after it was opened, used or not', NULL),
+ 'a session ends this long after it was opened, used or not',
+ 'OWASP ASVS 5.0 V7.3.2; NIST SP 800-63B-4 2.2.3: at most 24 hours at AAL2'),
 ('anonymous_idle_timeout', 'interval', '10 minutes', '1 second', '10 years', false,
- 'a session without a user ends when it was not used for this long', NULL),
+ 'a session without a user ends when it was not used for this long',
+ 'OWASP ASVS 5.0 V7.3.1'),
 ('remember_me_lifetime',   'interval', '14 days',    '1 second', '10 years', false,
- 'a remembered device has to log in again this long after it was remembered', NULL),
+ 'a remembered device has to log in again this long after it was remembered',
+ 'NIST SP 800-63B-4 2.1.3: at most 30 days at AAL1, and 5.1 on "remember my browser"'),
 ('remember_me_grace',      'interval', '30 seconds', '0 seconds', '1 hour', false,
  'the remember-me token before the current one is still accepted for this long', NULL),
 ('trusted_proxies',        'cidr[]',   '{}',         NULL, NULL, false,
- 'proxies whose X-Forwarded-For or Forwarded header is believed', NULL),
+ 'proxies whose X-Forwarded-For or Forwarded header is believed',
+ 'OWASP ASVS 5.0 V4.1.3; RFC 7239 8.1'),
 ('node_lease',             'interval', '10 seconds', '1 second', '1 day', false,
  'a node may answer from its cache this long after the start of its last sync_node', NULL),
 ('history_retention',      'interval', '2 years',    '1 day', '100 years', false,
- 'ended sessions are kept for this long', NULL),
+ 'ended sessions are kept for this long',
+ 'OWASP ASVS 5.0 V14.2.7; NIST SP 800-63B-4 2.4.2'),
 ('login_event_retention',  'interval', '2 years',    '1 day', '100 years', false,
- 'logins are kept for this long', NULL),
+ 'logins are kept for this long',
+ 'OWASP ASVS 5.0 V16.1.1, V16.3.1; NIST SP 800-63B-4 2.4.2'),
 ('feed_retention',         'interval', '1 day',      '1 minute', '1 year', false,
  'a node that was away for longer starts over with an empty cache', NULL);
 
@@ -93,3 +100,40 @@ WHERE user_name IS NOT NULL AND name IN ('idle_timeout', 'absolute_timeout')
 GROUP BY application, user_name;
 COMMENT ON VIEW session_admin.user_time_limit IS
 'the time limits of users who have their own';
+
+CREATE FUNCTION session_admin.application_or_current(application text) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN coalesce(application, nullif(current_setting('session_admin.application', true), ''),
+                'default');
+COMMENT ON FUNCTION session_admin.application_or_current(text) IS
+'the argument, or else the setting session_admin.application';
+
+CREATE VIEW session_admin.policies WITH (security_barrier) AS
+SELECT d.name, a.name AS application, NULL::text COLLATE "C" AS user_name,
+       coalesce(p.value, d.default_value) AS value, d.default_value AS "default",
+       d.meaning, d.reference
+FROM (SELECT name FROM session_admin.application
+      UNION SELECT session_admin.application_or_current(NULL)) a
+CROSS JOIN session_admin.policy_definition d
+LEFT JOIN session_admin.policy p
+    ON p.application = a.name AND p.user_name IS NULL AND p.name = d.name
+UNION ALL
+SELECT d.name, p.application, p.user_name, p.value, d.default_value, d.meaning, d.reference
+FROM session_admin.policy p
+JOIN session_admin.policy_definition d ON d.name = p.name
+WHERE p.user_name IS NOT NULL;
+COMMENT ON VIEW session_admin.policies IS
+'what holds in each application, and for users with a policy of their own';
+COMMENT ON COLUMN session_admin.policies.user_name IS
+'null: what holds for everybody else';
+COMMENT ON COLUMN session_admin.policies.reference IS
+'the standard that the default follows';
+
+CREATE FUNCTION session_admin.set_policy(
+    name text, value text, user_name text DEFAULT NULL, application text DEFAULT NULL)
+RETURNS text
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET intervalstyle = postgres
+AS 'MODULE_PATHNAME', 'sa_set_policy';
+COMMENT ON FUNCTION session_admin.set_policy(text, text, text, text) IS
+'sets a policy of an application or of one of its users, null for the default, and tells what holds now';

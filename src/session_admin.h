@@ -210,6 +210,10 @@ extern int64 sa_live_count(const uint8 *hash, const char *application,
 extern TimestampTz sa_live_accessed(const uint8 *hash, const char *application);
 extern void sa_live_written(const uint8 *hash, const char *application);
 
+/* user.c: what becomes of a user's data */
+extern bool sa_user_rename(const char *application, const char *old_name, const char *new_name,
+						   const char *reason, SaEnding *ending);
+
 /* capture.c: what the products' own tables hold of users */
 extern void sa_capture_forget_users(const char *application, ArrayType *user_names,
 									SaEnding *ending);

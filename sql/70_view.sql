@@ -1,0 +1,210 @@
+/*
+ * Views
+ *
+ * What people read.  Each is a security barrier, so that a cheap function in
+ * somebody's WHERE sees no row that the view leaves out; comparisons still reach
+ * the indexes, as those of text, time and bigint are leakproof.
+ */
+
+CREATE VIEW session_admin.current_sessions WITH (security_barrier) AS
+SELECT s.application,
+       session_admin.session_ref(s.session_hash) AS session_ref,
+       s.log_id,
+       s.user_name,
+       CASE WHEN s.user_name IS NULL THEN 'anonymous' ELSE 'user' END AS kind,
+       s.login_method,
+       s.client_address,
+       s.peer_address,
+       s.user_agent,
+       s.device,
+       s.node,
+       s.requests,
+       s.created_at,
+       s.last_access_at,
+       greatest(statement_timestamp() - s.last_access_at, interval '0') AS idle,
+       s.expires_at
+FROM session_admin.session_state s
+WHERE s.ended_at IS NULL;
+COMMENT ON VIEW session_admin.current_sessions IS
+'who is logged in now: the sessions that are valid';
+COMMENT ON COLUMN session_admin.current_sessions.session_ref IS
+'names the session in calls such as invalidate_session; the start of the SHA-256 of its id';
+COMMENT ON COLUMN session_admin.current_sessions.log_id IS
+'the label of the session in the access log of Jira';
+COMMENT ON COLUMN session_admin.current_sessions.client_address IS
+'where the user is, behind trusted proxies';
+COMMENT ON COLUMN session_admin.current_sessions.peer_address IS
+'who connected to the application: the user, or the last proxy';
+COMMENT ON COLUMN session_admin.current_sessions.idle IS
+'time since the last request';
+COMMENT ON COLUMN session_admin.current_sessions.expires_at IS
+'when the session ends if it is not used before, at the latest when its absolute timeout is over';
+
+CREATE VIEW session_admin.session_history WITH (security_barrier) AS
+SELECT s.application,
+       session_admin.session_ref(s.session_hash) AS session_ref,
+       s.log_id,
+       s.user_name,
+       CASE WHEN s.user_name IS NULL THEN 'anonymous' ELSE 'user' END AS kind,
+       s.login_method,
+       s.client_address,
+       s.peer_address,
+       s.user_agent,
+       s.device,
+       s.node,
+       s.requests,
+       s.created_at,
+       s.last_access_at,
+       s.ended_at,
+       s.end_reason,
+       s.ended_by,
+       coalesce(s.ended_at, statement_timestamp()) - s.created_at AS duration,
+       s.actor
+FROM session_admin.session_state s
+UNION ALL
+SELECT e.application,
+       session_admin.session_ref(e.session_hash),
+       e.log_id,
+       e.user_name,
+       CASE WHEN e.user_name IS NULL THEN 'anonymous' ELSE 'user' END,
+       e.login_method,
+       e.client_address,
+       e.peer_address,
+       e.user_agent,
+       e.device,
+       e.node,
+       e.requests,
+       e.created_at,
+       e.last_access_at,
+       e.ended_at,
+       e.end_reason,
+       e.ended_by,
+       e.ended_at - e.created_at,
+       e.actor
+FROM session_admin.ended_session e;
+COMMENT ON VIEW session_admin.session_history IS
+'every session, live and ended: when it ended, why, and by whom';
+COMMENT ON COLUMN session_admin.session_history.ended_at IS
+'null while the session is valid';
+COMMENT ON COLUMN session_admin.session_history.ended_by IS
+'the database role that ended it; session_admin for what ended by time';
+COMMENT ON COLUMN session_admin.session_history.actor IS
+'who ended it, as the application named them in session_admin.actor';
+COMMENT ON COLUMN session_admin.session_history.duration IS
+'from the login to the end, or until now';
+
+CREATE VIEW session_admin.last_login WITH (security_barrier) AS
+SELECT a.application,
+       a.user_name,
+       a.last_login_at,
+       a.last_login_address,
+       a.last_login_method,
+       a.previous_login_at,
+       a.login_count,
+       a.last_failed_login_at,
+       a.current_failed_count,
+       a.total_failed_count,
+       greatest(a.last_seen_at, n.at, s.last_access_at) AS last_seen_at,
+       coalesce(s.live_sessions, 0) AS live_sessions
+FROM session_admin.account a
+LEFT JOIN (
+    SELECT l.user_name, l.application,
+           count(*) AS live_sessions,
+           max(l.last_access_at) AS last_access_at
+    FROM session_admin.session_state l
+    WHERE l.ended_at IS NULL AND l.user_name IS NOT NULL
+    GROUP BY l.user_name, l.application) s
+    ON s.user_name = a.user_name AND s.application = a.application
+LEFT JOIN (
+    SELECT t.user_name, t.application, max(t.at) AS at
+    FROM session_admin.account_seen t
+    GROUP BY t.user_name, t.application) n
+    ON n.user_name = a.user_name AND n.application = a.application;
+COMMENT ON VIEW session_admin.last_login IS
+'every user once, also those who never came: last login, failures, whether they are here now';
+COMMENT ON COLUMN session_admin.last_login.last_seen_at IS
+'last request, or last login if there was none after it';
+COMMENT ON COLUMN session_admin.last_login.current_failed_count IS
+'failed logins since the last one that succeeded';
+
+CREATE VIEW session_admin.login_history WITH (security_barrier) AS
+SELECT e.application,
+       e.at,
+       e.user_name,
+       e.event,
+       e.succeeded,
+       e.login_method,
+       e.client_address,
+       e.user_agent,
+       e.device,
+       e.node,
+       e.session_ref,
+       e.detail
+FROM session_admin.login_event e;
+COMMENT ON VIEW session_admin.login_history IS
+'logins that succeeded and failed, and what happened to remember-me tokens';
+
+CREATE VIEW session_admin.remembered_devices WITH (security_barrier) AS
+SELECT t.application,
+       t.user_name,
+       t.series,
+       t.device,
+       t.user_agent,
+       t.client_address,
+       t.created_at,
+       t.last_used_at,
+       t.created_at + l.remember_me_lifetime AS expires_at
+FROM session_admin.remember_me_token t
+JOIN session_admin.application a ON a.name = t.application AND a.generation = t.generation
+JOIN session_admin.time_limit l ON l.application = t.application
+WHERE t.created_at + l.remember_me_lifetime > statement_timestamp();
+COMMENT ON VIEW session_admin.remembered_devices IS
+'devices whose remember-me token is valid';
+COMMENT ON COLUMN session_admin.remembered_devices.series IS
+'names the device in revoke_remember_me; not a secret: it opens nothing without its validator';
+
+CREATE VIEW session_admin.invalidations WITH (security_barrier) AS
+SELECT i.id,
+       i.at,
+       i.scope,
+       i.application,
+       i.user_name,
+       session_admin.session_ref(i.session_hash) AS session_ref,
+       i.reason,
+       i.actor,
+       i.invalidated_by,
+       i.sessions_ended,
+       i.tokens_revoked
+FROM session_admin.invalidation i;
+COMMENT ON VIEW session_admin.invalidations IS
+'what nodes were told to forget, for as long as the feed is kept';
+COMMENT ON COLUMN session_admin.invalidations.session_ref IS
+'the session that ended; in scope user the one that was kept, if any';
+COMMENT ON COLUMN session_admin.invalidations.invalidated_by IS
+'the database role';
+COMMENT ON COLUMN session_admin.invalidations.sessions_ended IS
+'null where everybody was logged out at once and nobody was counted';
+
+CREATE VIEW session_admin.nodes WITH (security_barrier) AS
+SELECT n.node,
+       n.application,
+       CASE WHEN n.lease_expires_at IS NULL THEN 'joined'
+            WHEN n.lease_expires_at <= statement_timestamp() THEN 'lease expired'
+            WHEN p.pending > 0 THEN 'behind'
+            ELSE 'current' END AS state,
+       n.joined_at,
+       n.last_sync_at,
+       n.lease_expires_at,
+       p.pending
+FROM session_admin.node n
+CROSS JOIN LATERAL (
+    SELECT count(*) AS pending
+    FROM session_admin.invalidation i
+    WHERE i.xid >= pg_snapshot_xmin(coalesce(n.applied, n.handed))
+      AND NOT pg_visible_in_snapshot(i.xid, coalesce(n.applied, n.handed))) p;
+COMMENT ON VIEW session_admin.nodes IS
+'the nodes that keep a cache, and how far each of them is';
+COMMENT ON COLUMN session_admin.nodes.state IS
+'joined: has not synced yet; current: applied everything; behind: has not applied the pending ones yet; lease expired: does not answer from its cache';
+COMMENT ON COLUMN session_admin.nodes.pending IS
+'invalidations that it has not said to have applied';

@@ -1,0 +1,108 @@
+/*
+ * Health
+ *
+ * What a DBA looks at.  The function reads what its callers may not, so that the
+ * view tells an auditor the same as the owner.
+ */
+
+CREATE TYPE session_admin.health_item AS (
+    name    text,
+    value   text,
+    status  text
+);
+COMMENT ON TYPE session_admin.health_item IS
+'a row of view health';
+
+-- Partitions begin at midnight UTC: so does what is compared with their bounds.
+CREATE FUNCTION session_admin.health_items() RETURNS SETOF session_admin.health_item
+LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET timezone = 'UTC'
+BEGIN ATOMIC
+    WITH backlog AS (
+        SELECT count(*) AS rows, min(s.ended_at) AS oldest
+        FROM session_admin.session_state s
+        WHERE s.ended_at IS NOT NULL
+    ), feed AS (
+        SELECT count(*) AS rows, min(i.at) AS oldest
+        FROM session_admin.invalidation i
+    ), retention AS (
+        SELECT coalesce(max(p.value::interval), interval '1 day') AS feed
+        FROM session_admin.effective_policy p
+        WHERE p.name = 'feed_retention'
+    ), queue AS (
+        SELECT pg_notification_queue_usage() AS usage
+    ), node AS (
+        SELECT count(*) AS nodes,
+               count(*) FILTER (WHERE n.state = 'lease expired') AS expired,
+               count(*) FILTER (WHERE n.state = 'behind') AS behind
+        FROM session_admin.nodes n
+    ), partition AS (
+        SELECT count(*) FILTER (
+                   WHERE pg_get_expr(c.relpartbound, c.oid) LIKE 'FOR VALUES FROM (''%'
+                     AND substring(pg_get_expr(c.relpartbound, c.oid)
+                                   FROM 'FROM \(''([^'']+)''\)')::timestamptz
+                         = date_trunc('month', statement_timestamp()) + interval '1 month')
+                   AS next_month
+        FROM pg_inherits i
+        JOIN pg_class c ON c.oid = i.inhrelid
+        WHERE i.inhparent IN ('session_admin.ended_session'::regclass,
+                              'session_admin.login_event'::regclass)
+    ), stray AS (
+        SELECT (SELECT count(*) FROM session_admin.ended_session_default) AS sessions,
+               (SELECT count(*) FROM session_admin.login_event_default) AS logins
+    )
+    SELECT 'preloaded',
+           CASE WHEN preloaded.yes THEN 'yes'
+                ELSE 'no; a touch is faster with it in shared_preload_libraries' END,
+           'ok'
+    FROM (SELECT EXISTS (
+            SELECT FROM regexp_split_to_table(current_setting('shared_preload_libraries'), '[\s,"]+')
+                AS l (library)
+            WHERE l.library ~ '(^|/)session_admin(\.so)?$') AS yes) preloaded
+    UNION ALL
+    SELECT 'sessions to archive', backlog.rows::text,
+           CASE WHEN backlog.oldest < statement_timestamp() - interval '1 hour'
+                THEN 'call session_admin.maintain() more often'
+                ELSE 'ok' END
+    FROM backlog
+    UNION ALL
+    SELECT 'invalidations in the feed', feed.rows::text,
+           CASE WHEN feed.oldest < statement_timestamp() - 2 * retention.feed
+                THEN 'call session_admin.maintain() more often'
+                ELSE 'ok' END
+    FROM feed, retention
+    UNION ALL
+    SELECT 'notification queue', to_char(100 * queue.usage, 'FM990') || ' %',
+           CASE WHEN queue.usage > 0.5
+                THEN 'look for sessions that LISTEN and stay in a transaction'
+                ELSE 'ok' END
+    FROM queue
+    UNION ALL
+    SELECT 'nodes', node.nodes::text,
+           CASE WHEN node.expired > 0
+                THEN format('lease expired: %s; look for nodes that are down, and leave_node() for those that are gone',
+                            node.expired)
+                WHEN node.behind > 0 THEN format('behind: %s', node.behind)
+                ELSE 'ok' END
+    FROM node
+    UNION ALL
+    SELECT 'partitions of next month', partition.next_month::text,
+           CASE WHEN partition.next_month < 2 THEN 'call session_admin.maintain()' ELSE 'ok' END
+    FROM partition
+    UNION ALL
+    SELECT 'rows in default partitions', (stray.sessions + stray.logins)::text,
+           CASE WHEN stray.sessions + stray.logins > 0
+                THEN 'call session_admin.maintain(): it moves them to the partition of their month'
+                ELSE 'ok' END
+    FROM stray;
+END;
+COMMENT ON FUNCTION session_admin.health_items() IS
+'the rows of view health';
+
+CREATE VIEW session_admin.health WITH (security_barrier) AS
+SELECT h.name, h.value, h.status
+FROM session_admin.health_items() h;
+COMMENT ON VIEW session_admin.health IS
+'is the extension well, and if not, what is to be done';
+COMMENT ON COLUMN session_admin.health.status IS
+'ok, or what to do';

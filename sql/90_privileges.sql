@@ -1,0 +1,114 @@
+/*
+ * Privileges
+ *
+ * PUBLIC has nothing.  A capability is a set of functions and views; what is not
+ * in the table capability is for the owner alone.  A view needs the functions
+ * that it calls to be granted with it.
+ */
+
+CREATE TABLE session_admin.capability (
+    capability  text COLLATE "C",
+    kind        text CHECK (kind IN ('function', 'view')),
+    object      text COLLATE "C",
+    PRIMARY KEY (capability, kind, object)
+);
+COMMENT ON TABLE session_admin.capability IS
+'what grant_access grants: all functions of a name, or a view';
+
+INSERT INTO session_admin.capability
+SELECT c.capability, c.kind, o.object
+FROM (VALUES
+    -- opens and checks sessions; sees only what it is told about a session of its own
+    ('application', 'function', '{open_session,touch_session,touch_sessions,renew_session,
+        close_session,login_failed,issue_remember_me,redeem_remember_me,revoke_remember_me,
+        session_ref,log_id,client_address,capability_application}'),
+    -- follows the feed
+    ('node', 'function', '{join_node,sync_node,leave_node,
+        session_ref,log_id,client_address,capability_node}'),
+    -- sees who is here, and ends sessions
+    ('operator', 'function', '{preview_invalidation,invalidate_session,invalidate_user,
+        invalidate_sessions,invalidate_application,invalidate_all,wait_for_nodes,
+        revoke_remember_me,maintain,
+        session_ref,log_id,client_address,live_last_access,live_requests,
+        application_or_current,health_items,capability_operator}'),
+    ('operator', 'view', '{current_sessions,session_history,last_login,remembered_devices,
+        invalidations,nodes,health,policies}'),
+    -- reads everything and changes nothing
+    ('auditor', 'function', '{dormant_users,concurrent_sessions,html_report,
+        session_ref,log_id,client_address,live_last_access,live_requests,
+        application_or_current,check_steps,html,html_time,html_row,html_table,health_items,
+        capability_auditor}'),
+    ('auditor', 'view', '{current_sessions,session_history,last_login,login_history,
+        logins_per_day,remembered_devices,invalidations,nodes,health,policies,access}'),
+    -- decides who may do what and what holds; is an operator and an auditor too
+    ('administrator', 'function', '{set_policy,grant_access,revoke_access,attach_application,
+        detach_application,anonymize_user,rename_user,erase_user,capability_administrator}'))
+    AS c (capability, kind, objects)
+CROSS JOIN unnest(c.objects::text[]) AS o (object);
+
+INSERT INTO session_admin.capability
+SELECT DISTINCT 'administrator', c.kind, c.object
+FROM session_admin.capability c
+WHERE c.capability IN ('operator', 'auditor')
+  AND c.object NOT IN ('capability_operator', 'capability_auditor');
+
+CREATE FUNCTION session_admin.capability_application() RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN true;
+CREATE FUNCTION session_admin.capability_node() RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN true;
+CREATE FUNCTION session_admin.capability_operator() RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN true;
+CREATE FUNCTION session_admin.capability_auditor() RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN true;
+CREATE FUNCTION session_admin.capability_administrator() RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN true;
+COMMENT ON FUNCTION session_admin.capability_application() IS
+'whoever may execute this has the capability application';
+COMMENT ON FUNCTION session_admin.capability_node() IS
+'whoever may execute this has the capability node';
+COMMENT ON FUNCTION session_admin.capability_operator() IS
+'whoever may execute this has the capability operator';
+COMMENT ON FUNCTION session_admin.capability_auditor() IS
+'whoever may execute this has the capability auditor';
+COMMENT ON FUNCTION session_admin.capability_administrator() IS
+'whoever may execute this has the capability administrator';
+
+CREATE VIEW session_admin.capability_privilege AS
+SELECT c.capability, 'EXECUTE ON ROUTINE ' || p.oid::regprocedure AS privilege
+FROM session_admin.capability c
+JOIN pg_proc p ON p.proname = c.object AND p.pronamespace = 'session_admin'::regnamespace
+WHERE c.kind = 'function'
+UNION ALL
+SELECT c.capability, 'SELECT ON TABLE session_admin.' || quote_ident(r.relname)
+FROM session_admin.capability c
+JOIN pg_class r ON r.relname = c.object AND r.relnamespace = 'session_admin'::regnamespace
+WHERE c.kind = 'view';
+COMMENT ON VIEW session_admin.capability_privilege IS
+'the privileges that a capability consists of, as GRANT and REVOKE name them';
+
+CREATE VIEW session_admin.access WITH (security_barrier) AS
+SELECT g.grantee::regrole AS role, c.capability
+FROM (SELECT DISTINCT capability FROM session_admin.capability) c
+JOIN pg_proc p
+    ON p.proname = 'capability_' || c.capability AND p.pronamespace = 'session_admin'::regnamespace
+CROSS JOIN aclexplode(p.proacl) g
+WHERE g.grantee <> p.proowner AND g.grantee <> 0;
+COMMENT ON VIEW session_admin.access IS
+'which role was granted which capability; members of a role have what it has';
+
+CREATE FUNCTION session_admin.grant_access(role regrole, capability text) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'sa_grant_access';
+COMMENT ON FUNCTION session_admin.grant_access(regrole, text) IS
+'gives a role one of application, node, operator, auditor, administrator; call it again after an update of the extension';
+
+CREATE FUNCTION session_admin.revoke_access(role regrole, capability text) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'sa_revoke_access';
+COMMENT ON FUNCTION session_admin.revoke_access(regrole, text) IS
+'takes a capability from a role, but for what its other capabilities need';
+
+REVOKE ALL ON ALL TABLES IN SCHEMA session_admin FROM PUBLIC;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA session_admin FROM PUBLIC;
+REVOKE ALL ON ALL ROUTINES IN SCHEMA session_admin FROM PUBLIC;
+REVOKE ALL ON SCHEMA session_admin FROM PUBLIC;

@@ -1,0 +1,226 @@
+/*
+ * user.c
+ *	  What becomes of the data of a user who is renamed, anonymized or erased.
+ *
+ * All three end the user's sessions and tokens under the old name first, by the
+ * one door, and the row that this writes to the feed is the last one that names
+ * it: no node could otherwise drop what it keeps under that name.  The row goes
+ * when feed_retention is over.  Older rows of the feed need not be kept, as
+ * whoever has not applied them yet gets this one too, and it covers them.
+ *
+ * Renamed rows of the history keep the actor as named at that time.  Anonymized
+ * and erased users leave none of their names, addresses, devices and user
+ * agents.
+ */
+#include "session_admin.h"
+
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+PG_FUNCTION_INFO_V1(sa_anonymize_user);
+PG_FUNCTION_INFO_V1(sa_rename_user);
+PG_FUNCTION_INFO_V1(sa_erase_user);
+
+static void
+unknown_user(const char *application, const char *user_name)
+{
+	ereport(ERROR,
+			(errcode(SA_ERRCODE_NOT_FOUND),
+			 errmsg("user \"%s\" is not known in application \"%s\"", user_name, application),
+			 errhint("See view session_admin.last_login for the users that are.")));
+}
+
+/* Run all statements with the same arguments and return the number of rows. */
+static uint64
+run_all(SaStatement *statements, int n, SaArgs *args)
+{
+	uint64		rows = 0;
+
+	for (int i = 0; i < n; i++)
+		rows += sa_run(&statements[i], args);
+	return rows;
+}
+
+/*
+ * Give everything of one user to another name, which may have data already, and
+ * return the number of rows.  Both accounts are locked.
+ */
+static uint64
+move_user(const char *application, const char *old_name, const char *new_name, bool anonymize)
+{
+	static SaStatement move[] = {
+		/* of two logins, the address and method are those of the later one */
+		{.sql = "WITH old AS ("
+			"  DELETE FROM session_admin.account WHERE application = $1 AND user_name = $2"
+			"  RETURNING *"
+			")"
+			" UPDATE session_admin.account a SET"
+			"  login_count = a.login_count + old.login_count,"
+			"  last_login_at = greatest(a.last_login_at, old.last_login_at),"
+			"  last_login_address = CASE WHEN $4 THEN NULL"
+			"    WHEN a.last_login_at >= old.last_login_at OR old.last_login_at IS NULL"
+			"    THEN a.last_login_address ELSE old.last_login_address END,"
+			"  last_login_method = CASE"
+			"    WHEN a.last_login_at >= old.last_login_at OR old.last_login_at IS NULL"
+			"    THEN a.last_login_method ELSE old.last_login_method END,"
+			"  previous_login_at = greatest(a.previous_login_at, old.previous_login_at,"
+			"    CASE WHEN a.last_login_at IS NOT NULL AND old.last_login_at IS NOT NULL"
+			"    THEN least(a.last_login_at, old.last_login_at) END),"
+			"  last_failed_login_at = greatest(a.last_failed_login_at, old.last_failed_login_at),"
+			"  current_failed_count = a.current_failed_count + old.current_failed_count,"
+			"  total_failed_count = a.total_failed_count + old.total_failed_count,"
+			"  last_seen_at = greatest(a.last_seen_at, old.last_seen_at),"
+			"  created_at = least(a.created_at, old.created_at)"
+			" FROM old WHERE a.application = $1 AND a.user_name = $3"},
+		{.sql = "UPDATE session_admin.account_seen SET user_name = $3"
+			" WHERE application = $1 AND user_name = $2"},
+		{.sql = "UPDATE session_admin.ended_session SET user_name = $3,"
+			"  client_address = CASE WHEN NOT $4 THEN client_address END,"
+			"  peer_address = CASE WHEN NOT $4 THEN peer_address END,"
+			"  log_id = CASE WHEN NOT $4 THEN log_id END,"
+			"  user_agent = CASE WHEN NOT $4 THEN user_agent END,"
+			"  device = CASE WHEN NOT $4 THEN device END"
+			" WHERE application = $1 AND user_name = $2"},
+		{.sql = "UPDATE session_admin.login_event SET user_name = $3,"
+			"  client_address = CASE WHEN NOT $4 THEN client_address END,"
+			"  user_agent = CASE WHEN NOT $4 THEN user_agent END,"
+			"  device = CASE WHEN NOT $4 THEN device END"
+			" WHERE application = $1 AND user_name = $2"},
+		{.sql = "UPDATE session_admin.invalidation SET user_name = $3"
+			" WHERE application = $1 AND user_name = $2"
+			"  AND xid <> pg_current_xact_id()"},
+		/* what the new name has of its own stays */
+		{.sql = "WITH old AS ("
+			"  DELETE FROM session_admin.policy WHERE application = $1 AND user_name = $2"
+			"  RETURNING *"
+			")"
+			" INSERT INTO session_admin.policy (application, user_name, name, value)"
+			" SELECT application, $3, name, value FROM old"
+			" ON CONFLICT (application, user_name, name) DO NOTHING"}
+	};
+	static SaStatement rename_actor[] = {
+		{.sql = "UPDATE session_admin.ended_session SET actor = $3 WHERE application = $1 AND actor = $2"},
+		{.sql = "UPDATE session_admin.application_generation SET actor = $3"
+			" WHERE application = $1 AND actor = $2"},
+		{.sql = "UPDATE session_admin.invalidation SET actor = $3 WHERE application = $1 AND actor = $2"}
+	};
+	SaArgs		args = {0};
+	uint64		rows;
+
+	sa_arg_text(&args, application);
+	sa_arg_text(&args, old_name);
+	sa_arg_text(&args, new_name);
+	sa_arg(&args, BOOLOID, BoolGetDatum(anonymize), false);
+	rows = run_all(move, lengthof(move), &args);
+	if (anonymize)
+		run_all(rename_actor, lengthof(rename_actor), &args);
+
+	return rows;
+}
+
+/*
+ * End everything of old_name and give its data to new_name; false if nothing is
+ * known of old_name.  With reason "user_anonymized" what tells who it was goes.
+ * The caller is connected to SPI.
+ */
+bool
+sa_user_rename(const char *application, const char *old_name, const char *new_name,
+			   const char *reason, SaEnding *ending)
+{
+	bool		known;
+
+	/* in the order of names, as all who lock several accounts */
+	if (strcmp(old_name, new_name) < 0)
+	{
+		known = sa_account_lock(application, old_name);
+		sa_account_make(application, new_name);
+	}
+	else
+	{
+		sa_account_make(application, new_name);
+		known = sa_account_lock(application, old_name);
+	}
+
+	ending->reason = reason;
+	ending->at = GetCurrentTimestamp();
+	sa_end_user(application, old_name, NULL, false, ending);
+	if (move_user(application, old_name, new_name, strcmp(reason, "user_anonymized") == 0) > 0)
+		known = true;
+	return known;
+}
+
+static Datum
+rename_user(FunctionCallInfo fcinfo, const char *reason)
+{
+	char	   *old_name = sa_user_name_arg(fcinfo, 0);
+	char	   *new_name = sa_user_name_arg(fcinfo, 1);
+	char	   *application = sa_application_arg(fcinfo, 2);
+	SaEnding	ending = {0};
+
+	if (strcmp(old_name, new_name) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("old and new name of the user are the same")));
+
+	SPI_connect();
+	if (!sa_user_rename(application, old_name, new_name, reason, &ending))
+		unknown_user(application, old_name);
+	SPI_finish();
+
+	return sa_ending_result(fcinfo, &ending);
+}
+
+/* rename_user(old, new, application) */
+Datum
+sa_rename_user(PG_FUNCTION_ARGS)
+{
+	return rename_user(fcinfo, "user_renamed");
+}
+
+/* anonymize_user(user_name, alias, application) */
+Datum
+sa_anonymize_user(PG_FUNCTION_ARGS)
+{
+	return rename_user(fcinfo, "user_anonymized");
+}
+
+/* erase_user(user_name, application) */
+Datum
+sa_erase_user(PG_FUNCTION_ARGS)
+{
+	static SaStatement erase[] = {
+		{.sql = "DELETE FROM session_admin.account WHERE application = $1 AND user_name = $2"},
+		{.sql = "DELETE FROM session_admin.account_seen WHERE application = $1 AND user_name = $2"},
+		{.sql = "DELETE FROM session_admin.ended_session WHERE application = $1 AND user_name = $2"},
+		{.sql = "DELETE FROM session_admin.login_event WHERE application = $1 AND user_name = $2"},
+		{.sql = "DELETE FROM session_admin.invalidation WHERE application = $1 AND user_name = $2"
+			" AND xid <> pg_current_xact_id()"},
+		{.sql = "DELETE FROM session_admin.policy WHERE application = $1 AND user_name = $2"}
+	};
+	static SaStatement erase_actor[] = {
+		{.sql = "UPDATE session_admin.ended_session SET actor = NULL WHERE application = $1 AND actor = $2"},
+		{.sql = "UPDATE session_admin.application_generation SET actor = NULL"
+			" WHERE application = $1 AND actor = $2"},
+		{.sql = "UPDATE session_admin.invalidation SET actor = NULL WHERE application = $1 AND actor = $2"}
+	};
+	char	   *user_name = sa_user_name_arg(fcinfo, 0);
+	char	   *application = sa_application_arg(fcinfo, 1);
+	SaEnding	ending = {.reason = "user_deleted"};
+	SaArgs		args = {0};
+	bool		known;
+
+	SPI_connect();
+	known = sa_account_lock(application, user_name);
+	ending.at = GetCurrentTimestamp();
+	sa_end_user(application, user_name, NULL, false, &ending);
+
+	sa_arg_text(&args, application);
+	sa_arg_text(&args, user_name);
+	if (run_all(erase, lengthof(erase), &args) == 0 && !known)
+		unknown_user(application, user_name);
+	run_all(erase_actor, lengthof(erase_actor), &args);
+	SPI_finish();
+
+	return sa_ending_result(fcinfo, &ending);
+}
