@@ -137,7 +137,7 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN '<section aria-labelledby="' || id || E'">\n<h2 id="' || id || '">' || caption || E'</h2>\n'
     || CASE WHEN shown = 0 THEN E'<p>None.</p>\n'
        ELSE '<div class="table" role="region" tabindex="0" aria-labelledby="' || id
-            || E'"><table>\n<thead><tr><th scope="col">'
+            || E'"><table aria-labelledby="' || id || E'">\n<thead><tr><th scope="col">'
             || array_to_string(headings, '</th><th scope="col">')
             || E'</th></tr></thead>\n<tbody>\n' || rows || E'</tbody>\n</table></div>\n'
             || CASE WHEN shown >= max_rows THEN '<p>The first ' || shown || E'.</p>\n' ELSE '' END

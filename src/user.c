@@ -44,7 +44,8 @@ run_all(SaStatement *statements, int n, SaArgs *args)
 
 /*
  * Give everything of one user to another name, which may have data already, and
- * return the number of rows.  Both accounts are locked.
+ * return how much was known of the user: rows of the feed and policies tell of
+ * names that nobody had.  Both accounts are locked.
  */
 static uint64
 move_user(const char *application, const char *old_name, const char *new_name, bool anonymize)
@@ -86,7 +87,9 @@ move_user(const char *application, const char *old_name, const char *new_name, b
 			"  client_address = CASE WHEN NOT $4 THEN client_address END,"
 			"  user_agent = CASE WHEN NOT $4 THEN user_agent END,"
 			"  device = CASE WHEN NOT $4 THEN device END"
-			" WHERE application = $1 AND user_name = $2"},
+			" WHERE application = $1 AND user_name = $2"}
+	};
+	static SaStatement move_more[] = {
 		{.sql = "UPDATE session_admin.invalidation SET user_name = $3"
 			" WHERE application = $1 AND user_name = $2"
 			"  AND xid <> pg_current_xact_id()"},
@@ -113,6 +116,7 @@ move_user(const char *application, const char *old_name, const char *new_name, b
 	sa_arg_text(&args, new_name);
 	sa_arg(&args, BOOLOID, BoolGetDatum(anonymize), false);
 	rows = run_all(move, lengthof(move), &args);
+	run_all(move_more, lengthof(move_more), &args);
 	if (anonymize)
 		run_all(rename_actor, lengthof(rename_actor), &args);
 
@@ -193,12 +197,12 @@ sa_erase_user(PG_FUNCTION_ARGS)
 		{.sql = "DELETE FROM session_admin.account WHERE application = $1 AND user_name = $2"},
 		{.sql = "DELETE FROM session_admin.account_seen WHERE application = $1 AND user_name = $2"},
 		{.sql = "DELETE FROM session_admin.ended_session WHERE application = $1 AND user_name = $2"},
-		{.sql = "DELETE FROM session_admin.login_event WHERE application = $1 AND user_name = $2"},
+		{.sql = "DELETE FROM session_admin.login_event WHERE application = $1 AND user_name = $2"}
+	};
+	static SaStatement erase_more[] = {
 		{.sql = "DELETE FROM session_admin.invalidation WHERE application = $1 AND user_name = $2"
 			" AND xid <> pg_current_xact_id()"},
-		{.sql = "DELETE FROM session_admin.policy WHERE application = $1 AND user_name = $2"}
-	};
-	static SaStatement erase_actor[] = {
+		{.sql = "DELETE FROM session_admin.policy WHERE application = $1 AND user_name = $2"},
 		{.sql = "UPDATE session_admin.ended_session SET actor = NULL WHERE application = $1 AND actor = $2"},
 		{.sql = "UPDATE session_admin.application_generation SET actor = NULL"
 			" WHERE application = $1 AND actor = $2"},
@@ -219,7 +223,7 @@ sa_erase_user(PG_FUNCTION_ARGS)
 	sa_arg_text(&args, user_name);
 	if (run_all(erase, lengthof(erase), &args) == 0 && !known)
 		unknown_user(application, user_name);
-	run_all(erase_actor, lengthof(erase_actor), &args);
+	run_all(erase_more, lengthof(erase_more), &args);
 	SPI_finish();
 
 	return sa_ending_result(fcinfo, &ending);
