@@ -41,8 +41,20 @@ PG_FUNCTION_INFO_V1(sa_invalidate_all);
 /* Why the rows that leave now do so; NULL: nobody said. */
 SaEnding   *sa_ending = NULL;
 
-/* Did this transaction write to the feed? */
-static bool invalidated = false;
+/*
+ * Did this transaction write to the feed?  The outermost level of nested
+ * transactions that did, 0 for none.
+ */
+static int	invalidated = 0;
+
+static void
+note_invalidation(void)
+{
+	int			level = GetCurrentTransactionNestLevel();
+
+	if (invalidated == 0 || invalidated > level)
+		invalidated = level;
+}
 
 /*
  * A NOTIFY cannot be prepared, and a session that is ended "perhaps, later" is
@@ -54,7 +66,7 @@ xact_callback(XactEvent event, pg_attribute_unused() void *arg)
 	switch (event)
 	{
 		case XACT_EVENT_PRE_PREPARE:
-			if (invalidated)
+			if (invalidated > 0)
 				ereport(ERROR,
 						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						 errmsg("cannot prepare a transaction that has ended sessions or revoked remember-me tokens"),
@@ -63,11 +75,25 @@ xact_callback(XactEvent event, pg_attribute_unused() void *arg)
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
-			invalidated = false;
+			invalidated = 0;
 			break;
 		default:
 			break;
 	}
+}
+
+/* What was rolled back to a savepoint did not happen. */
+static void
+subxact_callback(SubXactEvent event, pg_attribute_unused() SubTransactionId mySubid,
+				 pg_attribute_unused() SubTransactionId parentSubid,
+				 pg_attribute_unused() void *arg)
+{
+	int			level = GetCurrentTransactionNestLevel();
+
+	if (event == SUBXACT_EVENT_ABORT_SUB && invalidated >= level)
+		invalidated = 0;
+	else if (event == SUBXACT_EVENT_COMMIT_SUB && invalidated >= level)
+		invalidated = level - 1;
 }
 
 /* Watch over the ends of transactions. */
@@ -75,6 +101,7 @@ void
 sa_invalidation_init(void)
 {
 	RegisterXactCallback(xact_callback, NULL);
+	RegisterSubXactCallback(subxact_callback, NULL);
 }
 
 /* Run a statement that deletes; the triggers learn why, and count. */
@@ -146,7 +173,7 @@ archive(FunctionCallInfo fcinfo, const char *function, const char *scope, SaStat
 		ending->id = sa_result_int64(0, 4);
 	if (fed > 0 || ending->caller_writes_feed)
 	{
-		invalidated = true;
+		note_invalidation();
 		ForceSyncCommit();
 	}
 	if (fed == 1)
@@ -322,7 +349,7 @@ sa_truncated(PG_FUNCTION_ARGS)
 	sa_run_ending(&ending, sessions ? &delete_sessions : &delete_tokens, NULL);
 	sa_feed_write(&row, &ending);
 	sa_feed_notify(&row);
-	invalidated = true;
+	note_invalidation();
 	SPI_finish();
 
 	PG_RETURN_POINTER(NULL);
@@ -407,7 +434,7 @@ sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_s
 	if (!keep_remember_me)
 		sa_capture_forget_users(application, user_names, ending);
 
-	invalidated = true;
+	note_invalidation();
 	ForceSyncCommit();
 	if (fed == 1)
 		sa_feed_notify(&row);
@@ -618,7 +645,7 @@ end_generation(const char *application, SaEnding *ending)
 
 	sa_feed_write(&row, ending);
 	ending->id = row.id;
-	invalidated = true;
+	note_invalidation();
 	sa_feed_notify(&row);
 }
 

@@ -14,7 +14,10 @@
 PG_FUNCTION_INFO_V1(sa_live_last_access);
 PG_FUNCTION_INFO_V1(sa_live_requests);
 
-/* More sessions than this are not counted between two writes. */
+/*
+ * With more sessions than this, start anew: most of them have ended meanwhile,
+ * and of the others some requests are not counted.
+ */
 #define UNWRITTEN_MAX 10000
 
 typedef struct Key
@@ -43,6 +46,12 @@ look_up(const uint8 *hash, const char *application, HASHACTION action)
 	memcpy(key.hash, hash, SA_HASH_LEN);
 	strlcpy(key.application, application, sizeof(key.application));
 
+	if (unwritten != NULL && hash_get_num_entries(unwritten) >= UNWRITTEN_MAX &&
+		action == HASH_ENTER)
+	{
+		hash_destroy(unwritten);
+		unwritten = NULL;
+	}
 	if (unwritten == NULL)
 	{
 		HASHCTL		ctl = {0};
@@ -55,8 +64,6 @@ look_up(const uint8 *hash, const char *application, HASHACTION action)
 		unwritten = hash_create("session_admin touches", 128, &ctl,
 								HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	}
-	if (action == HASH_ENTER && hash_get_num_entries(unwritten) >= UNWRITTEN_MAX)
-		action = HASH_FIND;
 
 	entry = hash_search(unwritten, &key, action, &found);
 	if (action == HASH_ENTER && !found)
@@ -73,8 +80,6 @@ sa_live_count(const uint8 *hash, const char *application, TimestampTz now, int64
 {
 	Unwritten  *entry = look_up(hash, application, HASH_ENTER);
 
-	if (entry == NULL)
-		return requests;
 	entry->last_access_at = Max(entry->last_access_at, now);
 	entry->requests += requests;
 	return entry->requests;

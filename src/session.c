@@ -299,6 +299,8 @@ sa_open_session(PG_FUNCTION_ARGS)
 		sa_arg_text(&key, application_name);
 		sa_run_ending(&ending, &delete_session, &key);
 	}
+	/* what an earlier session of this id was touched is not this one's */
+	sa_live_written(id.hash, application_name);
 
 	if (user_name != NULL)
 	{
