@@ -45,7 +45,7 @@ CREATE FUNCTION pg_temp.log_in() RETURNS void LANGUAGE sql AS $$
     SELECT session_admin.open_session('carol 1', 'carol', '2001:db8::1', node => 'node2', user_agent => '100%_Opera');
     SELECT session_admin.open_session('visitor 1', NULL, '203.0.113.1', node => 'node2');
     DELETE FROM session_admin.ended_session WHERE application = 'invalidation_test';
-    UPDATE told SET id = (SELECT max(id) FROM session_admin.invalidation);
+    UPDATE told SET id = (SELECT coalesce(max(id), 0) FROM session_admin.invalidation);
 $$;
 -- which of these ids are not valid any more
 CREATE FUNCTION pg_temp.not_valid() RETURNS text[] LANGUAGE sql AS $$

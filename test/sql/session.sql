@@ -115,8 +115,7 @@ SELECT client_address, peer_address FROM live WHERE user_name = 'frank';
 
 -- From a proxy that is trusted it is: the last address that is not a trusted
 -- proxy's. The change is obeyed at once.
-INSERT INTO session_admin.policy (application, name, value)
-VALUES ('session_test', 'trusted_proxies', '{10.0.0.0/8}');
+SELECT session_admin.set_policy('trusted_proxies', '{10.0.0.0/8}');
 SELECT session_admin.open_session('id of frank', 'frank', '10.0.0.1', '198.51.100.66, 203.0.113.9, 10.0.0.2');
 SELECT client_address, peer_address FROM live WHERE user_name = 'frank';
 
@@ -125,7 +124,7 @@ SELECT session_admin.open_session('id of frank', 'frank', '192.0.2.1', '203.0.11
 SELECT client_address, peer_address FROM live WHERE user_name = 'frank';
 SELECT client_address, event FROM session_admin.login_event
 WHERE application = 'session_test' AND user_name = 'frank' ORDER BY at;
-DELETE FROM session_admin.policy WHERE application = 'session_test';
+SELECT session_admin.set_policy('trusted_proxies', NULL);
 SELECT session_admin.close_session('id of frank');
 
 
@@ -322,16 +321,14 @@ SELECT user_name, end_reason FROM ended
 WHERE session_ref = session_admin.session_ref('id of a visitor') AND end_reason <> 'renewed';
 
 -- Other limits: obeyed by the sessions that are live already
-INSERT INTO session_admin.policy (application, name, value)
-VALUES ('session_test', 'idle_timeout', '5 minutes');
+SELECT session_admin.set_policy('idle_timeout', '5 minutes');
 SELECT pg_temp.pass_time('4 minutes');
 SELECT session_admin.touch_session('id of a visitor');
 SELECT pg_temp.pass_time('5 minutes');
 SELECT session_admin.touch_session('id of a visitor');
 -- a user can have limits of their own, longer or shorter
-INSERT INTO session_admin.policy (application, user_name, name, value)
-VALUES ('session_test', 'karl', 'idle_timeout', '10 minutes'),
-       ('session_test', 'kiosk', 'absolute_timeout', '3 minutes');
+SELECT session_admin.set_policy('idle_timeout', '10 minutes', 'karl');
+SELECT session_admin.set_policy('absolute_timeout', '3 minutes', 'kiosk');
 SELECT session_admin.touch_session('id of a visitor');
 SELECT session_admin.open_session('id of the kiosk', 'kiosk');
 SELECT session_admin.touch_session('id of the kiosk');
@@ -343,16 +340,16 @@ SELECT pg_temp.pass_time('3 minutes');
 SELECT session_admin.touch_session('id of the kiosk') AS kiosk,
        session_admin.touch_session('id of a visitor') AS karl;
 -- without them, the application's
-DELETE FROM session_admin.policy WHERE application = 'session_test';
+SELECT session_admin.set_policy('absolute_timeout', NULL, 'kiosk');
 SELECT session_admin.touch_session('id of the kiosk') AS kiosk;
 -- a change that is rolled back changes nothing
 BEGIN;
-INSERT INTO session_admin.policy (application, name, value)
-VALUES ('session_test', 'absolute_timeout', '1 second');
+SELECT session_admin.set_policy('absolute_timeout', '1 second');
 SELECT session_admin.touch_session('id of the kiosk') AS "in this transaction";
 ROLLBACK;
 SELECT session_admin.touch_session('id of the kiosk') AS "after it";
 SELECT session_admin.close_session('id of the kiosk'), session_admin.close_session('id of a visitor');
+SELECT session_admin.set_policy('idle_timeout', NULL), session_admin.set_policy('idle_timeout', NULL, 'karl');
 
 
 --
