@@ -269,6 +269,7 @@ static const SaTask tasks[] = {
 	{"last seen noted", note_last_seen, false},
 	{"history forgotten", forget_history, false},
 	{"partitions dropped", drop_partitions, true},
+	{"feed purged", sa_feed_purge, false},
 };
 
 const SaTask *

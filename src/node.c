@@ -35,13 +35,13 @@
  * after that lock.  The lock is kept until the transaction ends, when the row is
  * visible to others.
  */
-#include "postgres.h"
+#include "session_admin.h"
 
+#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type_d.h"
 #include "common/hashfn.h"
 #include "common/int.h"
-#include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
@@ -50,13 +50,12 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
-#include "session_admin.h"
-
 #define NODE_NAME_MAX		255 /* bytes; as the table checks */
 #define SYNC_COLUMNS		9
 #define WAIT_COLUMNS		2
 #define WAIT_FIRST_DELAY	1	/* milliseconds between two looks at the nodes */
 #define WAIT_LAST_DELAY		20
+#define PURGE_BATCH			1000	/* rows */
 
 /* The position of the statement that this is part of, and its transaction */
 #define POSITION_SQL \
@@ -73,94 +72,6 @@
 
 static SaStatement here = {.sql =
 	"WITH " POSITION_SQL " SELECT position FROM position"
-};
-
-/* At least one row, with no id if there is nothing after position $1 */
-static SaStatement fetch = {.sql =
-	"WITH " POSITION_SQL
-	" SELECT position,"
-	"        pg_snapshot_xmin($1) > (SELECT purged_xid FROM session_admin.feed_horizon),"
-	"        i.id, i.scope, i.application, i.user_name, i.session_hash, i.reason, i.at"
-	" FROM position LEFT JOIN session_admin.invalidation AS i"
-	"   ON i.xid >= pg_snapshot_xmin($1)"
-	"  AND NOT pg_visible_in_snapshot(i.xid, $1)"
-	"  AND i.xid IS DISTINCT FROM own"
-	" ORDER BY i.id"
-};
-
-/* pg_snapshot has no equality, and none is needed: what was handed out comes back */
-static SaStatement node_find = {.sql =
-	"SELECT application,"
-	"       coalesce($2::text IN (handed::text, applied::text), false)"
-	" FROM session_admin.node WHERE node = $1"
-};
-
-/*
- * Whoever joins under the name of a node that is still known may have come
- * after it while it still answers from its cache: its lease is left to run out.
- */
-static SaStatement node_join = {.sql =
-	"INSERT INTO session_admin.node AS n (node, application, handed)"
-	" VALUES ($1, $2, $3)"
-	" ON CONFLICT (node) DO UPDATE SET application = excluded.application,"
-	"  joined_at = excluded.joined_at, applied = NULL, handed = excluded.handed"
-};
-
-static SaStatement node_sync = {.sql =
-	"INSERT INTO session_admin.node AS n"
-	"  (node, application, last_sync_at, lease_expires_at, applied, handed)"
-	" VALUES ($1, $2, $3, $4, $5, $6)"
-	" ON CONFLICT (node) DO UPDATE SET last_sync_at = excluded.last_sync_at,"
-	"  lease_expires_at = excluded.lease_expires_at,"
-	"  applied = excluded.applied, handed = excluded.handed"
-};
-
-static SaStatement node_leave = {.sql =
-	"DELETE FROM session_admin.node WHERE node = $1"
-};
-
-static SaStatement invalidation_find = {.sql =
-	"SELECT xid, coalesce(xid = pg_current_xact_id_if_assigned(), false)"
-	" FROM session_admin.invalidation WHERE id = $1"
-};
-
-static SaStatement node_states = {.sql =
-	"SELECT node, CASE"
-	"  WHEN pg_visible_in_snapshot($1, applied) THEN 'applied'"
-	"  WHEN lease_expires_at > clock_timestamp() THEN 'behind'"
-	"  ELSE 'lease expired' END"
-	" FROM session_admin.node ORDER BY node"
-};
-
-/* The feed is one for all applications: the longest retention of any of them */
-static SaStatement feed_cutoff = {.sql =
-	"SELECT clock_timestamp() - coalesce(max(value::interval), '1 day')"
-	" FROM session_admin.effective_policy WHERE name = 'feed_retention'"
-};
-
-/*
- * From the oldest row on, up to the first that is younger than $1, or that a
- * position handed out now would not see as finished with all before it.
- */
-static SaStatement feed_purge = {.sql =
-	"WITH bounds AS MATERIALIZED ("
-	"  SELECT pg_snapshot_xmin(pg_current_snapshot()) AS xmin),"
-	" first_kept AS MATERIALIZED ("
-	"  SELECT id FROM session_admin.invalidation, bounds"
-	"  WHERE at >= $1 OR xid >= xmin ORDER BY id LIMIT 1),"
-	" purged AS ("
-	"  DELETE FROM session_admin.invalidation USING bounds"
-	"  WHERE id < coalesce((SELECT id FROM first_kept), 9223372036854775807)"
-	"    AND at < $1 AND invalidation.xid < bounds.xmin"
-	"  RETURNING invalidation.xid),"
-	" raised AS ("
-	"  UPDATE session_admin.feed_horizon SET purged_xid = greatest(purged_xid, highest)"
-	"  FROM (SELECT xid FROM purged ORDER BY xid DESC LIMIT 1) AS h(highest))"
-	" SELECT count(*) FROM purged"
-};
-
-static SaStatement nodes_forget = {.sql =
-	"DELETE FROM session_admin.node WHERE coalesce(lease_expires_at, joined_at) < $1"
 };
 
 PG_FUNCTION_INFO_V1(sa_join_node);
@@ -218,6 +129,16 @@ time_after(TimestampTz at, int64 microseconds)
 Datum
 sa_join_node(PG_FUNCTION_ARGS)
 {
+	/*
+	 * Whoever joins under the name of a node that is still known may have come
+	 * after it while it still answers from its cache: its lease is left to run out.
+	 */
+	static SaStatement node_join = {.sql =
+		"INSERT INTO session_admin.node AS n (node, application, handed)"
+		" VALUES ($1, $2, $3)"
+		" ON CONFLICT (node) DO UPDATE SET application = excluded.application,"
+		"  joined_at = excluded.joined_at, applied = NULL, handed = excluded.handed"
+	};
 	char	   *node = node_arg(fcinfo, 0);
 	char	   *name = sa_application_arg(fcinfo, 1);
 	SaApplication application;
@@ -253,6 +174,32 @@ sa_join_node(PG_FUNCTION_ARGS)
 Datum
 sa_sync_node(PG_FUNCTION_ARGS)
 {
+	/* pg_snapshot has no equality, and none is needed: what was handed out comes back */
+	static SaStatement node_find = {.sql =
+		"SELECT application,"
+		"       coalesce($2::text IN (handed::text, applied::text), false)"
+		" FROM session_admin.node WHERE node = $1"
+	};
+	/* At least one row, with no id if there is nothing after position $1 */
+	static SaStatement fetch = {.sql =
+		"WITH " POSITION_SQL
+		" SELECT position,"
+		"        pg_snapshot_xmin($1) > (SELECT purged_xid FROM session_admin.feed_horizon),"
+		"        i.id, i.scope, i.application, i.user_name, i.session_hash, i.reason, i.at"
+		" FROM position LEFT JOIN session_admin.invalidation AS i"
+		"   ON i.xid >= pg_snapshot_xmin($1)"
+		"  AND NOT pg_visible_in_snapshot(i.xid, $1)"
+		"  AND i.xid IS DISTINCT FROM own"
+		" ORDER BY i.id"
+	};
+	static SaStatement node_sync = {.sql =
+		"INSERT INTO session_admin.node AS n"
+		"  (node, application, last_sync_at, lease_expires_at, applied, handed)"
+		" VALUES ($1, $2, $3, $4, $5, $6)"
+		" ON CONFLICT (node) DO UPDATE SET last_sync_at = excluded.last_sync_at,"
+		"  lease_expires_at = excluded.lease_expires_at,"
+		"  applied = excluded.applied, handed = excluded.handed"
+	};
 	char	   *node = node_arg(fcinfo, 0);
 	Datum		presented = PG_ARGISNULL(1) ? (Datum) 0 : PG_GETARG_DATUM(1);
 	bool		remembered = false;
@@ -267,7 +214,7 @@ sa_sync_node(PG_FUNCTION_ARGS)
 	bool		isnull;
 	uint64		rows;
 
-	InitMaterializedSRF(fcinfo, 0);
+	sa_init_materialized_srf(fcinfo);
 	SPI_connect();
 	node_lock(node);
 
@@ -340,6 +287,9 @@ sa_sync_node(PG_FUNCTION_ARGS)
 Datum
 sa_leave_node(PG_FUNCTION_ARGS)
 {
+	static SaStatement node_leave = {.sql =
+		"DELETE FROM session_admin.node WHERE node = $1"
+	};
 	char	   *node = node_arg(fcinfo, 0);
 	SaArgs		args = {0};
 	uint64		rows;
@@ -383,6 +333,10 @@ timeout_arg(FunctionCallInfo fcinfo, int argno)
 static Datum
 invalidation_xid(int64 id)
 {
+	static SaStatement invalidation_find = {.sql =
+		"SELECT xid, coalesce(xid = pg_current_xact_id_if_assigned(), false)"
+		" FROM session_admin.invalidation WHERE id = $1"
+	};
 	SaArgs		args = {0};
 	bool		isnull;
 
@@ -407,6 +361,13 @@ invalidation_xid(int64 id)
 Datum
 sa_wait_for_nodes(PG_FUNCTION_ARGS)
 {
+	static SaStatement node_states = {.sql =
+		"SELECT node, CASE"
+		"  WHEN pg_visible_in_snapshot($1, applied) THEN 'applied'"
+		"  WHEN lease_expires_at > clock_timestamp() THEN 'behind'"
+		"  ELSE 'lease expired' END"
+		" FROM session_admin.node ORDER BY node"
+	};
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	int64		timeout = timeout_arg(fcinfo, 1);
 	TimestampTz deadline = time_after(GetCurrentTimestamp(), timeout);
@@ -414,7 +375,7 @@ sa_wait_for_nodes(PG_FUNCTION_ARGS)
 	SaArgs		args = {0};
 	uint64		rows;
 
-	InitMaterializedSRF(fcinfo, 0);
+	sa_init_materialized_srf(fcinfo);
 	if (PG_ARGISNULL(0))
 		return (Datum) 0;
 
@@ -460,11 +421,34 @@ sa_wait_for_nodes(PG_FUNCTION_ARGS)
  * sa_feed_purge
  *		Delete what is older than the retention, and forget nodes as long gone.
  *
- * Positions from before what is deleted are refused from then on.
+ * One batch, of the oldest rows.  Positions that may not have seen them are
+ * refused from then on.  What is not older than every running transaction stays
+ * until that has ended: the horizon must stay below the positions in use.
  */
 int64
 sa_feed_purge(void)
 {
+	/* The feed is one for all applications: the longest retention of any of them */
+	static SaStatement feed_cutoff = {.sql =
+		"SELECT clock_timestamp() - coalesce(max(value::interval), '1 day')"
+		" FROM session_admin.effective_policy WHERE name = 'feed_retention'"
+	};
+	static SaStatement feed_purge = {.sql =
+		"WITH oldest AS MATERIALIZED ("
+		"  SELECT id, at, xid FROM session_admin.invalidation ORDER BY id LIMIT $2),"
+		" purged AS ("
+		"  DELETE FROM session_admin.invalidation WHERE id IN ("
+		"    SELECT id FROM oldest"
+		"    WHERE at < $1 AND xid < pg_snapshot_xmin(pg_current_snapshot()))"
+		"  RETURNING xid),"
+		" raised AS ("
+		"  UPDATE session_admin.feed_horizon SET purged_xid = greatest(purged_xid, highest)"
+		"  FROM (SELECT xid FROM purged ORDER BY xid DESC LIMIT 1) AS h (highest))"
+		" SELECT count(*) FROM purged"
+	};
+	static SaStatement nodes_forget = {.sql =
+		"DELETE FROM session_admin.node WHERE coalesce(lease_expires_at, joined_at) < $1"
+	};
 	SaArgs		args = {0};
 	Datum		cutoff;
 	bool		isnull;
@@ -474,9 +458,10 @@ sa_feed_purge(void)
 	sa_run(&feed_cutoff, NULL);
 	cutoff = sa_result(0, 1, &isnull);
 	sa_arg(&args, TIMESTAMPTZOID, cutoff, isnull);
+	sa_run(&nodes_forget, &args);
+	sa_arg(&args, INT8OID, Int64GetDatum(PURGE_BATCH), false);
 	sa_run(&feed_purge, &args);
 	deleted = sa_result_int64(0, 1);
-	sa_run(&nodes_forget, &args);
 	SPI_finish();
 	return deleted;
 }

@@ -188,7 +188,7 @@ extern void sa_feed_notify(const SaFeedRow *row);
 extern void sa_feed_notify_many(int64 id);
 
 /* node.c: who follows the feed */
-extern int64 sa_feed_purge(void);	/* for maintain(): how many rows it deleted */
+extern int64 sa_feed_purge(void);	/* a task of maintain(): one batch */
 
 /* session.c: open, touch, renew, close */
 typedef struct SaSession

@@ -150,6 +150,31 @@ SELECT applied AS p, lease FROM session_admin.sync_node('n1', NULL) \gset
 SELECT scope FROM sync('n1', :'p');
 
 
+-- Purging.  A position that is newer than all that was purged stays good; one
+-- that is older is a resync, also if the server remembers it.
+SELECT applied AS p FROM sync('n1', NULL) \gset
+SELECT applied AS older FROM sync('n1', :'p') \gset
+SELECT session_admin.join_node('n2') AS newer FROM log_in_and_out('heidi') \gset
+SELECT applied AS newer FROM sync('n2', :'newer') \gset
+UPDATE session_admin.invalidation SET at = at - interval '1 day';
+UPDATE session_admin.node SET lease_expires_at = lease_expires_at - interval '2 days' WHERE node = 'n1';
+SELECT done > 0 AS purged FROM session_admin.maintain() WHERE task = 'feed purged';
+SELECT count(*) FROM session_admin.invalidation;
+-- forgotten with its lease a day ago
+SELECT node FROM session_admin.node;
+-- put back as it would be if it had kept its lease
+SELECT scope, reason FROM sync('n1', :'older');
+UPDATE session_admin.node SET applied = :'older' WHERE node = 'n1';
+SELECT scope, reason FROM sync('n1', :'older');
+SELECT count(*) FROM log_in_and_out('ivan');
+SELECT scope, user_name FROM sync('n2', :'newer');
+SELECT done FROM session_admin.maintain() WHERE task = 'feed purged';
+SELECT count(*) FROM session_admin.invalidation;
+SELECT session_admin.leave_node('n2');
+SELECT invalidation_id AS id FROM session_admin.invalidate_all() \gset
+SELECT applied AS p FROM sync('n1', NULL) \gset
+SELECT scope FROM sync('n1', :'p');
+
 -- What is refused
 SELECT * FROM session_admin.wait_for_nodes(NULL);
 SELECT * FROM session_admin.wait_for_nodes(0);
