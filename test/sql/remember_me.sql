@@ -151,7 +151,7 @@ SELECT revoke_remember_me('laptop'), revoke_remember_me(''), revoke_remember_me(
 SELECT outcome, user_name, token FROM redeem_remember_me(:'laptop');
 SELECT outcome, user_name FROM redeem_remember_me(:'tablet');
 SELECT touch_session('dave''s session');
-DELETE FROM remember_me_token WHERE user_name = 'dave';
+DELETE FROM remember_me_token WHERE application = 'remember_me' AND user_name = 'dave';
 SELECT count(*) FROM remember_me_ancestor WHERE series = split_part(:'tablet', ':', 1);
 SELECT scope, user_name, reason, sessions_ended, tokens_revoked
 FROM invalidation WHERE application = 'remember_me' AND user_name = 'dave' ORDER BY id;
