@@ -6,6 +6,7 @@
 #	install_packages PURPOSE   PURPOSE is build or test: what has to be there
 #	prepare                    sets work, tree, user and bindir; builds and installs
 #	as_user COMMAND            runs it as $user, in $tree
+#	in_background COMMAND      the same, until cleanup
 #	start_server NAME          leaves PGHOST, PGPORT and PGUSER to connect with
 #	cleanup                    for the caller's trap
 #
@@ -102,10 +103,18 @@ install_packages() {
 
 as_user() {
 	if [[ $EUID -eq 0 ]]; then
-		(cd "$tree" && runuser -u "$user" -- env PATH="$bindir:$PATH" HOME="$work" "$@")
+		(cd "$tree" && setpriv --reuid="$(id -u "$user")" --regid="$(id -g "$user")" --init-groups \
+			env PATH="$bindir:$PATH" HOME="$work" "$@")
 	else
 		(cd "$tree" && env PATH="$bindir:$PATH" HOME="$work" "$@")
 	fi
+}
+
+# As a process group, so that cleanup reaches the command behind the shells.
+in_background() {
+	set -m
+	as_user "$@" &
+	set +m
 }
 
 # Builds in a copy, so that the tree of the caller stays as it is, and installs.
@@ -130,12 +139,16 @@ build_and_install() {
 	done
 }
 
-# Stops the servers below $work, whoever started them there, and removes it, unless
-# KEEP is set.
+# Stops what runs in the background and the servers below $work, whoever started
+# them there, and removes it, unless KEEP is set.
 cleanup() {
-	local pidfile
+	local pid pidfile
 
 	[[ -n ${work:-} ]] || return 0
+	for pid in $(jobs -p); do
+		kill -- "-$pid" 2>/dev/null || true
+	done
+	wait
 	while IFS= read -r pidfile; do
 		kill -QUIT "$(head -n 1 "$pidfile")" 2>/dev/null || true
 	done < <(find "$work" -name postmaster.pid 2>/dev/null)
