@@ -40,6 +40,30 @@ COMMENT ON COLUMN session_admin.current_sessions.idle IS
 COMMENT ON COLUMN session_admin.current_sessions.expires_at IS
 'when the session ends if it is not used before, at the latest when its absolute timeout is over';
 
+-- Not a function of the invoker: it reads more than the view shows.
+CREATE FUNCTION session_admin.preview_invalidation(
+    user_name text DEFAULT NULL,
+    address cidr DEFAULT NULL,
+    user_agent_like text DEFAULT NULL,
+    node text DEFAULT NULL,
+    idle_for interval DEFAULT NULL,
+    opened_before timestamptz DEFAULT NULL,
+    anonymous boolean DEFAULT NULL,
+    application text DEFAULT NULL)
+RETURNS SETOF session_admin.current_sessions
+LANGUAGE sql STABLE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT s.application, session_admin.session_ref(s.session_hash), s.log_id, s.user_name,
+           CASE WHEN s.user_name IS NULL THEN 'anonymous' ELSE 'user' END,
+           s.login_method, s.client_address, s.peer_address, s.user_agent, s.device, s.node,
+           s.requests, s.created_at, s.last_access_at,
+           greatest(statement_timestamp() - s.last_access_at, interval '0'), s.expires_at
+    FROM session_admin.sessions_to_invalidate(
+             $1, $2, $3, $4, $5, $6, $7, session_admin.application_or_current($8)) s;
+END;
+COMMENT ON FUNCTION session_admin.preview_invalidation(text, cidr, text, text, interval, timestamptz, boolean, text) IS
+'the sessions that invalidate_sessions with the same filters would end';
+
 CREATE VIEW session_admin.session_history WITH (security_barrier) AS
 SELECT s.application,
        session_admin.session_ref(s.session_hash) AS session_ref,

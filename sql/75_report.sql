@@ -22,21 +22,10 @@ COMMENT ON COLUMN session_admin.logins_per_day.users IS
 COMMENT ON COLUMN session_admin.logins_per_day.failed_users IS
 'different users as whom somebody failed to log in';
 
--- The results have types of their own, as a column may not have the name of an
--- argument.
-CREATE TYPE session_admin.dormant_user AS (
-    application     text,
-    user_name       text,
-    last_login_at   timestamptz,
-    last_seen_at    timestamptz,
-    login_count     bigint,
-    total_failed_count bigint
-);
-COMMENT ON TYPE session_admin.dormant_user IS
-'a row of dormant_users()';
-
 CREATE FUNCTION session_admin.dormant_users(since timestamptz, application text DEFAULT NULL)
-RETURNS SETOF session_admin.dormant_user
+RETURNS TABLE (
+    application text, user_name text, last_login_at timestamptz, last_seen_at timestamptz,
+    login_count bigint, total_failed_count bigint)
 LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
     SELECT l.application, l.user_name, l.last_login_at, l.last_seen_at, l.login_count,
@@ -56,14 +45,6 @@ AS 'MODULE_PATHNAME', 'sa_check_steps';
 COMMENT ON FUNCTION session_admin.check_steps(timestamptz, timestamptz, interval) IS
 'true, or an error unless the times are finite and not more than 100,000 positive steps apart';
 
-CREATE TYPE session_admin.session_count AS (
-    at          timestamptz,
-    sessions    bigint,
-    peak        bigint
-);
-COMMENT ON TYPE session_admin.session_count IS
-'a row of concurrent_sessions()';
-
 /*
  * One pass over what happened in time order: an opening counts 1, an end -1, a
  * step 0.  Of equal times all count together.  What was renewed goes on under
@@ -71,7 +52,7 @@ COMMENT ON TYPE session_admin.session_count IS
  */
 CREATE FUNCTION session_admin.concurrent_sessions(
     "from" timestamptz, "to" timestamptz, step interval, application text DEFAULT NULL)
-RETURNS SETOF session_admin.session_count
+RETURNS TABLE (at timestamptz, sessions bigint, peak bigint)
 LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
     WITH seen AS (

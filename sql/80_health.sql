@@ -5,16 +5,9 @@
  * view tells an auditor the same as the owner.
  */
 
-CREATE TYPE session_admin.health_item AS (
-    name    text,
-    value   text,
-    status  text
-);
-COMMENT ON TYPE session_admin.health_item IS
-'a row of view health';
-
 -- Partitions begin at midnight UTC: so does what is compared with their bounds.
-CREATE FUNCTION session_admin.health_items() RETURNS SETOF session_admin.health_item
+CREATE FUNCTION session_admin.health_items()
+RETURNS TABLE (name text, value text, status text)
 LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET timezone = 'UTC'
 BEGIN ATOMIC

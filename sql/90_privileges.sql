@@ -21,7 +21,7 @@ FROM (VALUES
     -- opens and checks sessions; sees only what it is told about a session of its own
     ('application', 'function', '{open_session,touch_session,touch_sessions,renew_session,
         close_session,login_failed,issue_remember_me,redeem_remember_me,revoke_remember_me,
-        session_ref,log_id,client_address,capability_application}'),
+        rename_remembered_device,session_ref,log_id,client_address,capability_application}'),
     -- follows the feed
     ('node', 'function', '{join_node,sync_node,leave_node,
         session_ref,log_id,client_address,capability_node}'),
@@ -41,8 +41,8 @@ FROM (VALUES
     ('auditor', 'view', '{current_sessions,session_history,last_login,login_history,
         logins_per_day,remembered_devices,invalidations,nodes,health,policies,access}'),
     -- decides who may do what and what holds; is an operator and an auditor too
-    ('administrator', 'function', '{set_policy,grant_access,revoke_access,attach_application,
-        detach_application,anonymize_user,rename_user,erase_user,capability_administrator}'))
+    ('administrator', 'function', '{set_policy,grant_access,revoke_access,
+        anonymize_user,rename_user,erase_user,capability_administrator}'))
     AS c (capability, kind, objects)
 CROSS JOIN unnest(c.objects::text[]) AS o (object);
 
