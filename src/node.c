@@ -94,6 +94,7 @@ node_arg(FunctionCallInfo fcinfo, int argno)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("name of a node is too long"),
 				 errdetail("The maximum is %d bytes.", NODE_NAME_MAX)));
+	sa_check_printable("name of node", node);
 	return node;
 }
 

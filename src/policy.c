@@ -279,6 +279,7 @@ sa_application_make(const char *name, SaApplication *application)
 		SaOwner		owner;
 
 		CHECK_FOR_INTERRUPTS();
+		sa_check_printable("name of application", name);
 		sa_arg_text(&args, name);
 		sa_owner_enter(&owner);
 		SPI_connect();
@@ -339,14 +340,24 @@ allowed_values(const char *type, const char *lowest, const char *highest)
 	return pstrdup("Use a list of networks, such as \"10.0.0.0/8, 192.0.2.1\".");
 }
 
-/* Errors of an input function become ours, with the hint. */
-static void
-value_error_callback(void *hint)
+/* What is wrong with the value of a policy. */
+typedef struct ValueError
 {
+	char	   *message;
+	char	   *hint;
+} ValueError;
+
+/* Errors of an input function become ours: theirs repeat the value, however long. */
+static void
+value_error_callback(void *arg)
+{
+	const ValueError *error = arg;
+
 	if (ERRCODE_TO_CATEGORY(geterrcode()) == ERRCODE_DATA_EXCEPTION)
 	{
 		errcode(ERRCODE_INVALID_PARAMETER_VALUE);
-		errhint("%s", (const char *) hint);
+		errmsg("%s", error->message);
+		errhint("%s", error->hint);
 	}
 }
 
@@ -365,8 +376,12 @@ checked_value(const char *name, const char *value, const char *type,
 		" FROM CAST($1 AS cidr[]) AS v"
 	};
 	SaStatement *check = strcmp(type, "interval") == 0 ? &check_interval : &check_networks;
-	char	   *hint = allowed_values(type, lowest, highest);
-	ErrorContextCallback callback = {.callback = value_error_callback,.arg = hint};
+	ValueError	error = {
+		.message = psprintf("\"%s\" is not a value for policy \"%s\"",
+							sa_clean(value, strlen(value), 64), name),
+		.hint = allowed_values(type, lowest, highest)
+	};
+	ErrorContextCallback callback = {.callback = value_error_callback,.arg = &error};
 	SaArgs		args = {0};
 	bool		isnull;
 
@@ -386,9 +401,8 @@ checked_value(const char *name, const char *value, const char *type,
 	if (!DatumGetBool(sa_result(0, 2, &isnull)))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"%s\" is not a value for policy \"%s\"",
-						sa_clean(value, strlen(value), 64), name),
-				 errhint("%s", hint)));
+				 errmsg("%s", error.message),
+				 errhint("%s", error.hint)));
 	return sa_result_text(0, 1);
 }
 

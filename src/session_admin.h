@@ -78,6 +78,7 @@ extern char *sa_clean(const char *value, int length, int max_bytes);
 extern char *sa_user_name_arg(FunctionCallInfo fcinfo, int argno);	/* errors if null */
 extern char *sa_application_arg(FunctionCallInfo fcinfo, int argno);
 extern void sa_check_user_name(const char *user_name);
+extern void sa_check_printable(const char *what, const char *name);
 extern void sa_check_reason(const char *reason);
 
 /* digest.c: from a session id to what is kept of it */

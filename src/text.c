@@ -122,6 +122,18 @@ sa_application_arg(FunctionCallInfo fcinfo, int argno)
 	return application;
 }
 
+/* Refuse control characters in a name that is new here. */
+void
+sa_check_printable(const char *what, const char *name)
+{
+	char	   *clean = sa_clean(name, strlen(name), strlen(name));
+
+	if (strcmp(name, clean) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s \"%s\" must not have control characters", what, clean)));
+}
+
 /* Refuse a reason that is not in the list. */
 void
 sa_check_reason(const char *reason)
@@ -135,7 +147,7 @@ sa_check_reason(const char *reason)
 	}
 	if (strncmp(reason, CUSTOM_REASON, strlen(CUSTOM_REASON)) == 0 &&
 		reason[strlen(CUSTOM_REASON)] != '\0' &&
-		strlen(reason) <= SA_LABEL_MAX)
+		strcmp(reason, sa_clean(reason, strlen(reason), SA_LABEL_MAX)) == 0)
 		return;
 
 	initStringInfo(&list);
