@@ -6,11 +6,11 @@
  * counted at once.
  */
 
-CREATE FUNCTION session_admin.check_filter(filters integer) RETURNS boolean
-LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+CREATE FUNCTION session_admin.check_filter(filters integer, idle_for interval) RETURNS boolean
+LANGUAGE c IMMUTABLE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'sa_check_filter';
-COMMENT ON FUNCTION session_admin.check_filter(integer) IS
-'true; an error if there is no filter at all';
+COMMENT ON FUNCTION session_admin.check_filter(integer, interval) IS
+'true; an error if there is no filter at all, or one that a slip has made to match all';
 
 CREATE FUNCTION session_admin.sessions_to_invalidate(
     user_name text, address cidr, user_agent_like text, node text, idle_for interval,
@@ -19,7 +19,7 @@ RETURNS SETOF session_admin.session_state
 LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
     SELECT s.* FROM session_admin.session_state s
-    WHERE session_admin.check_filter(num_nonnulls($1, $2, $3, $4, $5, $6, $7))
+    WHERE session_admin.check_filter(num_nonnulls($1, $2, $3, $4, $5, $6, $7), $5)
       AND s.application = $8
       AND s.ended_at IS NULL
       AND ($1 IS NULL OR s.user_name = $1)

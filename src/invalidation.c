@@ -486,15 +486,25 @@ reason_arg(FunctionCallInfo fcinfo, int argno)
 	return reason;
 }
 
-/* check_filter(filters): no filter at all is a slip, not everybody */
+/*
+ * check_filter(filters, idle_for): no filter at all, or sessions that were used
+ * before the future, is a slip, not everybody
+ */
 Datum
 sa_check_filter(PG_FUNCTION_ARGS)
 {
-	if (PG_GETARG_INT32(0) == 0)
+	Interval	zero = {0};
+
+	if (PG_ARGISNULL(0) || PG_GETARG_INT32(0) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("no filter is given"),
 				 errhint("Use invalidate_application() to log everybody out.")));
+	if (!PG_ARGISNULL(1) &&
+		DatumGetBool(DirectFunctionCall2(interval_lt, PG_GETARG_DATUM(1), IntervalPGetDatum(&zero))))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("idle_for must not be negative")));
 	PG_RETURN_BOOL(true);
 }
 
