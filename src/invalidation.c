@@ -47,8 +47,9 @@ SaEnding   *sa_ending = NULL;
  */
 static int	invalidated = 0;
 
-static void
-note_invalidation(void)
+/* Whoever writes to the feed says so. */
+void
+sa_note_invalidation(void)
 {
 	int			level = GetCurrentTransactionNestLevel();
 
@@ -173,7 +174,7 @@ archive(FunctionCallInfo fcinfo, const char *function, const char *scope, SaStat
 		ending->id = sa_result_int64(0, 4);
 	if (fed > 0 || ending->caller_writes_feed)
 	{
-		note_invalidation();
+		sa_note_invalidation();
 		ForceSyncCommit();
 	}
 	if (fed == 1)
@@ -349,7 +350,7 @@ sa_truncated(PG_FUNCTION_ARGS)
 	sa_run_ending(&ending, sessions ? &delete_sessions : &delete_tokens, NULL);
 	sa_feed_write(&row, &ending);
 	sa_feed_notify(&row);
-	note_invalidation();
+	sa_note_invalidation();
 	SPI_finish();
 
 	PG_RETURN_POINTER(NULL);
@@ -383,6 +384,8 @@ sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_s
 		"    AND t.created_at + l.remember_me_lifetime > $5"
 		"  WHERE t.application = $1 AND t.user_name = ANY ($2) AND NOT $4"
 		"  GROUP BY t.user_name"
+		"), forgotten AS ("
+		"  SELECT f.name AS user_name, count(*) AS n FROM unnest($8) AS f (name) GROUP BY f.name"
 		"), ended AS ("
 		"  DELETE FROM session_admin.session"
 		"  WHERE application = $1 AND user_name = ANY ($2)"
@@ -394,10 +397,11 @@ sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_s
 		"  INSERT INTO session_admin.invalidation (at, scope, application, user_name,"
 		"    session_hash, reason, actor, sessions_ended, tokens_revoked)"
 		"  SELECT $5, 'user', $1, u.name, $3, $6, $7,"
-		"    coalesce(live.n, 0), coalesce(remembered.n, 0)"
+		"    coalesce(live.n, 0), coalesce(remembered.n, 0) + coalesce(forgotten.n, 0)"
 		"  FROM unnest($2) WITH ORDINALITY AS u (name, n)"
 		"  LEFT JOIN live ON live.user_name = u.name"
 		"  LEFT JOIN remembered ON remembered.user_name = u.name"
+		"  LEFT JOIN forgotten ON forgotten.user_name = u.name"
 		"  ORDER BY u.n"
 		"  RETURNING id, user_name, sessions_ended, tokens_revoked"
 		")"
@@ -408,11 +412,15 @@ sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_s
 	SaArgs		args = {0};
 	SaFeedRow	row = {.scope = "user",.application = application,
 	.session_hash = keep_session,.reason = ending->reason};
+	ArrayType  *forgotten;
 	int64		fed;
 
 	sa_arg_text(&args, application);
 	sa_arg(&args, TEXTARRAYOID, PointerGetDatum(user_names), false);
 	sa_run(&lock_accounts, &args);
+
+	forgotten = keep_remember_me ? construct_empty_array(TEXTOID) :
+		sa_capture_forget_users(application, user_names, ending);
 
 	sa_arg(&args, BYTEAOID,
 		   keep_session ? PointerGetDatum(sa_bytea(keep_session, SA_HASH_LEN)) : (Datum) 0,
@@ -421,6 +429,7 @@ sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_s
 	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(ending->at), false);
 	sa_arg_text(&args, ending->reason);
 	sa_arg_text(&args, sa_actor_or_null());
+	sa_arg(&args, TEXTARRAYOID, PointerGetDatum(forgotten), false);
 	sa_run_ending(&triggers, &end_users, &args);
 
 	fed = sa_result_int64(0, 1);
@@ -431,11 +440,10 @@ sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_s
 	ending->tokens_revoked += sa_result_int64(0, 4);
 	row.user_name = sa_result_text(0, 5);
 
-	if (!keep_remember_me)
-		sa_capture_forget_users(application, user_names, ending);
-
-	note_invalidation();
+	sa_note_invalidation();
 	ForceSyncCommit();
+	if (ending->caller_notifies)
+		return;
 	if (fed == 1)
 		sa_feed_notify(&row);
 	else
@@ -595,10 +603,11 @@ sa_invalidate_user(PG_FUNCTION_ARGS)
 
 /*
  * End the generation of one application, or of all.  What it ended is counted
- * only as far as that costs nothing, however many they are.
+ * only as far as that costs nothing, however many they are.  The caller is
+ * connected to SPI and has set reason and time.
  */
-static void
-end_generation(const char *application, SaEnding *ending)
+void
+sa_end_generation(const char *application, SaEnding *ending)
 {
 	static SaStatement count = {.sql =
 		"SELECT CASE WHEN (SELECT count(*) FROM (SELECT FROM session_admin.session"
@@ -651,11 +660,16 @@ end_generation(const char *application, SaEnding *ending)
 	for (uint64 i = 0; i < ended; i++)
 		names[i] = sa_result_text(i, 1);
 	for (uint64 i = 0; i < ended; i++)
-		sa_capture_forget_application(names[i], ending);
+	{
+		int64		forgotten = sa_capture_forget_application(names[i], ending);
+
+		if (ending->tokens_revoked >= 0)
+			ending->tokens_revoked += forgotten;
+	}
 
 	sa_feed_write(&row, ending);
 	ending->id = row.id;
-	note_invalidation();
+	sa_note_invalidation();
 	sa_feed_notify(&row);
 }
 
@@ -668,7 +682,7 @@ sa_invalidate_application(PG_FUNCTION_ARGS)
 
 	ending.at = GetCurrentTimestamp();
 	SPI_connect();
-	end_generation(application, &ending);
+	sa_end_generation(application, &ending);
 	SPI_finish();
 
 	return sa_ending_result(fcinfo, &ending);
@@ -682,7 +696,7 @@ sa_invalidate_all(PG_FUNCTION_ARGS)
 
 	ending.at = GetCurrentTimestamp();
 	SPI_connect();
-	end_generation(NULL, &ending);
+	sa_end_generation(NULL, &ending);
 	SPI_finish();
 
 	return sa_ending_result(fcinfo, &ending);

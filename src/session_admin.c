@@ -15,4 +15,5 @@ _PG_init(void)
 	sa_guc_init();
 	sa_policy_init();
 	sa_invalidation_init();
+	sa_attachment_init();
 }

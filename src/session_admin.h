@@ -156,6 +156,7 @@ typedef struct SaEnding
 	const char *reason;
 	TimestampTz at;
 	bool		caller_writes_feed; /* one row for all, instead of one a session or token */
+	bool		caller_notifies;	/* once, of several endings */
 	/* the rest is the result */
 	int64		id;				/* of the last row of the feed, 0 for none */
 	int64		sessions_ended; /* negative: too many to be counted at once */
@@ -170,6 +171,8 @@ extern void sa_end_users(const char *application, ArrayType *user_names,
 extern void sa_end_user(const char *application, const char *user_name,
 						const uint8 *keep_session, bool keep_remember_me,
 						SaEnding *ending);
+extern void sa_end_generation(const char *application, SaEnding *ending);
+extern void sa_note_invalidation(void);
 extern Datum sa_ending_result(FunctionCallInfo fcinfo, const SaEnding *ending);
 extern void sa_invalidation_init(void);
 
@@ -215,10 +218,13 @@ extern void sa_live_written(const uint8 *hash, const char *application);
 extern bool sa_user_rename(const char *application, const char *old_name, const char *new_name,
 						   const char *reason, SaEnding *ending);
 
+/* attachment.c: which tables of products are watched */
+extern void sa_attachment_init(void);
+
 /* capture.c: what the products' own tables hold of users */
-extern void sa_capture_forget_users(const char *application, ArrayType *user_names,
-									SaEnding *ending);
-extern void sa_capture_forget_application(const char *application, SaEnding *ending);
+extern ArrayType *sa_capture_forget_users(const char *application, ArrayType *user_names,
+										  SaEnding *ending);
+extern int64 sa_capture_forget_application(const char *application, SaEnding *ending);
 
 /* maintain.c: housekeeping */
 typedef struct SaTask

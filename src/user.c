@@ -90,6 +90,8 @@ move_user(const char *application, const char *old_name, const char *new_name, b
 			" WHERE application = $1 AND user_name = $2"}
 	};
 	static SaStatement move_more[] = {
+		{.sql = "UPDATE session_admin.account_key SET user_name = $3"
+			" WHERE application = $1 AND user_name = $2"},
 		{.sql = "UPDATE session_admin.invalidation SET user_name = $3"
 			" WHERE application = $1 AND user_name = $2"
 			"  AND xid <> pg_current_xact_id()"},
@@ -200,6 +202,7 @@ sa_erase_user(PG_FUNCTION_ARGS)
 		{.sql = "DELETE FROM session_admin.login_event WHERE application = $1 AND user_name = $2"}
 	};
 	static SaStatement erase_more[] = {
+		{.sql = "DELETE FROM session_admin.account_key WHERE application = $1 AND user_name = $2"},
 		{.sql = "DELETE FROM session_admin.invalidation WHERE application = $1 AND user_name = $2"
 			" AND xid <> pg_current_xact_id()"},
 		{.sql = "DELETE FROM session_admin.policy WHERE application = $1 AND user_name = $2"},

@@ -1,0 +1,249 @@
+/*
+ * Products
+ *
+ * What the tables of a product mean is data.  A product has parts; a part is one
+ * of the product's tables, known by its columns, and a column plays a role:
+ *
+ *   account      who may log in: user_name, credential, active ...
+ *   identity     how a key of the product becomes the name of a user
+ *   attribute    one name and value a row, of a user
+ *   login        counts and times of logins, one row a user
+ *   remember_me  the product's own remember-me tokens
+ *   session      the product's own sessions
+ *
+ * A part names its user by role user_name, or by role user_key, which holds the
+ * key of another part (key_of).  In part attribute all roles but those of the
+ * three columns are names of attributes.
+ */
+
+CREATE TABLE session_admin.product (
+    product         text COLLATE "C" PRIMARY KEY,
+    title           text NOT NULL,
+    -- the name that a user gets who is anonymized, a regular expression
+    alias_pattern   text,
+    -- what no table of the product tells
+    notes           text[] NOT NULL DEFAULT '{}',
+    built_in        boolean NOT NULL DEFAULT false
+);
+COMMENT ON TABLE session_admin.product IS
+'products whose own tables attach_application can watch';
+
+CREATE TABLE session_admin.product_part (
+    product         text COLLATE "C" NOT NULL REFERENCES session_admin.product ON DELETE CASCADE,
+    part            text COLLATE "C" NOT NULL
+                    CHECK (part IN ('account', 'identity', 'attribute', 'login', 'remember_me', 'session')),
+    -- names that the table may have, the likeliest first
+    relations       text[] NOT NULL,
+    key_of          text COLLATE "C",
+    required        boolean NOT NULL DEFAULT false,
+    -- what is not seen if there is no such table
+    unseen          text,
+    PRIMARY KEY (product, part),
+    FOREIGN KEY (product, key_of) REFERENCES session_admin.product_part
+);
+COMMENT ON TABLE session_admin.product_part IS
+'which table of a product plays which part';
+
+CREATE TABLE session_admin.product_column (
+    product         text COLLATE "C" NOT NULL,
+    part            text COLLATE "C" NOT NULL,
+    role            text COLLATE "C" NOT NULL
+                    CHECK (role IN ('user_name', 'user_key', 'key', 'other_name',
+                                    'credential', 'active', 'locked_at', 'deleted_at',
+                                    'last_login_at', 'previous_login_at', 'last_failed_login_at',
+                                    'login_count', 'current_failed_count', 'total_failed_count',
+                                    'last_seen_at', 'last_login_address',
+                                    'attribute_name', 'attribute_value',
+                                    'secret', 'series', 'created_at', 'used_at')),
+    -- names that the column (or the attribute) may have, the likeliest first
+    columns         text[] NOT NULL,
+    required        boolean NOT NULL DEFAULT false,
+    -- numbers: ms (the default) or s since 1970; times without zone: local (the default) or utc;
+    -- user_key: key (the default) or "key or name"
+    reading         text CHECK (reading IN ('ms', 's', 'local', 'utc', 'key', 'key or name')),
+    -- what is not seen if there is no such column
+    unseen          text,
+    PRIMARY KEY (product, part, role),
+    FOREIGN KEY (product, part) REFERENCES session_admin.product_part ON DELETE CASCADE
+);
+COMMENT ON TABLE session_admin.product_column IS
+'which column of a product''s table plays which role';
+
+CREATE TABLE session_admin.attachment (
+    application     text COLLATE "C" NOT NULL,
+    product         text COLLATE "C" NOT NULL,
+    part            text COLLATE "C" NOT NULL,
+    relation        regclass NOT NULL,
+    key_of          text COLLATE "C",
+    alias_pattern   text,
+    attached_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+    attached_by     text NOT NULL DEFAULT session_user,
+    PRIMARY KEY (application, product, part)
+);
+CREATE INDEX attachment_relation_idx ON session_admin.attachment (relation);
+COMMENT ON TABLE session_admin.attachment IS
+'tables of products that are watched';
+
+CREATE TABLE session_admin.attachment_column (
+    application     text COLLATE "C" NOT NULL,
+    product         text COLLATE "C" NOT NULL,
+    part            text COLLATE "C" NOT NULL,
+    role            text COLLATE "C" NOT NULL,
+    column_name     text COLLATE "C" NOT NULL,
+    reading         text,
+    PRIMARY KEY (application, product, part, role, column_name),
+    FOREIGN KEY (application, product, part)
+        REFERENCES session_admin.attachment ON DELETE CASCADE
+);
+COMMENT ON TABLE session_admin.attachment_column IS
+'columns (and attributes) of them, with the role that each plays';
+
+-- A copy, as the product's own row may be gone when the name is needed: in a
+-- cascade, after a deletion, half way through anonymizing.
+CREATE TABLE session_admin.account_key (
+    application     text COLLATE "C" NOT NULL,
+    product         text COLLATE "C" NOT NULL,
+    part            text COLLATE "C" NOT NULL,
+    key             text COLLATE "C" NOT NULL,
+    user_name       text COLLATE "C" NOT NULL,
+    gone_at         timestamptz,
+    -- what the product has told last, and which counts it keeps by itself
+    last_login_at           timestamptz,
+    last_failed_login_at    timestamptz,
+    counted                 text[] NOT NULL DEFAULT '{}',
+    PRIMARY KEY (application, product, part, key)
+);
+CREATE INDEX account_key_user_name_idx ON session_admin.account_key (user_name, application);
+COMMENT ON TABLE session_admin.account_key IS
+'the user behind each key of a product, and the last login that was told of the key';
+
+CREATE TABLE session_admin.capture_failure (
+    at              timestamptz NOT NULL DEFAULT clock_timestamp(),
+    application     text COLLATE "C",
+    relation        text NOT NULL,
+    event           text NOT NULL,
+    message         text NOT NULL,
+    -- who was logged out, as nobody knows what happened to them; null: everybody
+    user_names      text[]
+);
+COMMENT ON TABLE session_admin.capture_failure IS
+'changes of products'' tables that were not understood; whom they may have concerned was logged out';
+
+SELECT pg_catalog.pg_extension_config_dump('session_admin.product', 'WHERE NOT built_in');
+SELECT pg_catalog.pg_extension_config_dump('session_admin.product_part',
+    'WHERE product IN (SELECT product FROM session_admin.product WHERE NOT built_in)');
+SELECT pg_catalog.pg_extension_config_dump('session_admin.product_column',
+    'WHERE product IN (SELECT product FROM session_admin.product WHERE NOT built_in)');
+SELECT pg_catalog.pg_extension_config_dump('session_admin.attachment', '');
+SELECT pg_catalog.pg_extension_config_dump('session_admin.attachment_column', '');
+SELECT pg_catalog.pg_extension_config_dump('session_admin.account_key', '');
+SELECT pg_catalog.pg_extension_config_dump('session_admin.capture_failure', '');
+
+CREATE FUNCTION session_admin.match_product(product text, in_schema text)
+RETURNS TABLE (part text, relation oid, relation_name text, role text, column_name text,
+               reading text, key_of text, state text, note text)
+LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+    -- each table that has one of the names, with why it cannot be watched
+    WITH candidate AS MATERIALIZED (
+        SELECT p.part, r.n, c.oid, c.relname,
+               CASE WHEN c.relkind = 'p' OR c.relispartition
+                    THEN 'is partitioned: changes of a partition would not be seen'
+                    WHEN c.relkind <> 'r' THEN 'is not a table'
+                    WHEN c.relpersistence = 't' THEN 'is temporary'
+                    WHEN EXISTS (SELECT FROM pg_inherits i WHERE c.oid IN (i.inhrelid, i.inhparent))
+                    THEN 'inherits: changes of a parent or child would not be seen'
+               END AS refused
+        FROM session_admin.product_part p
+        CROSS JOIN unnest(p.relations) WITH ORDINALITY AS r (name, n)
+        JOIN pg_class c ON c.relname = r.name AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+        JOIN pg_namespace s ON s.oid = c.relnamespace AND s.nspname = match_product.in_schema
+        WHERE p.product = match_product.product
+    -- each role with the first of the columns that can play it; a type that is not
+    -- PostgreSQL's own could run its functions with our rights
+    ), matched AS MATERIALIZED (
+        SELECT c.part, c.n, c.oid, d.role, d.required, d.columns, d.reading, d.unseen,
+               a.attname,
+               CASE WHEN a.atttypid >= 16384
+                    THEN format('type %s is not one of PostgreSQL''s own', format_type(a.atttypid, NULL))
+                    WHEN d.role ~ '_at$' AND d.role NOT IN ('locked_at', 'deleted_at')
+                         AND a.atttypid <> ALL ('{timestamptz,timestamp,int4,int8,numeric,text,varchar,bpchar}'::regtype[])
+                    THEN format('type %s is not read as a time', format_type(a.atttypid, NULL))
+               END AS refused
+        FROM candidate c
+        JOIN session_admin.product_column d ON d.product = match_product.product AND d.part = c.part
+        LEFT JOIN LATERAL (
+            SELECT a.attname, a.atttypid
+            FROM unnest(d.columns) WITH ORDINALITY AS u (name, n)
+            JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = u.name
+                AND a.attnum > 0 AND NOT a.attisdropped
+            ORDER BY u.n LIMIT 1) a ON true
+        WHERE c.part <> 'attribute' OR d.role IN ('user_name', 'user_key', 'attribute_name', 'attribute_value')
+    -- the first table that has all the columns a part cannot do without
+    ), best AS MATERIALIZED (
+        SELECT DISTINCT ON (c.part) c.part, c.oid, c.relname
+        FROM candidate c
+        WHERE c.refused IS NULL
+          AND NOT EXISTS (SELECT FROM matched m
+                          WHERE m.part = c.part AND m.oid = c.oid AND m.required
+                            AND (m.attname IS NULL OR m.refused IS NOT NULL))
+        ORDER BY c.part, c.n
+    )
+    SELECT m.part, b.oid, b.relname::text, m.role, m.attname::text, m.reading, NULL, 
+           CASE WHEN m.attname IS NULL THEN 'missing' WHEN m.refused IS NOT NULL THEN 'refused'
+                ELSE 'attached' END,
+           concat_ws('; ', m.refused,
+               CASE WHEN m.attname IS NULL THEN 'there is no column ' || array_to_string(m.columns, ' or ') END,
+               CASE WHEN m.attname IS NULL OR m.refused IS NOT NULL THEN m.unseen END)
+    FROM best b JOIN matched m ON m.part = b.part AND m.oid = b.oid
+    UNION ALL
+    SELECT b.part, b.oid, b.relname::text, d.role, u.name, d.reading, NULL, 'attached', 'attribute'
+    FROM best b
+    JOIN session_admin.product_column d ON d.product = match_product.product AND d.part = b.part
+    CROSS JOIN unnest(d.columns) AS u (name)
+    WHERE b.part = 'attribute'
+      AND d.role NOT IN ('user_name', 'user_key', 'attribute_name', 'attribute_value')
+    UNION ALL
+    SELECT p.part, b.oid, coalesce(b.relname::text, array_to_string(p.relations, ' or ')), NULL, NULL,
+           NULL, p.key_of,
+           CASE WHEN b.oid IS NOT NULL THEN 'attached' WHEN p.required THEN 'required' ELSE 'missing' END,
+           CASE WHEN b.oid IS NOT NULL THEN ''
+                ELSE concat_ws('; ', coalesce(
+                    (SELECT string_agg(format('%s %s', c.relname, c.refused), '; ' ORDER BY c.n)
+                     FROM candidate c WHERE c.part = p.part AND c.refused IS NOT NULL),
+                    (SELECT string_agg(format('%s has no usable column %s', c.relname,
+                                              array_to_string(m.columns, ' or ')),
+                                       '; ' ORDER BY c.n, m.role)
+                     FROM candidate c JOIN matched m USING (part, oid)
+                     WHERE c.part = p.part AND m.required
+                       AND (m.attname IS NULL OR m.refused IS NOT NULL)),
+                    'there is no such table'), p.unseen) END
+    FROM session_admin.product_part p
+    LEFT JOIN best b ON b.part = p.part
+    WHERE p.product = match_product.product
+    ORDER BY 1, 4 NULLS FIRST, 5;
+END;
+COMMENT ON FUNCTION session_admin.match_product(text, text) IS
+'which tables and columns of a schema play which part and role in the description of a product';
+
+CREATE FUNCTION session_admin.capture() RETURNS trigger
+LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'sa_capture';
+COMMENT ON FUNCTION session_admin.capture() IS
+'trigger on products'' tables, made by attach_application';
+
+CREATE FUNCTION session_admin.attach_application(
+    product text, in_schema text DEFAULT 'public', application text DEFAULT NULL)
+RETURNS TABLE (part text, object text, state text, note text)
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'sa_attach_application';
+COMMENT ON FUNCTION session_admin.attach_application(text, text, text) IS
+'watches a product''s own tables from now on, and reports what was found, and what these tables cannot tell';
+
+CREATE FUNCTION session_admin.detach_application(
+    product text DEFAULT NULL, in_schema text DEFAULT NULL, application text DEFAULT NULL)
+RETURNS TABLE (part text, object text, state text, note text)
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'sa_detach_application';
+COMMENT ON FUNCTION session_admin.detach_application(text, text, text) IS
+'watches them no longer and leaves nothing in the product''s schema; null is any product, and any schema';

@@ -1,0 +1,193 @@
+/*
+ * capture.h
+ *	  What attachment.c, capture.c and captured.c share: which column of a
+ *	  product's table plays which role, and what its rows tell.
+ */
+#ifndef SA_CAPTURE_H
+#define SA_CAPTURE_H
+
+#include "session_admin.h"
+
+#include "nodes/pg_list.h"
+#include "utils/rel.h"
+#include "utils/snapshot.h"
+
+/* As product_part.part; sa_part_names is in the same order. */
+typedef enum SaPart
+{
+	SA_PART_IDENTITY,
+	SA_PART_ACCOUNT,
+	SA_PART_ATTRIBUTE,
+	SA_PART_LOGIN,
+	SA_PART_REMEMBER_ME,
+	SA_PART_SESSION
+} SaPart;
+
+#define SA_NPARTS (SA_PART_SESSION + 1)
+
+/* As product_column.role; sa_role_names is in the same order. */
+typedef enum SaRole
+{
+	SA_ROLE_USER_NAME,
+	SA_ROLE_USER_KEY,
+	SA_ROLE_KEY,
+	SA_ROLE_OTHER_NAME,
+	SA_ROLE_CREDENTIAL,
+	SA_ROLE_ACTIVE,
+	SA_ROLE_LOCKED_AT,
+	SA_ROLE_DELETED_AT,
+	SA_ROLE_LAST_LOGIN_AT,
+	SA_ROLE_PREVIOUS_LOGIN_AT,
+	SA_ROLE_LAST_FAILED_LOGIN_AT,
+	SA_ROLE_LOGIN_COUNT,
+	SA_ROLE_CURRENT_FAILED_COUNT,
+	SA_ROLE_TOTAL_FAILED_COUNT,
+	SA_ROLE_LAST_SEEN_AT,
+	SA_ROLE_LAST_LOGIN_ADDRESS,
+	SA_ROLE_ATTRIBUTE_NAME,
+	SA_ROLE_ATTRIBUTE_VALUE,
+	SA_ROLE_SECRET,
+	SA_ROLE_SERIES,
+	SA_ROLE_CREATED_AT,
+	SA_ROLE_USED_AT
+} SaRole;
+
+#define SA_NROLES (SA_ROLE_USED_AT + 1)
+#define SA_NO_ROLE ((SaRole) -1)
+
+#define SA_IS_LOGIN_ROLE(role) \
+	((role) >= SA_ROLE_LAST_LOGIN_AT && (role) <= SA_ROLE_LAST_LOGIN_ADDRESS)
+
+extern const char *const sa_part_names[SA_NPARTS];
+extern const char *const sa_role_names[SA_NROLES];
+
+/* How a value is to be read, see product_column.reading. */
+typedef enum SaReading
+{
+	SA_READING_DEFAULT,
+	SA_READING_SECONDS,
+	SA_READING_UTC,
+	SA_READING_KEY_OR_NAME
+} SaReading;
+
+typedef struct SaColumn
+{
+	AttrNumber	attnum;			/* InvalidAttrNumber: not there */
+	Oid			type;
+	SaReading	reading;
+} SaColumn;
+
+typedef struct SaAttribute
+{
+	const char *name;
+	SaRole		role;
+	SaReading	reading;
+} SaAttribute;
+
+/* One table of a product in one application. */
+typedef struct SaWatch
+{
+	const char *application;
+	const char *product;
+	const char *alias_pattern;	/* NULL: anonymized users cannot be told */
+	SaPart		part;
+	SaPart		key_of;			/* whose key user_key is */
+	Oid			relid;
+	SaColumn	columns[SA_NROLES];
+	SaAttribute *attributes;
+	int			nattributes;
+} SaWatch;
+
+#define SA_HAS(watch, role) ((watch)->columns[role].attnum != InvalidAttrNumber)
+
+/* attachment.c */
+extern List *sa_watches_of(Relation relation);
+extern List *sa_watches_of_part(const char *application, SaPart part);
+
+/* captured.c: what the rows of one statement tell, and what follows of it */
+
+/* An array that grows; its elements are of one type. */
+typedef struct SaValues
+{
+	int			n;
+	int			allocated;
+	Datum	   *values;
+	bool	   *nulls;
+} SaValues;
+
+/* Why a user's sessions end; of several reasons the highest is told. */
+typedef enum SaEndedBy
+{
+	SA_ENDED_BY_PASSWORD,
+	SA_ENDED_BY_DEACTIVATION,
+	SA_ENDED_BY_DELETION
+} SaEndedBy;
+
+/* Whether they do. */
+typedef enum SaEndedIf
+{
+	SA_ENDED_ALWAYS,
+	SA_ENDED_IF_KNOWN,			/* there is an account of this very name */
+	SA_ENDED_IF_LIVE			/* a row of part account has this name */
+} SaEndedIf;
+
+/* We delete rows of a product ourselves, because sessions end. */
+typedef struct SaForgetting
+{
+	SaEnding   *ending;
+	ArrayBuildState *users;		/* the names, one a row */
+	MemoryContext context;
+} SaForgetting;
+
+typedef struct SaCaptured
+{
+	MemoryContext context;		/* emptied with each batch */
+	const SaWatch *watch;
+	bool		backfill;		/* these rows were there before: no events */
+	bool		deletion;		/* these rows are gone */
+	bool		complete;		/* all rows of the statement are in this batch */
+	SaForgetting *forgetting;	/* by ourselves */
+	int			rows;
+
+	/* each group of lists is a table with one column a list */
+	SaValues	ended_name;
+	SaValues	ended_by;
+	SaValues	ended_if;
+
+	SaValues	renamed_from;
+	SaValues	renamed_to;
+
+	SaValues	key;
+	SaValues	key_user;
+	SaValues	key_gone;
+
+	SaValues	account;
+
+	SaValues	login_key;
+	SaValues	login_user;		/* unknown yet, if the part has a key_of */
+	SaValues	login_role;
+	SaValues	login_at;
+	SaValues	login_number;
+	SaValues	login_address;
+
+	SaValues	token_user;		/* a key, if the part has a key_of */
+	SaValues	token_event;
+	SaValues	token_ref;
+
+	/* over all batches: what was written to the feed */
+	int64		fed;
+	SaFeedRow	feed_row;		/* if it was one row, this */
+} SaCaptured;
+
+extern void sa_captured_begin(SaCaptured *captured, const SaWatch *watch);
+extern void sa_captured_end(SaCaptured *captured);
+extern void sa_captured_add(SaCaptured *captured, SaValues *values, Datum value, bool isnull);
+extern void sa_captured_add_text(SaCaptured *captured, SaValues *values, const char *value);
+extern void sa_captured_flush(SaCaptured *captured);
+extern void sa_captured_truncated(SaCaptured *captured);
+
+/* capture.c */
+extern int64 sa_capture_existing(const SaWatch *watch, Relation relation,
+								 Snapshot snapshot, Snapshot done);
+
+#endif							/* SA_CAPTURE_H */
