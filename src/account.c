@@ -11,10 +11,60 @@
  */
 #include "session_admin.h"
 
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
+#include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+
+/*
+ * The lock for transactions that keep their snapshot.  FOR UPDATE would fail in
+ * them if somebody wrote to the row while they waited, as every login does.  We
+ * need the lock and not the row as it was: follow it to its newest version, then
+ * look again whether that is still this account.
+ *
+ * The transaction's snapshot keeps what the address found leads to from being
+ * removed.
+ */
+static bool
+lock_newest(SaArgs *args)
+{
+	static SaStatement find_account = {.sql =
+		"SELECT ctid FROM session_admin.account WHERE application = $1 AND user_name = $2"
+	};
+
+	while (sa_run(&find_account, args) > 0)
+	{
+		bool		isnull;
+		ItemPointerData tid = *(ItemPointer) DatumGetPointer(sa_result(0, 1, &isnull));
+		Relation	rel = table_open(get_relname_relid("account",
+													   get_namespace_oid("session_admin", false)),
+									 RowShareLock);
+		TupleTableSlot *slot = table_slot_create(rel, NULL);
+		TM_FailureData failure = {0};
+		TM_Result	result;
+
+		CHECK_FOR_INTERRUPTS();
+		result = table_tuple_lock(rel, &tid, GetLatestSnapshot(), slot,
+								  GetCurrentCommandId(false), LockTupleNoKeyExclusive,
+								  LockWaitBlock, TUPLE_LOCK_FLAG_FIND_LAST_VERSION,
+								  &failure);
+		ExecDropSingleTupleTableSlot(slot);
+		table_close(rel, NoLock);
+
+		if (result == TM_Ok && !failure.traversed)
+			return true;
+		if (result != TM_Ok && result != TM_Deleted)
+			elog(ERROR, "could not lock account: unexpected result %d", (int) result);
+	}
+	return false;
+}
 
 /* Lock the account; false if there is none.  The caller is connected to SPI. */
 bool
@@ -28,6 +78,8 @@ sa_account_lock(const char *application, const char *user_name)
 
 	sa_arg_text(&args, application);
 	sa_arg_text(&args, user_name);
+	if (IsolationUsesXactSnapshot())
+		return lock_newest(&args);
 	return sa_run(&lock_account, &args) > 0;
 }
 
@@ -70,6 +122,10 @@ sa_account_logged_in(const char *application, const char *user_name,
 	};
 	SaArgs		args = {0};
 
+	/* who has waited for the lock already can write */
+	if (IsolationUsesXactSnapshot())
+		sa_account_make(application, user_name);
+
 	sa_arg_text(&args, application);
 	sa_arg_text(&args, user_name);
 	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(at), false);
@@ -93,6 +149,10 @@ sa_account_login_failed(const char *application, const char *user_name, Timestam
 		" WHERE application = $1 AND user_name = $2"
 	};
 	SaArgs		args = {0};
+
+	/* as above */
+	if (IsolationUsesXactSnapshot())
+		sa_account_lock(application, user_name);
 
 	sa_arg_text(&args, application);
 	sa_arg_text(&args, user_name);
