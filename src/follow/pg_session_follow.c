@@ -268,10 +268,14 @@ query(const char *sql, int nparams, const char *const *params)
 		(PQresultStatus(result) == PGRES_TUPLES_OK || PQresultStatus(result) == PGRES_COMMAND_OK))
 		return result;
 
-	pg_log_error("%s", result != NULL ? PQresultErrorMessage(result) : PQerrorMessage(conn));
-	if (PQstatus(conn) == CONNECTION_OK &&
-		!may_pass(result != NULL ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : NULL))
-		exit(1);
+	if (PQstatus(conn) == CONNECTION_OK && result != NULL)
+	{
+		pg_log_error("%s", PQresultErrorMessage(result));
+		if (!may_pass(PQresultErrorField(result, PG_DIAG_SQLSTATE)))
+			exit(1);
+	}
+	else
+		pg_log_error("%s", PQerrorMessage(conn));
 	PQclear(result);
 	disconnect();
 	return NULL;
@@ -402,6 +406,12 @@ write_all(int fd, const char *data)
 	{
 		ssize_t		written = write(fd, data, length);
 
+		if (written < 0 && errno == EAGAIN)
+		{
+			struct pollfd ready = {.fd = fd,.events = POLLOUT};
+
+			written = Min(poll(&ready, 1, -1), 0);
+		}
 		if (written < 0 && errno == EINTR && !stopping)
 			continue;
 		if (written < 0)
