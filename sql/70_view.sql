@@ -214,7 +214,7 @@ SELECT n.node,
        n.application,
        CASE WHEN n.lease_expires_at IS NULL THEN 'joined'
             WHEN n.lease_expires_at <= statement_timestamp() THEN 'lease expired'
-            WHEN p.pending > 0 THEN 'behind'
+            WHEN n.applied IS NULL OR p.pending > 0 THEN 'behind'
             ELSE 'current' END AS state,
        n.joined_at,
        n.last_sync_at,

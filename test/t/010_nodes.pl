@@ -34,7 +34,10 @@ sub follow
 
 	$follower->{read} = -s $follower->{out} // 0;
 	$follower->{process} = IPC::Run::start(
-		[ 'pg_session_follow', '-d', $server->connstr('postgres'), '-n', $node, @options ],
+		[
+			'pg_session_follow', '-d', $server->connstr('postgres'), '-U', 'node', '-n', $node,
+			@options
+		],
 		'<', \undef, '>>', $follower->{out}, '2>>', $follower->{err});
 	return $follower;
 }
@@ -101,11 +104,12 @@ command_fails_like(
 	[ 'pg_session_follow', '-d', $server->connstr('nowhere') ],
 	qr/database "nowhere" does not exist/,
 	'what is wrong at the start is not tried again');
-sql('CREATE ROLE nobody LOGIN');
+sql('CREATE ROLE node LOGIN');
 command_fails_like(
-	[ 'pg_session_follow', '-d', $server->connstr('postgres'), '-U', 'nobody' ],
+	[ 'pg_session_follow', '-d', $server->connstr('postgres'), '-U', 'node' ],
 	qr/permission denied/,
 	'nor is what is not permitted');
+sql("SELECT session_admin.grant_access('node', 'node')");
 
 
 # Both nodes running
