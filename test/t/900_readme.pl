@@ -1,0 +1,58 @@
+# The README's walk-through, typed into psql from top to bottom in a fresh
+# database, prints what the README says.  A block ```sql is typed; the block
+# ```text after it is what comes.
+
+use strict;
+use warnings;
+
+use IPC::Run;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+# What differs from run to run, and the widths of columns that depend on it.
+my @rules = (
+	[ qr/\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?([+-]\d\d(:\d\d)?)?/ => '<time>' ],
+	[ qr/\b\d\d:\d\d:\d\d\.\d+/ => '<interval>' ],
+	[ qr/\b[0-9a-f]{32}:[0-9a-f]{64}\b/ => '<token>' ],
+	[ qr/\b[0-9a-f]{32}\b/ => '<series>' ],
+	[ qr/-{2,}/ => '--' ],
+	[ qr/[ \t]+/ => ' ' ],
+	[ qr/^ | $/m => '' ],
+	[ qr/\s+\z/ => '' ]);
+
+sub normal
+{
+	my ($text) = @_;
+
+	foreach my $rule (@rules)
+	{
+		my ($pattern, $instead) = @$rule;
+		$text =~ s/$pattern/$instead/g;
+	}
+	return $text;
+}
+
+my $readme = slurp_file('README.md');
+my ($walk) = $readme =~ /^## A walk-through\n(.*?)^## /ms or die "no walk-through in README.md";
+my @blocks;
+push @blocks, { typed => $1, printed => $2 // '' }
+  while $walk =~ /^```sql\n(.*?)^```\n(?:\s*^```text\n(.*?)^```\n)?/msg;
+cmp_ok(scalar @blocks, '>', 5, 'the walk-through has steps');
+
+my $server = PostgreSQL::Test::Cluster->new('main');
+$server->init;
+$server->start;
+
+my $marker = '=== end of a step ===';
+my $typed = join('', map { "$_->{typed}\\echo $marker\n" } @blocks);
+IPC::Run::run([ 'psql', '-X', '-d', $server->connstr('postgres') ], '<', \$typed, '>&', \my $printed);
+my @printed = split /^$marker\n/m, $printed;
+
+foreach my $block (@blocks)
+{
+	my ($first) = $block->{typed} =~ /^(.*)/;
+	is(normal(shift @printed // ''), normal($block->{printed}), $first);
+}
+
+done_testing();
