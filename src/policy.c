@@ -300,6 +300,30 @@ sa_application_get(const char *name, SaApplication *application)
 				 errhint("An application is made when its first session is opened.")));
 }
 
+/*
+ * The number that a policy sets for this user, or else for the application, read
+ * from the tables: for what is asked rarely.  The caller is connected to SPI.
+ */
+int64
+sa_policy_number(const char *application, const char *user_name, const char *name)
+{
+	static SaStatement find_number = {.sql =
+		"SELECT coalesce("
+		" (SELECT value FROM session_admin.policy"
+		"  WHERE application = $1 AND user_name = $2 AND name = $3),"
+		" (SELECT value FROM session_admin.policy"
+		"  WHERE application = $1 AND user_name IS NULL AND name = $3),"
+		" (SELECT default_value FROM session_admin.policy_definition WHERE name = $3))::bigint"
+	};
+	SaArgs		args = {0};
+
+	sa_arg_text(&args, application);
+	sa_arg_text(&args, user_name);
+	sa_arg_text(&args, name);
+	sa_run(&find_number, &args);
+	return sa_result_int64(0, 1);
+}
+
 static int
 compare_limit(const void *name, const void *limit)
 {
@@ -337,6 +361,8 @@ allowed_values(const char *type, const char *lowest, const char *highest)
 {
 	if (strcmp(type, "interval") == 0)
 		return psprintf("Use an interval from \"%s\" to \"%s\".", lowest, highest);
+	if (strcmp(type, "integer") == 0)
+		return psprintf("Use a number from %s to %s.", lowest, highest);
 	return pstrdup("Use a list of networks, such as \"10.0.0.0/8, 192.0.2.1\".");
 }
 
@@ -371,11 +397,15 @@ checked_value(const char *name, const char *value, const char *type,
 		" BETWEEN extract(epoch FROM $2::interval) AND extract(epoch FROM $3::interval)"
 		" FROM CAST($1 AS interval) AS v"
 	};
+	static SaStatement check_integer = {.sql =
+		"SELECT v::text, v BETWEEN $2::integer AND $3::integer FROM CAST($1 AS integer) AS v"
+	};
 	static SaStatement check_networks = {.sql =
 		"SELECT v::text, array_position(v, NULL) IS NULL AND coalesce(array_ndims(v), 1) = 1"
 		" FROM CAST($1 AS cidr[]) AS v"
 	};
-	SaStatement *check = strcmp(type, "interval") == 0 ? &check_interval : &check_networks;
+	SaStatement *check = strcmp(type, "interval") == 0 ? &check_interval :
+		strcmp(type, "integer") == 0 ? &check_integer : &check_networks;
 	ValueError	error = {
 		.message = psprintf("\"%s\" is not a value for policy \"%s\"",
 							sa_clean(value, strlen(value), 64), name),

@@ -503,6 +503,42 @@ redeem(Redemption *redemption)
 }
 
 /*
+ * Make room for one more device of a user whose account is locked
+ *
+ * What goes is what was used least recently.  Series that have expired, or
+ * ended with their generation, are older than any that lives: they go first.
+ */
+static void
+make_room(const char *application, const char *user_name)
+{
+	static SaStatement delete_oldest = {.sql =
+		"DELETE FROM session_admin.remember_me_token t USING ("
+		"  SELECT series, application FROM session_admin.remember_me_token"
+		"  WHERE application = $1 AND user_name = $2"
+		"  ORDER BY greatest(created_at, last_used_at) DESC, series OFFSET $3) o"
+		" WHERE t.series = o.series AND t.application = o.application"
+	};
+	int64		devices = sa_policy_number(application, user_name,
+										   "max_remembered_devices_per_user");
+	SaEnding	ending = {.reason = "session_limit"};
+	SaArgs		args = {0};
+
+	if (devices < 0)
+		return;
+	if (devices == 0)
+		ereport(ERROR,
+				(errcode(SA_ERRCODE_LIMIT),
+				 errmsg("devices of user \"%s\" are not remembered", user_name),
+				 errhint("See the policy \"max_remembered_devices_per_user\".")));
+
+	ending.at = GetCurrentTimestamp();
+	sa_arg_text(&args, application);
+	sa_arg_text(&args, user_name);
+	sa_arg(&args, INT8OID, Int64GetDatum(devices - 1), false);
+	sa_run_ending(&ending, &delete_oldest, &args);
+}
+
+/*
  * issue_remember_me(user_name, device, user_agent, client_address, application)
  *
  * Starts a series for a device, and returns its first token, which is shown
@@ -541,6 +577,7 @@ sa_issue_remember_me(PG_FUNCTION_ARGS)
 	SPI_connect();
 	sa_application_make(application_name, &application);
 	sa_account_make(application_name, user_name);
+	make_room(application_name, user_name);
 
 	sa_arg_text(&args, token.series);
 	sa_arg_text(&args, application_name);

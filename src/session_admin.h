@@ -116,6 +116,8 @@ extern void sa_application_make(const char *name, SaApplication *application);
 extern void sa_application_get(const char *name, SaApplication *application);
 extern void sa_limits_of_user(const SaApplication *application, const char *user_name,
 							  int64 *idle_timeout, int64 *absolute_timeout);
+extern int64 sa_policy_number(const char *application, const char *user_name,
+							  const char *name);
 extern void sa_policy_init(void);
 
 /* account.c: login counters, and the lock that orders what happens to a user */

@@ -164,6 +164,26 @@ SELECT rename_remembered_device(split_part(:'phone', ':', 1), NULL);
 SELECT device FROM series WHERE user_name = 'erin';
 SELECT rename_remembered_device('phone', 'Phone');
 
+-- A limit of devices per user: the one used least recently makes room
+SELECT set_policy('max_remembered_devices_per_user', '2');
+SELECT issue_remember_me('grace', 'First') AS first \gset
+SELECT issue_remember_me('grace', 'Second') AS second \gset
+SELECT outcome FROM redeem_remember_me(:'first');
+SELECT issue_remember_me('grace', 'Third') IS NOT NULL AS issued;
+SELECT device FROM series WHERE user_name = 'grace';
+SELECT outcome FROM redeem_remember_me(:'second');
+SELECT scope, reason, tokens_revoked FROM invalidation
+WHERE application = 'remember_me' AND user_name = 'grace';
+-- What exceeds a new limit goes with the next device; some users have their own
+SELECT set_policy('max_remembered_devices_per_user', '1');
+SELECT issue_remember_me('grace', 'Fourth') IS NOT NULL AS issued;
+SELECT device FROM series WHERE user_name = 'grace';
+SELECT set_policy('max_remembered_devices_per_user', '0', 'backup');
+SELECT issue_remember_me('backup');
+SELECT set_policy('max_remembered_devices_per_user', '-2');
+SELECT set_policy('max_remembered_devices_per_user', 'many');
+SELECT set_policy('max_remembered_devices_per_user', NULL);
+
 -- Refusals
 SELECT issue_remember_me(NULL);
 SELECT issue_remember_me('');
