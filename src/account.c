@@ -83,14 +83,19 @@ sa_account_lock(const char *application, const char *user_name)
 	return sa_run(&lock_account, &args) > 0;
 }
 
-/* Lock the account, made if there is none.  The caller is connected to SPI. */
-void
+/*
+ * Lock the account, made if there is none; true if it was made.  The caller is
+ * connected to SPI.
+ */
+bool
 sa_account_make(const char *application, const char *user_name)
 {
 	static SaStatement insert_account = {.sql =
 		"INSERT INTO session_admin.account (application, user_name) VALUES ($1, $2)"
 		" ON CONFLICT (application, user_name) DO NOTHING"
 	};
+
+	bool		made = false;
 
 	while (!sa_account_lock(application, user_name))
 	{
@@ -99,8 +104,9 @@ sa_account_make(const char *application, const char *user_name)
 		CHECK_FOR_INTERRUPTS();
 		sa_arg_text(&args, application);
 		sa_arg_text(&args, user_name);
-		sa_run(&insert_account, &args);
+		made = sa_run(&insert_account, &args) > 0;
 	}
+	return made;
 }
 
 /* Count a login, and lock the account.  The caller is connected to SPI. */

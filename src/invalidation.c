@@ -372,27 +372,30 @@ sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_s
 		" ORDER BY user_name FOR NO KEY UPDATE"
 	};
 	static SaStatement end_users = {.sql =
-		"WITH live AS ("
-		"  SELECT user_name, count(*) AS n FROM session_admin.session_state"
+		"WITH ended AS ("
+		"  DELETE FROM session_admin.session"
 		"  WHERE application = $1 AND user_name = ANY ($2)"
-		"    AND session_hash IS DISTINCT FROM $3 AND ended_at IS NULL"
+		"    AND session_hash IS DISTINCT FROM $3"
+		"  RETURNING session_hash"
+		"), revoked AS ("
+		"  DELETE FROM session_admin.remember_me_token"
+		"  WHERE application = $1 AND user_name = ANY ($2) AND NOT $4"
+		"  RETURNING series"
+		"), live AS ("
+		"  SELECT user_name, count(*) AS n FROM session_admin.session_state"
+		"  WHERE application = $1 AND user_name = ANY ($2) AND ended_at IS NULL"
+		"    AND session_hash IN (SELECT session_hash FROM ended)"
 		"  GROUP BY user_name"
 		"), remembered AS ("
 		"  SELECT t.user_name, count(*) AS n FROM session_admin.remember_me_token t"
 		"  JOIN session_admin.application a ON a.name = t.application AND a.generation = t.generation"
 		"  JOIN session_admin.time_limit l ON l.application = t.application"
 		"    AND t.created_at + l.remember_me_lifetime > $5"
-		"  WHERE t.application = $1 AND t.user_name = ANY ($2) AND NOT $4"
+		"  WHERE t.application = $1 AND t.user_name = ANY ($2)"
+		"    AND t.series IN (SELECT series FROM revoked)"
 		"  GROUP BY t.user_name"
 		"), forgotten AS ("
 		"  SELECT f.name AS user_name, count(*) AS n FROM unnest($8) AS f (name) GROUP BY f.name"
-		"), ended AS ("
-		"  DELETE FROM session_admin.session"
-		"  WHERE application = $1 AND user_name = ANY ($2)"
-		"    AND session_hash IS DISTINCT FROM $3"
-		"), revoked AS ("
-		"  DELETE FROM session_admin.remember_me_token"
-		"  WHERE application = $1 AND user_name = ANY ($2) AND NOT $4"
 		"), fed AS ("
 		"  INSERT INTO session_admin.invalidation (at, scope, application, user_name,"
 		"    session_hash, reason, actor, sessions_ended, tokens_revoked)"
@@ -540,6 +543,11 @@ sa_invalidate_session(PG_FUNCTION_ARGS)
 	sa_arg(&args, BYTEAOID, PointerGetDatum(sa_bytea(hash, SA_HASH_LEN)), false);
 	sa_arg_text(&args, application);
 	sa_run_ending(&ending, &delete_session, &args);
+	if (ending.sessions_ended == 0)
+		ereport(ERROR,
+				(errcode(SA_ERRCODE_NOT_FOUND),
+				 errmsg("session \"%s\" has just ended or been renewed", ref),
+				 errhint("See view session_admin.current_sessions for those that are live.")));
 	SPI_finish();
 
 	return sa_ending_result(fcinfo, &ending);
@@ -554,9 +562,15 @@ Datum
 sa_invalidate_sessions(PG_FUNCTION_ARGS)
 {
 	static SaStatement delete_sessions = {.sql =
-		"DELETE FROM session_admin.session s"
-		" USING session_admin.sessions_to_invalidate($1, $2, $3, $4, $5, $6, $7, $8) f"
-		" WHERE s.session_hash = f.session_hash AND s.application = f.application"
+		"WITH found AS MATERIALIZED ("
+		"  SELECT session_hash, application"
+		"  FROM session_admin.sessions_to_invalidate($1, $2, $3, $4, $5, $6, $7, $8)"
+		"), ended AS ("
+		"  DELETE FROM session_admin.session s USING found f"
+		"  WHERE s.session_hash = f.session_hash AND s.application = f.application"
+		"  RETURNING 1"
+		")"
+		" SELECT (SELECT count(*) FROM found) - (SELECT count(*) FROM ended)"
 	};
 	static const Oid types[] = {TEXTOID, CIDROID, TEXTOID, TEXTOID, INTERVALOID, TIMESTAMPTZOID, BOOLOID};
 	SaEnding	ending = {.reason = reason_arg(fcinfo, 7)};
@@ -568,7 +582,12 @@ sa_invalidate_sessions(PG_FUNCTION_ARGS)
 
 	SPI_connect();
 	ending.at = GetCurrentTimestamp();
-	sa_run_ending(&ending, &delete_sessions, &args);
+	do
+	{
+		/* those that somebody else ended meanwhile may go on under a new id */
+		CHECK_FOR_INTERRUPTS();
+		sa_run_ending(&ending, &delete_sessions, &args);
+	} while (sa_result_int64(0, 1) > 0);
 	SPI_finish();
 
 	return sa_ending_result(fcinfo, &ending);
@@ -589,7 +608,8 @@ sa_invalidate_user(PG_FUNCTION_ARGS)
 		sa_session_id_arg(fcinfo, 1, &keep);
 
 	SPI_connect();
-	if (!sa_account_lock(application, user_name))
+	/* made, to wait for a first login that is under way; the error undoes it */
+	if (sa_account_make(application, user_name))
 		ereport(ERROR,
 				(errcode(SA_ERRCODE_NOT_FOUND),
 				 errmsg("user \"%s\" is not known in application \"%s\"", user_name, application),
@@ -609,6 +629,12 @@ sa_invalidate_user(PG_FUNCTION_ARGS)
 void
 sa_end_generation(const char *application, SaEnding *ending)
 {
+	static SaStatement lock_applications = {.sql =
+		"LOCK TABLE session_admin.application IN SHARE ROW EXCLUSIVE MODE"
+	};
+	static SaStatement lock_application = {.sql =
+		"SELECT FROM session_admin.application WHERE name = $1 FOR NO KEY UPDATE"
+	};
 	static SaStatement count = {.sql =
 		"SELECT CASE WHEN (SELECT count(*) FROM (SELECT FROM session_admin.session"
 		"    WHERE $1 IS NULL OR application = $1 LIMIT $2 + 1) s) <= $2"
@@ -639,6 +665,20 @@ sa_end_generation(const char *application, SaEnding *ending)
 	SaArgs		args = {0};
 	uint64		ended;
 	char	  **names;
+
+	/*
+	 * Who ends them at the same time does so first.  Of an application that is
+	 * being made now, sessions may be open already: that is waited for, too.
+	 */
+	if (application == NULL)
+		sa_run(&lock_applications, NULL);
+	else
+	{
+		SaArgs		lock_args = {0};
+
+		sa_arg_text(&lock_args, application);
+		sa_run(&lock_application, &lock_args);
+	}
 
 	sa_arg_text(&count_args, application);
 	sa_arg(&count_args, INT8OID, Int64GetDatum(COUNT_MAX), false);

@@ -76,10 +76,14 @@ look_up(const uint8 *hash, const char *application, HASHACTION action)
 
 /* Count requests now; returns how many are not written. */
 int64
-sa_live_count(const uint8 *hash, const char *application, TimestampTz now, int64 requests)
+sa_live_count(const uint8 *hash, const char *application, TimestampTz created_at,
+			  TimestampTz now, int64 requests)
 {
 	Unwritten  *entry = look_up(hash, application, HASH_ENTER);
 
+	/* what an earlier session of this id was touched is not this one's */
+	if (entry->last_access_at < created_at)
+		entry->requests = 0;
 	entry->last_access_at = Max(entry->last_access_at, now);
 	entry->requests += requests;
 	return entry->requests;

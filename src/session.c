@@ -152,7 +152,7 @@ touch(const uint8 *hash, const char *application, int64 requests)
 	if (!sa_session_is_valid(&session, &policy, last_access_at, now))
 		return false;
 
-	unwritten = sa_live_count(hash, application, now, requests);
+	unwritten = sa_live_count(hash, application, session.created_at, now, requests);
 	if (now - session.last_access_at >= sa_touch_interval * USECS_PER_SEC &&
 		!XactReadOnly && !RecoveryInProgress())
 		write_touch(hash, application, now, unwritten);

@@ -122,7 +122,7 @@ extern void sa_policy_init(void);
 
 /* account.c: login counters, and the lock that orders what happens to a user */
 extern bool sa_account_lock(const char *application, const char *user_name);
-extern void sa_account_make(const char *application, const char *user_name);
+extern bool sa_account_make(const char *application, const char *user_name);
 extern void sa_account_logged_in(const char *application, const char *user_name,
 								 TimestampTz at, inet *address, const char *login_method);
 extern void sa_account_login_failed(const char *application, const char *user_name,
@@ -212,7 +212,7 @@ extern void sa_session_by_ref(const char *ref, const char *application, uint8 *h
 
 /* live.c: touches that are not written yet */
 extern int64 sa_live_count(const uint8 *hash, const char *application,
-						   TimestampTz now, int64 requests);
+						   TimestampTz created_at, TimestampTz now, int64 requests);
 extern TimestampTz sa_live_accessed(const uint8 *hash, const char *application);
 extern void sa_live_written(const uint8 *hash, const char *application);
 
