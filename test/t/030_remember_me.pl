@@ -1,5 +1,6 @@
 # Remember-me tokens: what random histories lead to, compared with a model that
-# knows nothing of hashes, and many browsers' tabs that show one token at once.
+# knows nothing of hashes; many browsers' tabs that show one token at once; and
+# crashes.
 #
 # SESSION_ADMIN_OPERATIONS and SESSION_ADMIN_ROUNDS set how many of each.
 
@@ -393,6 +394,36 @@ is( $node->safe_psql('postgres', q{
 			 WHERE application = 'tabs' AND event = 'token_theft')}),
 	join('|', 1, $rounds - 1, 0, 0),
 	'one line of descent, and no theft');
+
+# Part 3: what was answered outlives a crash, even where commits are not waited for
+
+$node->append_conf('postgresql.conf', "synchronous_commit = off\nwal_writer_delay = 10s");
+$node->restart;
+
+sub redeem_and_crash
+{
+	my ($token) = @_;
+	my $answer = $node->safe_psql('postgres',
+		"SELECT outcome, token FROM session_admin.redeem_remember_me('$token', application => 'crash')");
+
+	$node->stop('immediate');
+	$node->start;
+	return split /\|/, $answer;
+}
+
+my $first = $node->safe_psql('postgres',
+	"SELECT session_admin.issue_remember_me('alice', application => 'crash')");
+my ($outcome, $second) = redeem_and_crash($first);
+is($outcome, 'accepted', 'a token is redeemed, and the server crashes');
+($outcome) = redeem_and_crash($second);
+is($outcome, 'accepted', 'the token that replaced it is known after the crash');
+($outcome) = redeem_and_crash($first);
+is($outcome, 'theft', 'and so is that the first was replaced twice');
+is( $node->safe_psql('postgres', q{
+		SELECT (SELECT count(*) FROM session_admin.remember_me_token WHERE application = 'crash'),
+			(SELECT count(*) FROM session_admin.invalidation WHERE application = 'crash')}),
+	'0|1',
+	'a theft outlives a crash');
 
 $node->stop;
 done_testing();
