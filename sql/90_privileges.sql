@@ -41,8 +41,8 @@ FROM (VALUES
     ('auditor', 'view', '{current_sessions,session_history,last_login,login_history,
         logins_per_day,remembered_devices,invalidations,nodes,health,policies,access}'),
     -- decides who may do what and what holds; is an operator and an auditor too
-    ('administrator', 'function', '{set_policy,grant_access,revoke_access,
-        anonymize_user,rename_user,erase_user,capability_administrator}'))
+    ('administrator', 'function', '{set_policy,grant_access,revoke_access,attach_application,
+        detach_application,anonymize_user,rename_user,erase_user,capability_administrator}'))
     AS c (capability, kind, objects)
 CROSS JOIN unnest(c.objects::text[]) AS o (object);
 

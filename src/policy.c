@@ -401,7 +401,8 @@ checked_value(const char *name, const char *value, const char *type,
 		"SELECT v::text, v BETWEEN $2::integer AND $3::integer FROM CAST($1 AS integer) AS v"
 	};
 	static SaStatement check_networks = {.sql =
-		"SELECT v::text, array_position(v, NULL) IS NULL AND coalesce(array_ndims(v), 1) = 1"
+		"SELECT v::text, coalesce(array_ndims(v), 1) = 1"
+		" AND NOT EXISTS (SELECT FROM unnest(v) AS network WHERE network IS NULL)"
 		" FROM CAST($1 AS cidr[]) AS v"
 	};
 	SaStatement *check = strcmp(type, "interval") == 0 ? &check_interval :
