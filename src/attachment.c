@@ -738,7 +738,11 @@ sa_attach_application(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	SPI_connect();
 	check_product(product, &built_in);
-	if (get_namespace_oid(schema, false) == get_namespace_oid("session_admin", false) ||
+	if (!OidIsValid(get_namespace_oid(schema, true)))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_SCHEMA),
+				 errmsg("schema \"%s\" does not exist", sa_clean(schema, strlen(schema), NAMEDATALEN))));
+	if (get_namespace_oid(schema, true) == get_namespace_oid("session_admin", false) ||
 		strncmp(schema, "pg_", 3) == 0 || strcmp(schema, "information_schema") == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -9,6 +9,7 @@ SET LOCAL client_min_messages = error;
 SET LOCAL session_admin.application = 'bad input';
 -- nothing here takes long; what would never end is stopped, and fails
 SET LOCAL statement_timeout = '5min';
+SET LOCAL jit = off;
 
 -- What the calls below refer to
 SELECT session_admin.open_session('alice''s session', 'alice', '10.0.0.1', user_agent => 'Mozilla/5.0') \g /dev/null
@@ -17,6 +18,13 @@ SELECT session_admin.join_node('node 1') \g /dev/null
 SELECT session_admin.issue_remember_me('alice', 'laptop') AS token \gset
 CREATE TEMPORARY TABLE remembered AS SELECT :'token' AS token, split_part(:'token', ':', 1) AS series;
 CREATE ROLE session_admin_bad_input;
+CREATE SCHEMA product;
+SET LOCAL search_path = product;
+\ir ../products/jira.sql
+RESET search_path;
+INSERT INTO product.cwd_user (id, directory_id, user_name, lower_user_name, active, credential)
+VALUES (1, 1, 'Alice', 'alice', 1, 'secret');
+SELECT count(*) FROM session_admin.attach_application('jira', 'product') \g /dev/null
 
 CREATE TEMPORARY TABLE good_call (
     id          int GENERATED ALWAYS AS IDENTITY,
@@ -102,6 +110,12 @@ INSERT INTO good_call (signature, arguments) VALUES
 INSERT INTO good_call (signature, arguments)
 SELECT format('session_admin.capability_%s()', capability)::regprocedure, ''
 FROM (SELECT DISTINCT capability FROM session_admin.capability) AS c;
+
+-- products
+INSERT INTO good_call (signature, arguments) VALUES
+('session_admin.match_product(text,text)', $$'jira' | 'product'$$),
+('session_admin.attach_application(text,text,text)', $$'jira' | 'product' | NULL$$),
+('session_admin.detach_application(text,text,text)', $$'jira' | 'product' | NULL$$);
 
 -- housekeeping and reports
 INSERT INTO good_call (signature, arguments) VALUES
@@ -279,16 +293,13 @@ FROM good_call WHERE arguments <> '';
 
 -- and in each setting that any role may set
 INSERT INTO wrong_call (signature, call)
-SELECT f.signature, format('SELECT set_config(%L, %s, true); %s', name, v.value,
-                           pg_temp.call_of(f.signature, f.arguments, NULL, NULL))
+SELECT 'session_admin.invalidate_user(text,text,boolean,text,text)',
+       format($$SELECT set_config(%L, %s, true); UPDATE product.cwd_user SET credential = 'new';
+                SELECT session_admin.open_session('a', 'alice'), session_admin.invalidate_user('alice')$$, name, v.value)
 FROM (SELECT name FROM pg_settings
       WHERE name LIKE 'session\_admin.%' AND vartype = 'string' AND context = 'user'
       UNION VALUES ('session_admin.current_session')) AS s    -- which pg_settings hides
 CROSS JOIN bad_value v
-JOIN good_call f ON f.signature IN (
-    'session_admin.open_session(text,text,inet,text,text,text,text,text,text)'::regprocedure,
-    'session_admin.invalidate_user(text,text,boolean,text,text)'::regprocedure,
-    'session_admin.invalidate_application(text,text)'::regprocedure)
 WHERE v.type = 'text'::regtype;
 
 -- Is there text that nobody would want on a screen or in a report?
@@ -308,6 +319,9 @@ BEGIN
         SELECT unnest(ARRAY[reason, actor]) FROM session_admin.invalidation
         UNION ALL
         SELECT unnest(ARRAY[reason, actor]) FROM session_admin.application_generation
+        UNION ALL
+        -- a change of a product's table that was not understood is harm, too
+        SELECT E'\n' || message FROM session_admin.capture_failure
     ) AS t
     WHERE kept ~ E'[\x01-\x1f\x7f\u0080-\u009f]' OR octet_length(kept) > 1024
     LIMIT 1);
@@ -397,6 +411,8 @@ INSERT INTO refusal (call, state, message) VALUES
 ($$join_node(repeat('x', 256))$$, '22023', 'name of a node is too long'),
 ($$concurrent_sessions('-infinity', now(), '1 hour')$$, '22023', 'times must be finite'),
 ($$concurrent_sessions(now(), now(), '0')$$, '22023', 'step must be positive'),
+($$attach_application('elephant', 'product')$$, '22023', 'unknown product "elephant"'),
+($$attach_application('jira', 'no such schema')$$, '3F000', 'schema "no such schema" does not exist'),
 ($$grant_access('session_admin_bad_input', 'everything')$$, '22023', 'unknown capability "everything"'),
 ($$grant_access(0, 'auditor')$$, '22023', 'access cannot be granted to PUBLIC');
 
@@ -439,7 +455,7 @@ SELECT is_empty(format($$
     SELECT left(call, 300), state, left(message, 300) FROM wrong_call
     WHERE signature = %s::regprocedure
       AND (state = '00000' AND message IS NOT NULL
-           OR state !~ '^(00000|22...|PT404|PT409|42501|42704|55000|39P01)$'
+           OR state !~ '^(00000|22...|PT404|PT409|42501|42704|55000|39P01|3F000)$'
            OR octet_length(message) > 1500)
     LIMIT 5
     $$, signature::oid), format('%s: wrong calls', signature))
