@@ -24,6 +24,15 @@ AS 'MODULE_PATHNAME', 'sa_token_revoked';
 COMMENT ON FUNCTION session_admin.token_revoked() IS
 'trigger: notes the remember-me tokens that left the table, writes the feed and notifies';
 
+CREATE FUNCTION session_admin.session_changed() RETURNS trigger
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'sa_session_changed';
+COMMENT ON FUNCTION session_admin.session_changed() IS
+'trigger: has the sessions that were updated read from the table again';
+
+CREATE TRIGGER session_changed AFTER UPDATE ON session_admin.session
+    REFERENCING OLD TABLE AS old_table NEW TABLE AS new_table
+    FOR EACH STATEMENT EXECUTE FUNCTION session_admin.session_changed();
 CREATE TRIGGER session_ended AFTER DELETE ON session_admin.session
     REFERENCING OLD TABLE AS old_table
     FOR EACH STATEMENT EXECUTE FUNCTION session_admin.session_ended();
@@ -36,6 +45,7 @@ CREATE TRIGGER truncated BEFORE TRUNCATE ON session_admin.remember_me_token
     FOR EACH STATEMENT EXECUTE FUNCTION session_admin.truncated();
 
 -- Also where session_replication_role is replica.
+ALTER TABLE session_admin.session ENABLE ALWAYS TRIGGER session_changed;
 ALTER TABLE session_admin.session ENABLE ALWAYS TRIGGER session_ended;
 ALTER TABLE session_admin.session ENABLE ALWAYS TRIGGER truncated;
 ALTER TABLE session_admin.remember_me_token ENABLE ALWAYS TRIGGER token_revoked;

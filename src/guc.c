@@ -11,6 +11,9 @@ char	   *sa_actor = NULL;
 char	   *sa_current_session = NULL;
 bool		sa_notify_detail = true;
 int			sa_touch_interval = 60;
+int			sa_max_live_sessions = 100000;
+int			sa_flush_interval = 10;
+bool		sa_use_shared_memory = true;
 
 /* The person behind a change, made harmless; NULL if none is named. */
 const char *
@@ -63,6 +66,30 @@ sa_guc_init(void)
 							&sa_touch_interval,
 							60, 0, 24 * 60 * 60,
 							PGC_SUSET, GUC_UNIT_S,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("session_admin.max_live_sessions",
+							"Sessions in the shared table of live sessions.",
+							"Beyond it sessions are as right, but each touch reads its table.",
+							&sa_max_live_sessions,
+							100000, 1000, 100000000,
+							PGC_POSTMASTER, 0,
+							NULL, NULL, NULL);
+
+	DefineCustomBoolVariable("session_admin.use_shared_memory",
+							 "Answers touches from the shared table of live sessions.",
+							 "When off, each touch of this session reads the table session, as where the library is not preloaded.",
+							 &sa_use_shared_memory,
+							 true,
+							 PGC_SUSET, 0,
+							 NULL, NULL, NULL);
+
+	DefineCustomIntVariable("session_admin.flush_interval",
+							"Time between two writes of requests and last accesses by the worker.",
+							"A crash loses no more than that of them.",
+							&sa_flush_interval,
+							10, 1, 3600,
+							PGC_SIGHUP, GUC_UNIT_S,
 							NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("session_admin");

@@ -18,6 +18,7 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
+#include "executor/executor.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -26,6 +27,7 @@
 #include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(sa_session_ended);
+PG_FUNCTION_INFO_V1(sa_session_changed);
 PG_FUNCTION_INFO_V1(sa_token_revoked);
 PG_FUNCTION_INFO_V1(sa_truncated);
 PG_FUNCTION_INFO_V1(sa_check_filter);
@@ -40,70 +42,6 @@ PG_FUNCTION_INFO_V1(sa_invalidate_all);
 
 /* Why the rows that leave now do so; NULL: nobody said. */
 SaEnding   *sa_ending = NULL;
-
-/*
- * Did this transaction write to the feed?  The outermost level of nested
- * transactions that did, 0 for none.
- */
-static int	invalidated = 0;
-
-/* Whoever writes to the feed says so. */
-void
-sa_note_invalidation(void)
-{
-	int			level = GetCurrentTransactionNestLevel();
-
-	if (invalidated == 0 || invalidated > level)
-		invalidated = level;
-}
-
-/*
- * A NOTIFY cannot be prepared, and a session that is ended "perhaps, later" is
- * of no use: say so in our own words.
- */
-static void
-xact_callback(XactEvent event, pg_attribute_unused() void *arg)
-{
-	switch (event)
-	{
-		case XACT_EVENT_PRE_PREPARE:
-			if (invalidated > 0)
-				ereport(ERROR,
-						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						 errmsg("cannot prepare a transaction that has ended sessions or revoked remember-me tokens"),
-						 errhint("Commit it instead, or end the sessions in a transaction of their own.")));
-			break;
-		case XACT_EVENT_COMMIT:
-		case XACT_EVENT_ABORT:
-		case XACT_EVENT_PREPARE:
-			invalidated = 0;
-			break;
-		default:
-			break;
-	}
-}
-
-/* What was rolled back to a savepoint did not happen. */
-static void
-subxact_callback(SubXactEvent event, pg_attribute_unused() SubTransactionId mySubid,
-				 pg_attribute_unused() SubTransactionId parentSubid,
-				 pg_attribute_unused() void *arg)
-{
-	int			level = GetCurrentTransactionNestLevel();
-
-	if (event == SUBXACT_EVENT_ABORT_SUB && invalidated >= level)
-		invalidated = 0;
-	else if (event == SUBXACT_EVENT_COMMIT_SUB && invalidated >= level)
-		invalidated = level - 1;
-}
-
-/* Watch over the ends of transactions. */
-void
-sa_invalidation_init(void)
-{
-	RegisterXactCallback(xact_callback, NULL);
-	RegisterSubXactCallback(subxact_callback, NULL);
-}
 
 /* Run a statement that deletes; the triggers learn why, and count. */
 uint64
@@ -174,7 +112,7 @@ archive(FunctionCallInfo fcinfo, const char *function, const char *scope, SaStat
 		ending->id = sa_result_int64(0, 4);
 	if (fed > 0 || ending->caller_writes_feed)
 	{
-		sa_note_invalidation();
+		sa_pending_told();
 		ForceSyncCommit();
 	}
 	if (fed == 1)
@@ -196,6 +134,67 @@ archive(FunctionCallInfo fcinfo, const char *function, const char *scope, SaStat
 		sa_feed_notify_many(ending->id);
 
 	SPI_finish();
+	return PointerGetDatum(NULL);
+}
+
+/*
+ * Tell the shared table of live sessions which sessions end with this
+ * transaction.
+ */
+static void
+add_pending(TriggerData *trigdata, Tuplestorestate *rows, bool rows_remain)
+{
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(trigdata->tg_relation),
+													&TTSOpsMinimalTuple);
+	int			hash_column = SPI_fnumber(slot->tts_tupleDescriptor, "session_hash");
+	int			application_column = SPI_fnumber(slot->tts_tupleDescriptor, "application");
+	SaApplication application = {0};
+
+	tuplestore_select_read_pointer(rows, tuplestore_alloc_read_pointer(rows, EXEC_FLAG_REWIND));
+	tuplestore_rescan(rows);
+	while (tuplestore_gettupleslot(rows, true, false, slot))
+	{
+		bool		isnull;
+		char	   *name = TextDatumGetCString(slot_getattr(slot, application_column, &isnull));
+		bytea	   *hash = DatumGetByteaPP(slot_getattr(slot, hash_column, &isnull));
+
+		CHECK_FOR_INTERRUPTS();
+		/* without its application no session is valid */
+		if (strcmp(application.name, name) == 0 || sa_application_find(name, &application))
+		{
+			SaLiveKey	key;
+
+			sa_live_key(&key, &application, (uint8 *) VARDATA_ANY(hash));
+			sa_pending_ended(&key, rows_remain);
+		}
+		pfree(name);
+	}
+	tuplestore_select_read_pointer(rows, 0);
+	ExecDropSingleTupleTableSlot(slot);
+}
+
+/*
+ * Trigger: rows of session were updated, other than by a touch.  What the shared
+ * table of live sessions has of them is read anew.
+ */
+Datum
+sa_session_changed(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_FOR_STATEMENT(trigdata->tg_event) ||
+		!TRIGGER_FIRED_AFTER(trigdata->tg_event) ||
+		!TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"session_changed\" must be fired after UPDATE for each statement")));
+
+	if (!sa_session_writing)
+	{
+		add_pending(trigdata, trigdata->tg_oldtable, true);
+		add_pending(trigdata, trigdata->tg_newtable, true);
+	}
 	return PointerGetDatum(NULL);
 }
 
@@ -267,7 +266,11 @@ sa_session_ended(PG_FUNCTION_ARGS)
 		" FROM fed"
 	};
 
-	return archive(fcinfo, "session_ended", "session", &archive_sessions);
+	Datum		result = archive(fcinfo, "session_ended", "session", &archive_sessions);
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+
+	add_pending(trigdata, trigdata->tg_oldtable, false);
+	return result;
 }
 
 /*
@@ -350,7 +353,7 @@ sa_truncated(PG_FUNCTION_ARGS)
 	sa_run_ending(&ending, sessions ? &delete_sessions : &delete_tokens, NULL);
 	sa_feed_write(&row, &ending);
 	sa_feed_notify(&row);
-	sa_note_invalidation();
+	sa_pending_told();
 	SPI_finish();
 
 	PG_RETURN_POINTER(NULL);
@@ -443,7 +446,7 @@ sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_s
 	ending->tokens_revoked += sa_result_int64(0, 4);
 	row.user_name = sa_result_text(0, 5);
 
-	sa_note_invalidation();
+	sa_pending_told();
 	ForceSyncCommit();
 	if (ending->caller_notifies)
 		return;
@@ -709,7 +712,7 @@ sa_end_generation(const char *application, SaEnding *ending)
 
 	sa_feed_write(&row, ending);
 	ending->id = row.id;
-	sa_note_invalidation();
+	sa_pending_told();
 	sa_feed_notify(&row);
 }
 

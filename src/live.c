@@ -1,11 +1,63 @@
 /*
  * live.c
- *	  Touches that are not written to the table yet.
+ *	  Touches that cost no table access: the shared table of live sessions.
  *
- * They are counted in this backend until one of its touches writes the row.
+ * Preloaded, a table in shared memory keeps of each session what decides whether
+ * it is valid, and counts its requests.  It is a cache of the table session:
+ * filled by the first touch, and never the truth.  Where it does not answer (not
+ * preloaded, full, on a standby, or because an answer is in doubt), the table is
+ * asked with the latest snapshot, and requests are counted in this backend.
+ *
+ * Coherence.  Once an invalidation is visible to anybody, no touch that starts
+ * later may accept what it ended.
+ *
+ * 1. A whole generation: each touch compares the entry's generation with that
+ *	  of the application as policy.c knows it, which is never older than the last
+ *	  commit that returned.
+ *
+ * 2. Rows that left the table.  The trigger gives their keys to pending.c.  Each
+ *	  key belongs to one of a fixed number of slots.  Before the transaction
+ *	  commits, it counts itself as started in the slots of its keys; after it
+ *	  became visible, it removes the entries of its keys, and then counts itself
+ *	  as finished; after an abort it only counts itself as finished.  A slot in
+ *	  which more are started than finished is in doubt: no touch is answered from
+ *	  its entries.
+ *
+ *	  A touch holds the lock of the entry's partition while it finds the entry and
+ *	  then looks at the slot.  If it is not in doubt, then either the transaction
+ *	  had not started there yet, so that it had not committed when the touch was
+ *	  answered; or it had finished, but then the entry was removed before, and
+ *	  the touch would not have found it: removing takes the lock exclusively.
+ *
+ * 3. Fills.  A backend may read the row before an invalidation commits, and
+ *	  store it after the entry was removed.  So it notes the slot's count of
+ *	  started transactions before it takes the snapshot, and stores nothing if
+ *	  the slot is in doubt then, or if (under the partition's exclusive lock) the
+ *	  count has changed since.  Who starts after that check has not committed
+ *	  yet, and removes the new entry when it has.
+ *	  A row that this very transaction wrote is not stored either: it may abort.
+ *
+ * 4. A transaction that ends more sessions than pending.c wants to keep keys of
+ *	  puts everything in doubt, and after commit starts a new epoch: an entry of
+ *	  an older one has to be read from the table again.
+ *
+ * An invalidation is never prepared (PREPARE TRANSACTION is refused), and a
+ * backend that is terminated aborts, so that every start gets its finish.  A
+ * backend that is killed takes the shared memory with it.
+ *
+ * Locks.  Partition locks protect finding, adding and removing entries; fields
+ * that change under a shared lock are atomic.  Nothing under these locks throws,
+ * allocates or waits.
  */
 #include "session_admin.h"
 
+#include "access/xlog.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "port/atomics.h"
+#include "storage/ipc.h"
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
@@ -14,40 +66,486 @@
 PG_FUNCTION_INFO_V1(sa_live_last_access);
 PG_FUNCTION_INFO_V1(sa_live_requests);
 
+#define PARTITIONS		64
+#define SLOTS			4096
+#define EPOCH_NONE		PG_UINT64_MAX	/* of an entry whose row has changed */
+#define CHAIN_MAX		64		/* no bucket has as many entries */
+
 /*
- * With more sessions than this, start anew: most of them have ended meanwhile,
- * and of the others some requests are not counted.
+ * With more sessions than this counted in one backend, start anew: most of them
+ * have ended meanwhile, and of the others some requests are not counted.
  */
-#define UNWRITTEN_MAX 10000
+#define UNWRITTEN_MAX	10000
 
-typedef struct Key
+/* Transactions that have started and finished ending what belongs here. */
+typedef struct Slot
 {
-	uint8		hash[SA_HASH_LEN];
-	char		application[SA_NAME_MAX + 1];
-} Key;
+	pg_atomic_uint64 started;
+	pg_atomic_uint64 finished;
+} Slot;
 
+typedef struct Shared
+{
+	Slot		everything;
+	pg_atomic_uint64 epoch;
+	Slot		slots[SLOTS];
+} Shared;
+
+typedef struct Entry
+{
+	SaLiveKey	key;
+	/* these change only under the exclusive lock */
+	uint64		user_key;
+	int64		generation;
+	TimestampTz created_at;
+	uint64		epoch;
+	/* and these also under the shared one */
+	pg_atomic_uint64 last_access_at;
+	pg_atomic_uint64 requests;	/* that the table does not count yet */
+} Entry;
+
+/* Counted in this backend only, where the shared table does not. */
 typedef struct Unwritten
 {
-	Key			key;
+	SaLiveKey	key;
 	TimestampTz last_access_at;
 	int64		requests;
 } Unwritten;
 
+static Shared *shared = NULL;
+static LWLockPadded *locks = NULL;
+static HTAB *entries = NULL;
 static HTAB *unwritten = NULL;
 
-static Unwritten *
-look_up(const uint8 *hash, const char *application, HASHACTION action)
+static shmem_request_hook_type prev_shmem_request_hook = NULL;
+static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
+
+/* The key's hash value: a SHA-256 has bits to spare. */
+static uint32
+hash_key(const void *key, pg_attribute_unused() Size keysize)
 {
-	Key			key;
+	uint32		value;
+
+	memcpy(&value, ((const SaLiveKey *) key)->hash, sizeof(value));
+	return value ^ (uint32) ((const SaLiveKey *) key)->application;
+}
+
+static LWLock *
+partition_lock(uint32 hash_value)
+{
+	return &locks[hash_value % PARTITIONS].lock;
+}
+
+static Slot *
+slot_of(uint32 hash_value)
+{
+	return &shared->slots[(hash_value / PARTITIONS) % SLOTS];
+}
+
+static bool
+in_doubt(Slot *slot)
+{
+	/* finished is read first: a start in between is seen, a finish is not */
+	uint64		finished = pg_atomic_read_u64(&slot->finished);
+
+	pg_read_barrier();
+	return pg_atomic_read_u64(&slot->started) != finished;
+}
+
+static void
+shmem_request(void)
+{
+	if (prev_shmem_request_hook)
+		prev_shmem_request_hook();
+
+	RequestAddinShmemSpace(add_size(MAXALIGN(sizeof(Shared)),
+									hash_estimate_size(sa_max_live_sessions, sizeof(Entry))));
+	RequestNamedLWLockTranche("session_admin", PARTITIONS);
+}
+
+static void
+shmem_startup(void)
+{
+	HASHCTL		ctl = {0};
+	bool		found;
+
+	if (prev_shmem_startup_hook)
+		prev_shmem_startup_hook();
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	shared = ShmemInitStruct("session_admin", sizeof(Shared), &found);
+	if (!found)
+	{
+		pg_atomic_init_u64(&shared->everything.started, 0);
+		pg_atomic_init_u64(&shared->everything.finished, 0);
+		pg_atomic_init_u64(&shared->epoch, 0);
+		for (int i = 0; i < SLOTS; i++)
+		{
+			pg_atomic_init_u64(&shared->slots[i].started, 0);
+			pg_atomic_init_u64(&shared->slots[i].finished, 0);
+		}
+	}
+
+	ctl.keysize = sizeof(SaLiveKey);
+	ctl.entrysize = sizeof(Entry);
+	ctl.hash = hash_key;
+	ctl.num_partitions = PARTITIONS;
+	entries = ShmemInitHash("session_admin live sessions",
+							sa_max_live_sessions, sa_max_live_sessions, &ctl,
+							HASH_ELEM | HASH_FUNCTION | HASH_PARTITION | HASH_FIXED_SIZE);
+	LWLockRelease(AddinShmemInitLock);
+
+	locks = GetNamedLWLockTranche("session_admin");
+}
+
+/* Ask for the shared memory, if preloaded. */
+void
+sa_live_init(void)
+{
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+
+	prev_shmem_request_hook = shmem_request_hook;
+	shmem_request_hook = shmem_request;
+	prev_shmem_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = shmem_startup;
+}
+
+/*
+ * Is there a shared table that can be trusted?  On a standby there is not: what
+ * the primary ends comes as WAL, which tells nobody here.
+ */
+bool
+sa_live_enabled(void)
+{
+	return shared != NULL && !RecoveryInProgress();
+}
+
+/* The key of a session. */
+void
+sa_live_key(SaLiveKey *key, const SaApplication *application, const uint8 *hash)
+{
+	key->database = MyDatabaseId;
+	key->relation = application->session_relid;
+	key->application = application->key;
+	memcpy(key->hash, hash, SA_HASH_LEN);
+}
+
+/* Move a time forward, never backward. */
+static void
+advance(pg_atomic_uint64 *at, TimestampTz now)
+{
+	uint64		seen = pg_atomic_read_u64(at);
+
+	while ((TimestampTz) seen < now &&
+		   !pg_atomic_compare_exchange_u64(at, &seen, (uint64) now))
+		;
+}
+
+static void
+count_requests(Entry *entry, TimestampTz now, int64 requests)
+{
+	advance(&entry->last_access_at, now);
+	if (requests != 0)
+		pg_atomic_fetch_add_u64(&entry->requests, requests);
+}
+
+/*
+ * Answer a touch from the shared table: true means valid, and counted.  False
+ * means that the table has to be asked.
+ */
+bool
+sa_live_touch(const SaApplication *application, const uint8 *hash,
+			  TimestampTz now, int64 requests)
+{
+	SaLiveKey	key;
+	uint32		hash_value;
+	LWLock	   *lock;
+	Entry	   *entry;
+	bool		valid = false;
+
+	/* who has ended sessions in this very transaction sees it in the table */
+	if (!sa_use_shared_memory || !sa_live_enabled() || sa_pending_any())
+		return false;
+
+	sa_live_key(&key, application, hash);
+	hash_value = hash_key(&key, sizeof(key));
+	lock = partition_lock(hash_value);
+
+	LWLockAcquire(lock, LW_SHARED);
+	entry = hash_search_with_hash_value(entries, &key, hash_value, HASH_FIND, NULL);
+	if (entry != NULL &&
+		!in_doubt(slot_of(hash_value)) &&
+		!in_doubt(&shared->everything) &&
+		entry->epoch == pg_atomic_read_u64(&shared->epoch))
+	{
+		valid = sa_times_are_valid(application, entry->user_key, entry->generation,
+								   entry->created_at,
+								   (TimestampTz) pg_atomic_read_u64(&entry->last_access_at), now);
+		if (valid)
+			count_requests(entry, now, requests);
+	}
+	LWLockRelease(lock);
+
+	return valid;
+}
+
+/* Before a row is read, to be stored by sa_live_fill. */
+void
+sa_live_fill_start(SaLiveFill *fill, const SaApplication *application, const uint8 *hash)
+{
+	fill->allowed = false;
+	if (!sa_live_enabled())
+		return;
+
+	sa_live_key(&fill->key, application, hash);
+	if (!sa_pending_any())
+	{
+		Slot	   *slot = slot_of(hash_key(&fill->key, sizeof(SaLiveKey)));
+
+		fill->epoch = pg_atomic_read_u64(&shared->epoch);
+		fill->everything_started = pg_atomic_read_u64(&shared->everything.started);
+		fill->slot_started = pg_atomic_read_u64(&slot->started);
+		pg_read_barrier();
+		fill->allowed =
+			pg_atomic_read_u64(&shared->everything.finished) == fill->everything_started &&
+			pg_atomic_read_u64(&slot->finished) == fill->slot_started;
+	}
+}
+
+/*
+ * After the row was read and found valid: store it, and count.  False if the
+ * shared table neither has the session nor takes it.
+ */
+bool
+sa_live_fill(SaLiveFill *fill, const SaSession *session, TimestampTz now, int64 requests)
+{
+	uint32		hash_value;
+	Slot	   *slot;
+	LWLock	   *lock;
+	Entry	   *entry;
+	bool		found;
+
+	if (!sa_use_shared_memory || !sa_live_enabled())
+		return false;
+
+	hash_value = hash_key(&fill->key, sizeof(SaLiveKey));
+	slot = slot_of(hash_value);
+	lock = partition_lock(hash_value);
+
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	if (fill->allowed && !session->written_here &&
+		pg_atomic_read_u64(&slot->started) == fill->slot_started &&
+		pg_atomic_read_u64(&shared->everything.started) == fill->everything_started)
+	{
+		entry = hash_search_with_hash_value(entries, &fill->key, hash_value,
+											HASH_ENTER_NULL, &found);
+		if (entry != NULL)
+		{
+			if (!found)
+			{
+				pg_atomic_init_u64(&entry->last_access_at, (uint64) session->last_access_at);
+				pg_atomic_init_u64(&entry->requests, 0);
+			}
+			else if (entry->epoch == EPOCH_NONE)
+				pg_atomic_write_u64(&entry->last_access_at, (uint64) session->last_access_at);
+			entry->user_key = session->user_key;
+			entry->generation = session->generation;
+			entry->created_at = session->created_at;
+			entry->epoch = fill->epoch;
+		}
+	}
+	else
+		entry = hash_search_with_hash_value(entries, &fill->key, hash_value, HASH_FIND, NULL);
+	if (entry != NULL)
+		count_requests(entry, now, requests);
+	LWLockRelease(lock);
+
+	return entry != NULL;
+}
+
+/* pending.c: this transaction is about to commit the end of a session, or of any (NULL). */
+void
+sa_live_end_start(const SaLiveKey *key)
+{
+	if (shared == NULL)
+		return;
+	pg_atomic_fetch_add_u64(key ? &slot_of(hash_key(key, sizeof(SaLiveKey)))->started :
+							&shared->everything.started, 1);
+}
+
+/* It has committed, and all can see it. */
+void
+sa_live_end_commit(const SaLiveKey *key, bool row_remains)
+{
+	uint32		hash_value;
+	LWLock	   *lock;
+	Entry	   *entry;
+
+	if (shared == NULL)
+		return;
+	if (key == NULL)
+	{
+		pg_atomic_fetch_add_u64(&shared->epoch, 1);
+		return;
+	}
+
+	hash_value = hash_key(key, sizeof(SaLiveKey));
+	lock = partition_lock(hash_value);
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	entry = hash_search_with_hash_value(entries, key, hash_value,
+										row_remains ? HASH_FIND : HASH_REMOVE, NULL);
+	if (entry != NULL && row_remains)
+	{
+		/* all but the requests is read from the row again */
+		entry->epoch = EPOCH_NONE;
+		pg_atomic_write_u64(&entry->last_access_at, 0);
+	}
+	LWLockRelease(lock);
+}
+
+/* It has committed and we have obeyed, or it has aborted. */
+void
+sa_live_end_finish(const SaLiveKey *key)
+{
+	if (shared == NULL)
+		return;
+	pg_atomic_fetch_add_u64(key ? &slot_of(hash_key(key, sizeof(SaLiveKey)))->finished :
+							&shared->everything.finished, 1);
+}
+
+/*
+ * At most n of the entries that are wanted; *position says where to go on, and
+ * is 0 at the beginning and again at the end.  All locks are held meanwhile, so
+ * that no entry comes or goes, but only shared: touches go on.
+ */
+static int
+scan(SaLiveTouch *touches, int n, uint32 *position,
+	 bool (*wanted) (const Entry *entry, const void *arg), const void *arg)
+{
+	HASH_SEQ_STATUS status;
+	Entry	   *entry;
+	int			found = 0;
+
+	if (!sa_live_enabled())
+		return 0;
+
+	hash_seq_init(&status, entries);
+	status.curBucket = *position;
+	*position = 0;
+	for (int i = 0; i < PARTITIONS; i++)
+		LWLockAcquire(&locks[i].lock, LW_SHARED);
+	while ((entry = hash_seq_search(&status)) != NULL)
+	{
+		if (!wanted(entry, arg))
+			continue;
+		touches[found].key = entry->key;
+		touches[found].requests = (int64) pg_atomic_read_u64(&entry->requests);
+		touches[found].last_access_at = (TimestampTz) pg_atomic_read_u64(&entry->last_access_at);
+		found++;
+		/* stop at the end of a bucket's chain: the next call starts at a bucket */
+		if (found == n || (found >= n - CHAIN_MAX && status.curEntry == NULL))
+		{
+			*position = status.curBucket;
+			break;
+		}
+	}
+	for (int i = 0; i < PARTITIONS; i++)
+		LWLockRelease(&locks[i].lock);
+	if (entry != NULL)
+		hash_seq_term(&status);
+
+	return found;
+}
+
+static bool
+is_unflushed(const Entry *entry, const void *relation)
+{
+	return entry->key.database == MyDatabaseId &&
+		entry->key.relation == *(const Oid *) relation &&
+		pg_atomic_read_u64(unconstify(pg_atomic_uint64 *, &entry->requests)) != 0;
+}
+
+/* Requests that the table session (this one) does not count yet. */
+int
+sa_live_unflushed(SaLiveTouch *touches, int n, uint32 *position, Oid relation)
+{
+	return scan(touches, n, position, is_unflushed, &relation);
+}
+
+/* Entries that no touch will find, or that it has to read again anyway. */
+static bool
+is_stale(const Entry *entry, const void *arg)
+{
+	const SaLiveOwners *owners = arg;
+
+	for (int i = 0; i < owners->n_databases; i++)
+	{
+		if (entry->key.database != owners->databases[i])
+			continue;
+		return entry->key.database == MyDatabaseId &&
+			(entry->key.relation != owners->relation ||
+			 (entry->epoch != pg_atomic_read_u64(&shared->epoch) &&
+			  pg_atomic_read_u64(unconstify(pg_atomic_uint64 *, &entry->requests)) == 0));
+	}
+	return true;				/* its database was dropped */
+}
+
+/* Remove a batch of them; returns how many. */
+int
+sa_live_forget_stale(const SaLiveOwners *owners, uint32 *position)
+{
+	SaLiveTouch touches[CHAIN_MAX * 2];
+	int			n = scan(touches, lengthof(touches), position, is_stale, owners);
+
+	for (int i = 0; i < n; i++)
+	{
+		uint32		hash_value = hash_key(&touches[i].key, sizeof(SaLiveKey));
+		LWLock	   *lock = partition_lock(hash_value);
+		Entry	   *entry;
+
+		LWLockAcquire(lock, LW_EXCLUSIVE);
+		entry = hash_search_with_hash_value(entries, &touches[i].key, hash_value, HASH_FIND, NULL);
+		if (entry != NULL && is_stale(entry, owners))
+			(void) hash_search_with_hash_value(entries, &touches[i].key, hash_value,
+											   HASH_REMOVE, NULL);
+		LWLockRelease(lock);
+	}
+	return n;
+}
+
+/* These requests are in the table now.  Runs after commit. */
+void
+sa_live_flushed(const SaLiveTouch *touch)
+{
+	uint32		hash_value = hash_key(&touch->key, sizeof(SaLiveKey));
+	LWLock	   *lock = partition_lock(hash_value);
+	Entry	   *entry;
+
+	LWLockAcquire(lock, LW_SHARED);
+	entry = hash_search_with_hash_value(entries, &touch->key, hash_value, HASH_FIND, NULL);
+	if (entry != NULL)
+		pg_atomic_fetch_sub_u64(&entry->requests, touch->requests);
+	LWLockRelease(lock);
+}
+
+/* How full the shared table is. */
+void
+sa_live_usage(int64 *used, int64 *capacity)
+{
+	*used = entries ? hash_get_num_entries(entries) : 0;
+	*capacity = entries ? sa_max_live_sessions : 0;
+}
+
+/* What this backend counts, for a session that the shared table does not have. */
+static Unwritten *
+find_unwritten(const SaLiveKey *key, HASHACTION action)
+{
 	Unwritten  *entry;
 	bool		found;
 
-	memset(&key, 0, sizeof(key));
-	memcpy(key.hash, hash, SA_HASH_LEN);
-	strlcpy(key.application, application, sizeof(key.application));
-
-	if (unwritten != NULL && hash_get_num_entries(unwritten) >= UNWRITTEN_MAX &&
-		action == HASH_ENTER)
+	if (unwritten != NULL && action == HASH_ENTER &&
+		hash_get_num_entries(unwritten) >= UNWRITTEN_MAX)
 	{
 		hash_destroy(unwritten);
 		unwritten = NULL;
@@ -58,14 +556,13 @@ look_up(const uint8 *hash, const char *application, HASHACTION action)
 
 		if (action != HASH_ENTER)
 			return NULL;
-		ctl.keysize = sizeof(Key);
+		ctl.keysize = sizeof(SaLiveKey);
 		ctl.entrysize = sizeof(Unwritten);
 		ctl.hcxt = TopMemoryContext;
 		unwritten = hash_create("session_admin touches", 128, &ctl,
 								HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	}
-
-	entry = hash_search(unwritten, &key, action, &found);
+	entry = hash_search(unwritten, key, action, &found);
 	if (action == HASH_ENTER && !found)
 	{
 		entry->last_access_at = 0;
@@ -74,12 +571,12 @@ look_up(const uint8 *hash, const char *application, HASHACTION action)
 	return entry;
 }
 
-/* Count requests now; returns how many are not written. */
+/* Count requests in this backend; returns how many are not written. */
 int64
-sa_live_count(const uint8 *hash, const char *application, TimestampTz created_at,
-			  TimestampTz now, int64 requests)
+sa_unwritten_count(const SaLiveKey *key, TimestampTz created_at,
+				   TimestampTz now, int64 requests)
 {
-	Unwritten  *entry = look_up(hash, application, HASH_ENTER);
+	Unwritten  *entry = find_unwritten(key, HASH_ENTER);
 
 	/* what an earlier session of this id was touched is not this one's */
 	if (entry->last_access_at < created_at)
@@ -89,49 +586,77 @@ sa_live_count(const uint8 *hash, const char *application, TimestampTz created_at
 	return entry->requests;
 }
 
-/* The last access that is not written; the earliest of all times if none. */
-TimestampTz
-sa_live_accessed(const uint8 *hash, const char *application)
-{
-	Unwritten  *entry = look_up(hash, application, HASH_FIND);
-
-	return entry ? entry->last_access_at : DT_NOBEGIN;
-}
-
-/* What was counted is in the table. */
+/* What this backend has counted is in the table. */
 void
-sa_live_written(const uint8 *hash, const char *application)
+sa_unwritten_written(const SaLiveKey *key)
 {
-	look_up(hash, application, HASH_REMOVE);
+	(void) find_unwritten(key, HASH_REMOVE);
 }
 
-static Unwritten *
-entry_of_args(FunctionCallInfo fcinfo)
+/* Requests and last access that the table does not tell yet. */
+void
+sa_live_read(const SaLiveKey *key, TimestampTz *last_access_at, int64 *requests)
 {
-	SaSessionId id;
+	Unwritten  *mine = find_unwritten(key, HASH_FIND);
 
-	sa_session_id_arg(fcinfo, 0, &id);
-	return look_up(id.hash, sa_application_arg(fcinfo, 1), HASH_FIND);
+	*last_access_at = mine ? mine->last_access_at : DT_NOBEGIN;
+	*requests = mine ? mine->requests : 0;
+
+	if (sa_live_enabled())
+	{
+		uint32		hash_value = hash_key(key, sizeof(SaLiveKey));
+		LWLock	   *lock = partition_lock(hash_value);
+		Entry	   *entry;
+
+		LWLockAcquire(lock, LW_SHARED);
+		entry = hash_search_with_hash_value(entries, key, hash_value, HASH_FIND, NULL);
+		if (entry != NULL)
+		{
+			TimestampTz at = (TimestampTz) pg_atomic_read_u64(&entry->last_access_at);
+
+			*last_access_at = Max(*last_access_at, at);
+			*requests += (int64) pg_atomic_read_u64(&entry->requests);
+		}
+		LWLockRelease(lock);
+	}
+}
+
+/* The arguments (session_hash bytea, application text); false: no such application. */
+static bool
+read_args(FunctionCallInfo fcinfo, TimestampTz *last_access_at, int64 *requests)
+{
+	SaApplication application;
+	SaSessionId id;
+	SaLiveKey	key;
+
+	sa_session_id_from_datum(PG_GETARG_DATUM(0), BYTEAOID, &id);
+	if (!sa_application_find(sa_application_arg(fcinfo, 1), &application))
+		return false;
+	sa_live_key(&key, &application, id.hash);
+	sa_live_read(&key, last_access_at, requests);
+	return true;
 }
 
 /* live_last_access(session_hash bytea, application text) */
 Datum
 sa_live_last_access(PG_FUNCTION_ARGS)
 {
-	Unwritten  *entry = entry_of_args(fcinfo);
+	TimestampTz last_access_at;
+	int64		requests;
 
-	if (entry == NULL)
+	if (!read_args(fcinfo, &last_access_at, &requests) || last_access_at == DT_NOBEGIN)
 		PG_RETURN_NULL();
-	PG_RETURN_TIMESTAMPTZ(entry->last_access_at);
+	PG_RETURN_TIMESTAMPTZ(last_access_at);
 }
 
 /* live_requests(session_hash bytea, application text) */
 Datum
 sa_live_requests(PG_FUNCTION_ARGS)
 {
-	Unwritten  *entry = entry_of_args(fcinfo);
+	TimestampTz last_access_at;
+	int64		requests;
 
-	if (entry == NULL)
+	if (!read_args(fcinfo, &last_access_at, &requests))
 		PG_RETURN_NULL();
-	PG_RETURN_INT64(entry->requests);
+	PG_RETURN_INT64(requests);
 }

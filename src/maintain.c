@@ -73,9 +73,110 @@ run_sql(const char *format,...)
 	return SPI_processed;
 }
 
+/* A full batch: there may be more to do. */
+static int64
+batch_done(int64 rows, bool *more)
+{
+	if (rows >= BATCH)
+		*more = true;
+	return rows;
+}
+
+/* The table session. */
+static Oid
+session_relid(void)
+{
+	return get_relname_relid("session", get_namespace_oid("session_admin", false));
+}
+
+/* A batch of what only the shared table of live sessions knows of touches. */
+static int64
+flush_touches(bool *more)
+{
+	static SaStatement write_touches = {.sql =
+		"WITH touched AS ("
+		"  SELECT t.* FROM unnest($1, $2, $3, $4) WITH ORDINALITY"
+		"    AS t (session_hash, application, at, requests, n)"
+		"), found AS ("
+		"  SELECT s.session_hash, s.application, t.at, t.requests, t.n"
+		"  FROM touched t JOIN session_admin.session s USING (session_hash, application)"
+		"  ORDER BY s.session_hash FOR NO KEY UPDATE OF s SKIP LOCKED"
+		"), written AS ("
+		"  UPDATE session_admin.session s SET last_access_at = greatest(s.last_access_at, f.at),"
+		"    requests = s.requests + f.requests"
+		"  FROM found f WHERE s.session_hash = f.session_hash AND s.application = f.application"
+		")"
+		" SELECT n FROM found"
+		" UNION ALL SELECT n FROM touched t WHERE NOT EXISTS (SELECT FROM session_admin.session s"
+		"   WHERE s.session_hash = t.session_hash AND s.application = t.application)"
+	};
+	static uint32 position = 0;
+	SaLiveTouch *touches = palloc(BATCH * sizeof(SaLiveTouch));
+	int			n = sa_live_unflushed(touches, BATCH, &position, session_relid());
+	Datum	   *hashes = palloc((n + 1) * sizeof(Datum));
+	Datum	   *names = palloc((n + 1) * sizeof(Datum));
+	Datum	   *times = palloc((n + 1) * sizeof(Datum));
+	Datum	   *requests = palloc((n + 1) * sizeof(Datum));
+	SaArgs		args = {0};
+	uint64		settled;
+
+	if (n == 0)
+		return 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		hashes[i] = PointerGetDatum(sa_bytea(touches[i].key.hash, SA_HASH_LEN));
+		names[i] = CStringGetTextDatum(sa_application_of_key(touches[i].key.application));
+		times[i] = TimestampTzGetDatum(touches[i].last_access_at);
+		requests[i] = Int64GetDatum(touches[i].requests);
+	}
+	sa_arg(&args, BYTEAARRAYOID, PointerGetDatum(construct_array(hashes, n, BYTEAOID, -1, false, TYPALIGN_INT)), false);
+	sa_arg(&args, TEXTARRAYOID, PointerGetDatum(construct_array(names, n, TEXTOID, -1, false, TYPALIGN_INT)), false);
+	sa_arg(&args, TIMESTAMPTZARRAYOID, PointerGetDatum(construct_array(times, n, TIMESTAMPTZOID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE)), false);
+	sa_arg(&args, INT8ARRAYOID, PointerGetDatum(construct_array(requests, n, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE)), false);
+
+	/* what somebody has locked is written the next time */
+	settled = sa_run_writing(&write_touches, &args);
+	for (uint64 i = 0; i < settled; i++)
+		sa_pending_flushed(&touches[sa_result_int64(i, 1) - 1]);
+
+	/* a full pass over the shared table ends where it began */
+	*more = position != 0;
+	return n;
+}
+
+/* Entries of the shared table of live sessions that are of no use. */
+static int64
+forget_stale_entries(pg_attribute_unused() bool *more)
+{
+	static SaStatement list_databases = {.sql =
+		"SELECT array_agg(oid) FROM pg_database"
+	};
+	SaLiveOwners owners;
+	uint32		position = 0;
+	int64		n = 0;
+	bool		isnull;
+	ArrayType  *databases;
+
+	if (!sa_live_enabled())
+		return 0;
+
+	sa_run(&list_databases, NULL);
+	databases = DatumGetArrayTypeP(sa_result(0, 1, &isnull));
+	owners.relation = session_relid();
+	owners.databases = (Oid *) ARR_DATA_PTR(databases);
+	owners.n_databases = ArrayGetNItems(ARR_NDIM(databases), ARR_DIMS(databases));
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		n += sa_live_forget_stale(&owners, &position);
+	} while (position != 0);
+	return n;
+}
+
 /* Sessions that have ended by time or with their generation. */
 static int64
-archive_sessions(void)
+archive_sessions(bool *more)
 {
 	static SaStatement delete_ended = {.sql =
 		"DELETE FROM session_admin.session s USING ("
@@ -87,12 +188,12 @@ archive_sessions(void)
 	SaArgs		args = {0};
 
 	sa_arg(&args, INT8OID, Int64GetDatum(BATCH), false);
-	return sa_run_ending(&ending, &delete_ended, &args);
+	return batch_done(sa_run_ending(&ending, &delete_ended, &args), more);
 }
 
 /* Remember-me tokens, likewise. */
 static int64
-archive_tokens(void)
+archive_tokens(bool *more)
 {
 	static SaStatement delete_ended = {.sql =
 		"DELETE FROM session_admin.remember_me_token t USING ("
@@ -107,12 +208,12 @@ archive_tokens(void)
 	SaArgs		args = {0};
 
 	sa_arg(&args, INT8OID, Int64GetDatum(BATCH), false);
-	return sa_run_ending(&ending, &delete_ended, &args);
+	return batch_done(sa_run_ending(&ending, &delete_ended, &args), more);
 }
 
 /* When users were last seen, from the sessions that ended. */
 static int64
-note_last_seen(void)
+note_last_seen(bool *more)
 {
 	static SaStatement fold = {.sql =
 		"WITH gone AS ("
@@ -135,17 +236,17 @@ note_last_seen(void)
 
 	sa_arg(&args, INT8OID, Int64GetDatum(BATCH), false);
 	sa_run(&fold, &args);
-	return sa_result_int64(0, 1);
+	return batch_done(sa_result_int64(0, 1), more);
 }
 
 /* History that is older than its application keeps it. */
 static int64
-forget_history(void)
+forget_history(bool *more)
 {
-	uint64		rows = 0;
+	int64		rows = 0;
 
 	for (size_t i = 0; i < lengthof(histories); i++)
-		rows += run_sql("DELETE FROM session_admin.%s WHERE (tableoid, ctid) IN ("
+		rows += batch_done(run_sql("DELETE FROM session_admin.%s WHERE (tableoid, ctid) IN ("
 						" SELECT h.tableoid, h.ctid FROM session_admin.%s h"
 						" JOIN session_admin.effective_policy p ON p.application = h.application"
 						"   AND p.name = '%s'"
@@ -153,7 +254,8 @@ forget_history(void)
 						"   AND h.%s < (SELECT clock_timestamp() - min(value::interval)"
 						"     FROM session_admin.effective_policy WHERE name = '%s') LIMIT %d)",
 						histories[i].table, histories[i].table, histories[i].retention,
-						histories[i].column, histories[i].column, histories[i].retention, BATCH);
+						histories[i].column, histories[i].column, histories[i].retention, BATCH),
+						   more);
 	return rows;
 }
 
@@ -184,7 +286,7 @@ make_partition(const char *table, const char *column, const char *name,
 
 /* This month's partitions and those of the months to come; months are those of UTC. */
 static int64
-make_partitions(void)
+make_partitions(pg_attribute_unused() bool *more)
 {
 	int64		made = 0;
 	struct pg_tm tm;
@@ -221,7 +323,7 @@ make_partitions(void)
 
 /* Partitions that are older than all applications keep them. */
 static int64
-drop_partitions(void)
+drop_partitions(pg_attribute_unused() bool *more)
 {
 	static SaStatement longest_retention = {.sql =
 		"SELECT coalesce(max(value::interval), '2 years') FROM session_admin.effective_policy"
@@ -263,6 +365,7 @@ drop_partitions(void)
 
 /* What there is to do, in this order. */
 static const SaTask tasks[] = {
+	{"touches flushed", flush_touches, false},
 	{"partitions made", make_partitions, true},
 	{"sessions archived", archive_sessions, false},
 	{"tokens archived", archive_tokens, false},
@@ -270,6 +373,7 @@ static const SaTask tasks[] = {
 	{"history forgotten", forget_history, false},
 	{"partitions dropped", drop_partitions, true},
 	{"feed purged", sa_feed_purge, false},
+	{"live entries forgotten", forget_stale_entries, false},
 };
 
 const SaTask *
@@ -289,21 +393,22 @@ sa_task_run(const SaTask *task, int64 *rows)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	int			nestlevel;
+	bool		more = false;
 
 	if (!task->takes_strong_locks)
 	{
-		*rows = task->run();
-		return *rows >= BATCH;
+		*rows = task->run(&more);
+		return more;
 	}
 
 	BeginInternalSubTransaction(NULL);
 	PG_TRY();
 	{
-		nestlevel = NewGUCNestLevel();
+		int			nestlevel = NewGUCNestLevel();
+
 		(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_SAVE, true, 0, false);
-		*rows = task->run();
+		*rows = task->run(&more);
 		AtEOXact_GUC(false, nestlevel);
 		ReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(context);
@@ -321,7 +426,7 @@ sa_task_run(const SaTask *task, int64 *rows)
 		*rows = -1;
 	}
 	PG_END_TRY();
-	return false;
+	return more;
 }
 
 /*

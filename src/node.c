@@ -427,7 +427,7 @@ sa_wait_for_nodes(PG_FUNCTION_ARGS)
  * until that has ended: the horizon must stay below the positions in use.
  */
 int64
-sa_feed_purge(void)
+sa_feed_purge(bool *more)
 {
 	/* The feed is one for all applications: the longest retention of any of them */
 	static SaStatement feed_cutoff = {.sql =
@@ -464,5 +464,6 @@ sa_feed_purge(void)
 	sa_run(&feed_purge, &args);
 	deleted = sa_result_int64(0, 1);
 	SPI_finish();
+	*more = deleted >= PURGE_BATCH;
 	return deleted;
 }

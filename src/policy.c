@@ -29,26 +29,12 @@
 PG_FUNCTION_INFO_V1(sa_policy_changed);
 PG_FUNCTION_INFO_V1(sa_set_policy);
 
-/* Time limits that one user has instead of the application's; 0: not this one */
-typedef struct UserLimit
-{
-	char	   *user_name;
-	int64		idle_timeout;
-	int64		absolute_timeout;
-} UserLimit;
-
-typedef struct CachedApplication
-{
-	SaApplication application;	/* its name is the key */
-	UserLimit  *limits;			/* sorted by name */
-	int			nlimits;
-} CachedApplication;
-
 static MemoryContext cache_context = NULL;
 static HTAB *cache = NULL;
 static bool cache_valid = false;
 static Oid	application_relid = InvalidOid;
 static Oid	policy_relid = InvalidOid;
+static Oid	session_relid = InvalidOid;
 
 /* Where each time limit goes. */
 static const struct
@@ -140,6 +126,63 @@ set_policy_value(SaApplication *application, const char *name, const char *value
 	}
 }
 
+/* A name in 64 bits, that nobody can make collide with another one. */
+static uint64
+key_of(const char *name)
+{
+	uint8		hash[SA_HASH_LEN];
+	uint64		key;
+
+	sa_sha256(name, strlen(name), hash);
+	memcpy(&key, hash, sizeof(key));
+	return key;
+}
+
+/* The same of a user; 0 stands for an anonymous one (NULL). */
+uint64
+sa_user_key(const char *user_name)
+{
+	return user_name ? Max(key_of(user_name), 1) : 0;
+}
+
+/* The name of the application with this key; empty if there is none. */
+const char *
+sa_application_of_key(uint64 key)
+{
+	static SaStatement list_applications = {.sql =
+		"SELECT name::text FROM session_admin.application"
+	};
+	static uint64 last_key = 0;
+	static char last_name[SA_NAME_MAX + 1] = "";
+	uint64		rows;
+
+	if (last_name[0] != '\0' && last_key == key)
+		return last_name;
+
+	last_name[0] = '\0';
+	rows = sa_run(&list_applications, NULL);
+	for (uint64 i = 0; i < rows; i++)
+	{
+		char	   *name = sa_result_text(i, 1);
+
+		if (key_of(name) != key)
+			continue;
+		last_key = key;
+		strlcpy(last_name, name, sizeof(last_name));
+		break;
+	}
+	return last_name;
+}
+
+static int
+compare_limits(const void *a, const void *b)
+{
+	uint64		left = ((const SaUserLimit *) a)->user_key;
+	uint64		right = ((const SaUserLimit *) b)->user_key;
+
+	return left < right ? -1 : left > right ? 1 : 0;
+}
+
 /* Read one application into the cache; false if there is none of this name. */
 static bool
 load(const char *name)
@@ -157,35 +200,39 @@ load(const char *name)
 		" FROM session_admin.policy"
 		" WHERE application = $1 AND user_name IS NOT NULL"
 		"   AND name IN ('idle_timeout', 'absolute_timeout')"
-		" GROUP BY user_name ORDER BY user_name"
+		" GROUP BY user_name"
 	};
-	CachedApplication loaded = {0};
-	CachedApplication *entry;
+	SaApplication loaded = {0};
+	SaApplication *entry;
 	SaArgs		args = {0};
 	uint64		rows;
 
-	strlcpy(loaded.application.name, name, sizeof(loaded.application.name));
+	strlcpy(loaded.name, name, sizeof(loaded.name));
+	loaded.key = key_of(name);
+	loaded.session_relid = session_relid;
 	sa_arg_text(&args, name);
 
 	rows = sa_run(&read_policies, &args);
 	if (rows == 0)
 		return false;
-	loaded.application.generation = sa_result_int64(0, 1);
+	loaded.generation = sa_result_int64(0, 1);
 	for (uint64 i = 0; i < rows; i++)
-		set_policy_value(&loaded.application, sa_result_text(i, 2), sa_result_text(i, 3));
+		set_policy_value(&loaded, sa_result_text(i, 2), sa_result_text(i, 3));
 
 	rows = sa_run(&read_user_limits, &args);
-	loaded.nlimits = (int) rows;
-	loaded.limits = MemoryContextAllocZero(cache_context, (rows + 1) * sizeof(UserLimit));
+	loaded.n_user_limits = (int) rows;
+	loaded.user_limits = MemoryContextAllocZero(cache_context, (rows + 1) * sizeof(SaUserLimit));
 	for (uint64 i = 0; i < rows; i++)
 	{
+		SaUserLimit *limit = &loaded.user_limits[i];
 		char	   *idle = sa_result_text(i, 2);
 		char	   *absolute = sa_result_text(i, 3);
 
-		loaded.limits[i].user_name = MemoryContextStrdup(cache_context, sa_result_text(i, 1));
-		loaded.limits[i].idle_timeout = idle ? microseconds(idle) : 0;
-		loaded.limits[i].absolute_timeout = absolute ? microseconds(absolute) : 0;
+		limit->user_key = sa_user_key(sa_result_text(i, 1));
+		limit->idle_timeout = idle ? microseconds(idle) : 0;
+		limit->absolute_timeout = absolute ? microseconds(absolute) : 0;
 	}
+	qsort(loaded.user_limits, loaded.n_user_limits, sizeof(SaUserLimit), compare_limits);
 
 	entry = hash_search(cache, name, HASH_ENTER, NULL);
 	*entry = loaded;
@@ -207,18 +254,19 @@ reset_cache(void)
 
 	application_relid = get_relname_relid("application", nspid);
 	policy_relid = get_relname_relid("policy", nspid);
+	session_relid = get_relname_relid("session", nspid);
 
 	ctl.keysize = SA_NAME_MAX + 1;
-	ctl.entrysize = sizeof(CachedApplication);
+	ctl.entrysize = sizeof(SaApplication);
 	ctl.hcxt = cache_context;
 	cache = hash_create("session_admin policies", 16, &ctl,
 						HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
 }
 
-static CachedApplication *
+static SaApplication *
 find(const char *name)
 {
-	CachedApplication *entry;
+	SaApplication *entry;
 
 	AcceptInvalidationMessages();
 	for (;;)
@@ -256,11 +304,11 @@ find(const char *name)
 bool
 sa_application_find(const char *name, SaApplication *application)
 {
-	CachedApplication *entry = find(name);
+	SaApplication *entry = find(name);
 
 	if (entry == NULL)
 		return false;
-	*application = entry->application;
+	*application = *entry;
 	return true;
 }
 
@@ -324,35 +372,32 @@ sa_policy_number(const char *application, const char *user_name, const char *nam
 	return sa_result_int64(0, 1);
 }
 
-static int
-compare_limit(const void *name, const void *limit)
+/*
+ * Is a session of this generation, created and last used at these times, valid
+ * now?  user_key is 0 for an anonymous one.
+ */
+bool
+sa_times_are_valid(const SaApplication *application, uint64 user_key, int64 generation,
+				   TimestampTz created_at, TimestampTz last_access_at, TimestampTz now)
 {
-	return strcmp((const char *) name, ((const UserLimit *) limit)->user_name);
-}
+	int64		idle = user_key ? application->idle_timeout : application->anonymous_idle_timeout;
+	int64		absolute = application->absolute_timeout;
 
-/* The time limits of a session of this user (NULL: anonymous), in microseconds. */
-void
-sa_limits_of_user(const SaApplication *application, const char *user_name,
-				  int64 *idle_timeout, int64 *absolute_timeout)
-{
-	CachedApplication *entry;
-
-	*idle_timeout = user_name ? application->idle_timeout : application->anonymous_idle_timeout;
-	*absolute_timeout = application->absolute_timeout;
-
-	if (user_name == NULL)
-		return;
-	entry = find(application->name);
-	if (entry != NULL && entry->nlimits > 0)
+	if (application->n_user_limits > 0 && user_key != 0)
 	{
-		UserLimit  *limit = bsearch(user_name, entry->limits, entry->nlimits,
-									sizeof(UserLimit), compare_limit);
+		SaUserLimit key = {.user_key = user_key};
+		SaUserLimit *limit = bsearch(&key, application->user_limits, application->n_user_limits,
+									 sizeof(SaUserLimit), compare_limits);
 
 		if (limit != NULL && limit->idle_timeout > 0)
-			*idle_timeout = limit->idle_timeout;
+			idle = limit->idle_timeout;
 		if (limit != NULL && limit->absolute_timeout > 0)
-			*absolute_timeout = limit->absolute_timeout;
+			absolute = limit->absolute_timeout;
 	}
+
+	return generation == application->generation &&
+		now - last_access_at < idle &&
+		now - created_at < absolute;
 }
 
 /* What the value of a policy may be, for the hint. */

@@ -36,6 +36,9 @@ PG_FUNCTION_INFO_V1(sa_renew_session);
 PG_FUNCTION_INFO_V1(sa_close_session);
 PG_FUNCTION_INFO_V1(sa_login_failed);
 
+/* Are touches being written to their rows? */
+bool		sa_session_writing = false;
+
 /* The columns of session that a touch looks at; they are its first ones. */
 enum
 {
@@ -81,6 +84,9 @@ sa_session_read(const uint8 *hash, const char *application, SaSession *session)
 		session->last_access_at = DatumGetTimestampTz(slot_getattr(slot, Anum_session_last_access_at, &isnull));
 		user_name = slot_getattr(slot, Anum_session_user_name, &isnull);
 		session->user_name = isnull ? NULL : TextDatumGetCString(user_name);
+		session->user_key = sa_user_key(session->user_name);
+		session->written_here = TransactionIdIsCurrentTransactionId(
+			DatumGetTransactionId(slot_getsysattr(slot, MinTransactionIdAttributeNumber, &isnull)));
 	}
 
 	index_endscan(scan);
@@ -92,24 +98,45 @@ sa_session_read(const uint8 *hash, const char *application, SaSession *session)
 	return found;
 }
 
-/* Does the session's row, as read, still make it valid at this moment? */
-bool
-sa_session_is_valid(const SaSession *session, const SaApplication *application,
-					TimestampTz last_access_at, TimestampTz now)
+/* Is the session, whose row was read, valid now? */
+static bool
+session_is_valid(const SaSession *session, const SaApplication *application,
+				 const uint8 *hash, TimestampTz now)
 {
-	int64		idle_timeout;
-	int64		absolute_timeout;
+	SaLiveKey	key;
+	TimestampTz last_access_at;
+	int64		requests;
 
-	sa_limits_of_user(application, session->user_name, &idle_timeout, &absolute_timeout);
+	sa_live_key(&key, application, hash);
+	sa_live_read(&key, &last_access_at, &requests);
+	return sa_times_are_valid(application, session->user_key, session->generation,
+							  session->created_at,
+							  Max(session->last_access_at, last_access_at), now);
+}
 
-	return session->generation == application->generation &&
-		now - last_access_at < idle_timeout &&
-		now - session->created_at < absolute_timeout;
+/* Run a statement that writes touches to their rows, and nothing else. */
+uint64
+sa_run_writing(SaStatement *statement, SaArgs *args)
+{
+	uint64		rows;
+
+	sa_session_writing = true;
+	PG_TRY();
+	{
+		rows = sa_run(statement, args);
+	}
+	PG_FINALLY();
+	{
+		sa_session_writing = false;
+	}
+	PG_END_TRY();
+
+	return rows;
 }
 
 /* Write last access and requests, unless somebody else has the row locked. */
 static void
-write_touch(const uint8 *hash, const char *application, TimestampTz now, int64 requests)
+write_touch(const SaLiveKey *key, const char *application, TimestampTz now, int64 requests)
 {
 	static SaStatement update_session = {.sql =
 		"UPDATE session_admin.session s"
@@ -121,41 +148,47 @@ write_touch(const uint8 *hash, const char *application, TimestampTz now, int64 r
 	SaArgs		args = {0};
 	SaOwner		owner;
 
-	sa_arg(&args, BYTEAOID, PointerGetDatum(sa_bytea(hash, SA_HASH_LEN)), false);
+	sa_arg(&args, BYTEAOID, PointerGetDatum(sa_bytea(key->hash, SA_HASH_LEN)), false);
 	sa_arg_text(&args, application);
 	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(now), false);
 	sa_arg(&args, INT8OID, Int64GetDatum(requests), false);
 
 	sa_owner_enter(&owner);
 	SPI_connect();
-	if (sa_run(&update_session, &args) > 0)
-		sa_live_written(hash, application);
+	if (sa_run_writing(&update_session, &args) > 0)
+		sa_unwritten_written(key);
 	SPI_finish();
 	sa_owner_leave(&owner);
 }
 
 /* Count requests of a session and tell whether it is still valid. */
 static bool
-touch(const uint8 *hash, const char *application, int64 requests)
+touch(const uint8 *hash, const SaApplication *application, int64 requests)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	SaApplication policy;
+	SaLiveFill	fill;
+	SaLiveKey	key;
 	SaSession	session;
-	TimestampTz last_access_at;
 	int64		unwritten;
 
-	if (!sa_application_find(application, &policy) ||
-		!sa_session_read(hash, application, &session))
+	if (sa_live_touch(application, hash, now, requests))
+		return true;
+
+	sa_live_fill_start(&fill, application, hash);
+	if (!sa_session_read(hash, application->name, &session))
 		return false;
 
-	last_access_at = Max(session.last_access_at, sa_live_accessed(hash, application));
-	if (!sa_session_is_valid(&session, &policy, last_access_at, now))
+	sa_live_key(&key, application, hash);
+	if (!session_is_valid(&session, application, hash, now))
 		return false;
 
-	unwritten = sa_live_count(hash, application, session.created_at, now, requests);
+	if (sa_live_fill(&fill, &session, now, requests))
+		return true;
+
+	unwritten = sa_unwritten_count(&key, session.created_at, now, requests);
 	if (now - session.last_access_at >= sa_touch_interval * USECS_PER_SEC &&
 		!XactReadOnly && !RecoveryInProgress())
-		write_touch(hash, application, now, unwritten);
+		write_touch(&key, application->name, now, unwritten);
 	return true;
 }
 
@@ -164,9 +197,11 @@ Datum
 sa_touch_session(PG_FUNCTION_ARGS)
 {
 	SaSessionId id;
+	SaApplication application;
 
 	sa_session_id_arg(fcinfo, 0, &id);
-	PG_RETURN_BOOL(touch(id.hash, sa_application_arg(fcinfo, 1), 1));
+	PG_RETURN_BOOL(sa_application_find(sa_application_arg(fcinfo, 1), &application) &&
+				   touch(id.hash, &application, 1));
 }
 
 /* touch_sessions(session_ids, requests, application) */
@@ -175,7 +210,8 @@ sa_touch_sessions(PG_FUNCTION_ARGS)
 {
 	ArrayType  *ids;
 	Oid			type;
-	char	   *application = sa_application_arg(fcinfo, 2);
+	char	   *name = sa_application_arg(fcinfo, 2);
+	SaApplication application;
 	Datum	   *values;
 	bool	   *nulls;
 	int			n;
@@ -221,7 +257,7 @@ sa_touch_sessions(PG_FUNCTION_ARGS)
 					 errmsg("request count must be between 0 and %d", SA_REQUESTS_MAX)));
 
 		sa_session_id_from_datum(values[i], type, &id);
-		if (!touch(id.hash, application, count))
+		if (!sa_application_find(name, &application) || !touch(id.hash, &application, count))
 			accumArrayResult(invalid, values[i], false, type, CurrentMemoryContext);
 	}
 
@@ -256,6 +292,7 @@ sa_open_session(PG_FUNCTION_ARGS)
 	TimestampTz now;
 	SaApplication application;
 	inet	   *address;
+	SaLiveKey	key;
 	SaArgs		args = {0};
 	text	   *ref;
 
@@ -292,15 +329,16 @@ sa_open_session(PG_FUNCTION_ARGS)
 	{
 		/* the id is in use: what it was used for ends */
 		SaEnding	ending = {.reason = "replaced",.at = now};
-		SaArgs		key = {0};
+		SaArgs		in_use = {0};
 
 		CHECK_FOR_INTERRUPTS();
-		sa_arg(&key, BYTEAOID, args.values[0], false);
-		sa_arg_text(&key, application_name);
-		sa_run_ending(&ending, &delete_session, &key);
+		sa_arg(&in_use, BYTEAOID, args.values[0], false);
+		sa_arg_text(&in_use, application_name);
+		sa_run_ending(&ending, &delete_session, &in_use);
 	}
 	/* what an earlier session of this id was touched is not this one's */
-	sa_live_written(id.hash, application_name);
+	sa_live_key(&key, &application, id.hash);
+	sa_unwritten_written(&key);
 
 	if (user_name != NULL)
 	{
@@ -374,9 +412,7 @@ sa_renew_session(PG_FUNCTION_ARGS)
 	}
 	ending.at = GetCurrentTimestamp();
 	valid = valid && sa_application_find(application_name, &application) &&
-		sa_session_is_valid(&session, &application,
-							Max(session.last_access_at, sa_live_accessed(old_id.hash, application_name)),
-							ending.at);
+		session_is_valid(&session, &application, old_id.hash, ending.at);
 	if (valid)
 	{
 		SaSession	in_use;

@@ -14,6 +14,7 @@ _PG_init(void)
 {
 	sa_guc_init();
 	sa_policy_init();
-	sa_invalidation_init();
+	sa_live_init();
+	sa_pending_init();
 	sa_attachment_init();
 }

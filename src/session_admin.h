@@ -34,6 +34,9 @@ extern char *sa_actor;
 extern char *sa_current_session;
 extern bool sa_notify_detail;
 extern int	sa_touch_interval;	/* seconds */
+extern int	sa_max_live_sessions;
+extern int	sa_flush_interval;	/* seconds */
+extern bool sa_use_shared_memory;
 extern const char *sa_actor_or_null(void);
 extern void sa_guc_init(void);
 
@@ -98,9 +101,18 @@ extern bytea *sa_bytea(const void *data, Size length);
 extern inet *sa_client_address(inet *peer, const char *forwarded_for, ArrayType *trusted);
 
 /* policy.c: what holds for an application, cached until it changes */
+typedef struct SaUserLimit
+{
+	uint64		user_key;
+	int64		idle_timeout;	/* in microseconds; 0: the application's */
+	int64		absolute_timeout;
+} SaUserLimit;
+
 typedef struct SaApplication
 {
 	char		name[SA_NAME_MAX + 1];
+	uint64		key;			/* the name, hashed */
+	Oid			session_relid;	/* the table session */
 	int64		generation;
 	int64		idle_timeout;	/* these are in microseconds */
 	int64		absolute_timeout;
@@ -108,14 +120,20 @@ typedef struct SaApplication
 	int64		remember_me_lifetime;
 	int64		remember_me_grace;
 	int64		node_lease;
-	ArrayType  *trusted_proxies;	/* NULL: none; valid until the next look-up */
+	/* valid until the next look-up of an application: */
+	ArrayType  *trusted_proxies;	/* NULL: none */
+	SaUserLimit *user_limits;	/* of users who have their own, by user_key */
+	int			n_user_limits;
 } SaApplication;
 
 extern bool sa_application_find(const char *name, SaApplication *application);
 extern void sa_application_make(const char *name, SaApplication *application);
 extern void sa_application_get(const char *name, SaApplication *application);
-extern void sa_limits_of_user(const SaApplication *application, const char *user_name,
-							  int64 *idle_timeout, int64 *absolute_timeout);
+extern const char *sa_application_of_key(uint64 key);
+extern uint64 sa_user_key(const char *user_name);
+extern bool sa_times_are_valid(const SaApplication *application, uint64 user_key,
+							   int64 generation, TimestampTz created_at,
+							   TimestampTz last_access_at, TimestampTz now);
 extern int64 sa_policy_number(const char *application, const char *user_name,
 							  const char *name);
 extern void sa_policy_init(void);
@@ -174,9 +192,7 @@ extern void sa_end_user(const char *application, const char *user_name,
 						const uint8 *keep_session, bool keep_remember_me,
 						SaEnding *ending);
 extern void sa_end_generation(const char *application, SaEnding *ending);
-extern void sa_note_invalidation(void);
 extern Datum sa_ending_result(FunctionCallInfo fcinfo, const SaEnding *ending);
-extern void sa_invalidation_init(void);
 
 /* feed.c: what nodes are told */
 typedef struct SaFeedRow
@@ -194,7 +210,7 @@ extern void sa_feed_notify(const SaFeedRow *row);
 extern void sa_feed_notify_many(int64 id);
 
 /* node.c: who follows the feed */
-extern int64 sa_feed_purge(void);	/* a task of maintain(): one batch */
+extern int64 sa_feed_purge(bool *more);	/* a task of maintain(): one batch */
 
 /* session.c: open, touch, renew, close */
 typedef struct SaSession
@@ -203,18 +219,75 @@ typedef struct SaSession
 	TimestampTz created_at;
 	TimestampTz last_access_at;
 	char	   *user_name;		/* NULL: anonymous */
+	uint64		user_key;		/* of it; 0: anonymous */
+	bool		written_here;	/* by this very transaction, which may abort */
 } SaSession;
 
+extern bool sa_session_writing;	/* this backend writes touches to their rows */
+extern uint64 sa_run_writing(SaStatement *statement, SaArgs *args);
 extern bool sa_session_read(const uint8 *hash, const char *application, SaSession *session);
-extern bool sa_session_is_valid(const SaSession *session, const SaApplication *application,
-								TimestampTz last_access_at, TimestampTz now);
 extern void sa_session_by_ref(const char *ref, const char *application, uint8 *hash);
 
-/* live.c: touches that are not written yet */
-extern int64 sa_live_count(const uint8 *hash, const char *application,
-						   TimestampTz created_at, TimestampTz now, int64 requests);
-extern TimestampTz sa_live_accessed(const uint8 *hash, const char *application);
-extern void sa_live_written(const uint8 *hash, const char *application);
+/* live.c: the shared table of live sessions */
+typedef struct SaLiveKey
+{
+	Oid			database;
+	Oid			relation;		/* the table session: the extension may be made again */
+	uint64		application;
+	uint8		hash[SA_HASH_LEN];
+} SaLiveKey;
+
+typedef struct SaLiveTouch
+{
+	SaLiveKey	key;
+	int64		requests;
+	TimestampTz last_access_at;
+} SaLiveTouch;
+
+typedef struct SaLiveFill
+{
+	SaLiveKey	key;
+	bool		allowed;
+	uint64		epoch;
+	uint64		everything_started;
+	uint64		slot_started;
+} SaLiveFill;
+
+/* Whose entries there may be: all databases, and of this one the table session. */
+typedef struct SaLiveOwners
+{
+	Oid			relation;
+	int			n_databases;
+	const Oid  *databases;
+} SaLiveOwners;
+
+extern void sa_live_init(void);
+extern bool sa_live_enabled(void);
+extern void sa_live_key(SaLiveKey *key, const SaApplication *application, const uint8 *hash);
+extern bool sa_live_touch(const SaApplication *application, const uint8 *hash,
+						  TimestampTz now, int64 requests);
+extern void sa_live_fill_start(SaLiveFill *fill, const SaApplication *application,
+							   const uint8 *hash);
+extern bool sa_live_fill(SaLiveFill *fill, const SaSession *session,
+						 TimestampTz now, int64 requests);
+extern void sa_live_read(const SaLiveKey *key, TimestampTz *last_access_at, int64 *requests);
+extern void sa_live_end_start(const SaLiveKey *key);
+extern void sa_live_end_commit(const SaLiveKey *key, bool row_remains);
+extern void sa_live_end_finish(const SaLiveKey *key);
+extern int	sa_live_unflushed(SaLiveTouch *touches, int n, uint32 *position, Oid relation);
+extern int	sa_live_forget_stale(const SaLiveOwners *owners, uint32 *position);
+extern void sa_live_flushed(const SaLiveTouch *touch);
+extern void sa_live_usage(int64 *used, int64 *capacity);
+extern int64 sa_unwritten_count(const SaLiveKey *key, TimestampTz created_at,
+								TimestampTz now, int64 requests);
+extern void sa_unwritten_written(const SaLiveKey *key);
+
+/* pending.c: what this transaction will do to that table */
+extern void sa_pending_ended(const SaLiveKey *key, bool row_remains);
+extern void sa_pending_told(void);
+extern void sa_pending_flushed(const SaLiveTouch *touch);
+extern bool sa_pending_any(void);
+extern void sa_pending_init(void);
 
 /* user.c: what becomes of a user's data */
 extern bool sa_user_rename(const char *application, const char *old_name, const char *new_name,
@@ -232,7 +305,7 @@ extern int64 sa_capture_forget_application(const char *application, SaEnding *en
 typedef struct SaTask
 {
 	const char *name;
-	int64		(*run) (void);	/* one batch; returns rows or partitions */
+	int64		(*run) (bool *more);	/* one batch; returns rows or partitions */
 	bool		takes_strong_locks;
 } SaTask;
 

@@ -3,7 +3,9 @@
 --
 \set SHOW_CONTEXT never
 SET session_admin.application = 'session_test';
--- each touch is written, but where the interval between two writes is tested
+-- Touches go to the table here, and each is written, but where the interval
+-- between two writes is tested; live.sql has those that stay in memory.
+SET session_admin.use_shared_memory = off;
 SET session_admin.touch_interval = 0;
 
 -- What is in the table of this application; nothing here depends on the time.

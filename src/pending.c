@@ -1,0 +1,221 @@
+/*
+ * pending.c
+ *	  What this transaction will do to the shared table of live sessions, and the
+ *	  callbacks that do it.
+ *
+ * The triggers on session add the keys of the rows that left or changed.  Only the keys
+ * that are still there at commit count: those of a rolled-back savepoint are
+ * dropped.  Keys are added in the order of time, and nothing is added to a
+ * transaction while a subtransaction of it runs, so that what a subtransaction
+ * added is always the end of the list.
+ *
+ * Nothing can fail in these callbacks: memory is taken when keys are added.
+ */
+#include "session_admin.h"
+
+#include "access/xact.h"
+#include "utils/memutils.h"
+
+/* More keys than this are not kept: everything is put in doubt instead. */
+#define KEYS_MAX 10000
+
+typedef enum Kind
+{
+	KIND_ENDED,					/* this session ends */
+	KIND_CHANGED,				/* its row changes */
+	KIND_EVERYTHING,			/* any session may */
+	KIND_TOLD,					/* something was written to the feed */
+	KIND_FLUSHED				/* these requests of it are written */
+} Kind;
+
+typedef struct Pending
+{
+	SubTransactionId subid;
+	Kind		kind;
+	SaLiveTouch touch;
+} Pending;
+
+static Pending *pending = NULL;
+static int	n_pending = 0;
+static int	max_pending = 0;
+static int	n_ended = 0;		/* of them up to KIND_EVERYTHING */
+
+/* Have the sessions that end been counted as started? */
+static bool started = false;
+
+/* The key of the item, NULL for everything. */
+static const SaLiveKey *
+key_of(const Pending *item)
+{
+	return item->kind == KIND_EVERYTHING ? NULL : &item->touch.key;
+}
+
+static void
+start(const Pending *item)
+{
+	if (item->kind <= KIND_EVERYTHING)
+		sa_live_end_start(key_of(item));
+}
+
+static void
+add(Kind kind, const SaLiveTouch *touch)
+{
+	Pending    *item;
+
+	if (n_pending == max_pending)
+	{
+		int			larger = Max(64, max_pending * 2);
+
+		if (pending == NULL)
+			pending = MemoryContextAlloc(TopMemoryContext, larger * sizeof(Pending));
+		else
+			pending = repalloc_huge(pending, larger * sizeof(Pending));
+		max_pending = larger;
+	}
+
+	item = &pending[n_pending];
+	item->subid = GetCurrentSubTransactionId();
+	item->kind = kind;
+	if (touch != NULL)
+		item->touch = *touch;
+	n_pending++;
+	if (kind <= KIND_EVERYTHING)
+		n_ended++;
+	/* another callback before commit may end sessions after ours has run */
+	if (started)
+		start(item);
+}
+
+/* This session ends with this transaction, or its row changes. */
+void
+sa_pending_ended(const SaLiveKey *key, bool row_remains)
+{
+	SaLiveTouch touch = {.key = *key};
+
+	if (n_ended < KEYS_MAX)
+		add(row_remains ? KIND_CHANGED : KIND_ENDED, &touch);
+	else if (pending[n_pending - 1].kind != KIND_EVERYTHING ||
+			 pending[n_pending - 1].subid != GetCurrentSubTransactionId())
+		add(KIND_EVERYTHING, NULL);
+}
+
+/* This transaction told the nodes of something. */
+void
+sa_pending_told(void)
+{
+	if (n_pending == 0 || pending[n_pending - 1].kind != KIND_TOLD ||
+		pending[n_pending - 1].subid != GetCurrentSubTransactionId())
+		add(KIND_TOLD, NULL);
+}
+
+/* These requests will be in the table when this transaction has committed. */
+void
+sa_pending_flushed(const SaLiveTouch *touch)
+{
+	add(KIND_FLUSHED, touch);
+}
+
+/* Has this transaction ended sessions? */
+bool
+sa_pending_any(void)
+{
+	return n_ended > 0;
+}
+
+/* After commit or abort: nothing here can fail. */
+static void
+finish(bool committed)
+{
+	for (int i = 0; i < n_pending; i++)
+	{
+		const Pending *item = &pending[i];
+
+		if (item->kind == KIND_FLUSHED)
+		{
+			if (committed)
+				sa_live_flushed(&item->touch);
+		}
+		else if (started && item->kind <= KIND_EVERYTHING)
+		{
+			if (committed)
+				sa_live_end_commit(key_of(item), item->kind == KIND_CHANGED);
+			sa_live_end_finish(key_of(item));
+		}
+	}
+	n_pending = 0;
+	n_ended = 0;
+	started = false;
+	if (max_pending > KEYS_MAX)
+	{
+		pfree(pending);
+		pending = NULL;
+		max_pending = 0;
+	}
+}
+
+static void
+xact_callback(XactEvent event, pg_attribute_unused() void *arg)
+{
+	if (n_pending == 0)
+		return;
+
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+			for (int i = 0; i < n_pending; i++)
+				start(&pending[i]);
+			started = true;
+			break;
+		case XACT_EVENT_COMMIT:
+			finish(true);
+			break;
+		case XACT_EVENT_ABORT:
+			finish(false);
+			break;
+		case XACT_EVENT_PRE_PREPARE:
+			for (int i = 0; i < n_pending; i++)
+			{
+				if (pending[i].kind == KIND_FLUSHED)
+					continue;
+				/* NOTIFY cannot be prepared, and who is logged out "perhaps" is not */
+				ereport(ERROR,
+						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						 errmsg("cannot prepare a transaction that has ended sessions or revoked remember-me tokens"),
+						 errhint("Commit it instead, or end the sessions in a transaction of their own.")));
+			}
+			break;
+		case XACT_EVENT_PREPARE:
+			finish(false);
+			break;
+		default:
+			break;
+	}
+}
+
+static void
+subxact_callback(SubXactEvent event, SubTransactionId subid, SubTransactionId parent,
+				 pg_attribute_unused() void *arg)
+{
+	if (event == SUBXACT_EVENT_COMMIT_SUB)
+	{
+		for (int i = n_pending - 1; i >= 0 && pending[i].subid == subid; i--)
+			pending[i].subid = parent;
+	}
+	else if (event == SUBXACT_EVENT_ABORT_SUB)
+	{
+		while (n_pending > 0 && pending[n_pending - 1].subid == subid)
+		{
+			n_pending--;
+			if (pending[n_pending].kind <= KIND_EVERYTHING)
+				n_ended--;
+		}
+	}
+}
+
+/* Watch over the ends of transactions. */
+void
+sa_pending_init(void)
+{
+	RegisterXactCallback(xact_callback, NULL);
+	RegisterSubXactCallback(subxact_callback, NULL);
+}
