@@ -7,7 +7,8 @@
 #	prepare                    sets work, tree, user and bindir; builds and installs
 #	as_user COMMAND            runs it as $user, in $tree
 #	in_background COMMAND      the same, until cleanup
-#	start_server NAME          leaves PGHOST, PGPORT and PGUSER to connect with
+#	start_server NAME [CONF [PORT]]  leaves PGHOST, PGPORT and PGUSER to connect with;
+#	                           CONF has the settings, test/session_admin.conf by default
 #	cleanup                    for the caller's trap
 #
 # Nothing outside $work is written, except packages (apt, as root only) and what
@@ -175,13 +176,14 @@ prepare() {
 }
 
 start_server() {
-	local data=$work/$1
+	local data=$work/$1 conf=${2:-$top/test/session_admin.conf}
 
-	export PGHOST=$work PGPORT=5432 PGUSER=postgres
+	export PGHOST=$work PGPORT=${3:-5432} PGUSER=postgres
 	as_user initdb -D "$data" -U postgres -A trust -E UTF8 --no-locale --no-sync >/dev/null || return
-	cat "$top/test/session_admin.conf" - >>"$data/postgresql.conf" <<-CONF
+	cat "$conf" - >>"$data/postgresql.conf" <<-CONF
 		listen_addresses = ''
 		unix_socket_directories = '$work'
+		port = $PGPORT
 	CONF
 	as_user pg_ctl start -w -s -D "$data" -l "$data/server.log" || {
 		cat "$data/server.log" >&2
