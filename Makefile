@@ -25,7 +25,8 @@ EXTRA_CLEAN = $(DATA_built) results regression.out regression.diffs tmp_instance
 
 # PostgreSQL's headers are system headers: only our own code is to be free of warnings.
 PG_CPPFLAGS = -isystem $(includedir_server)
-PG_CFLAGS = -Wall -Wextra
+# Paths are left out: the same source gives the same library wherever it is built.
+PG_CFLAGS = -Wall -Wextra -ffile-prefix-map=$(CURDIR)=.
 
 # No LLVM bitcode: nothing here gains by being inlined into a query, and it
 # would need the very clang that PostgreSQL was built with.

@@ -124,8 +124,9 @@ build_and_install() {
 
 	say "Building for $("$PG_CONFIG" --version)"
 	mkdir "$tree"
-	tar -C "$top" --exclude-vcs --exclude='*.o' --exclude='*.so' --exclude=tmp_check \
-		--exclude='tmp_instance*' -cf - . | tar -C "$tree" --no-same-owner -xf -
+	tar -C "$top" --exclude-vcs --exclude='*.o' --exclude='*.so' --exclude=pg_session_follow \
+		--exclude='./session_admin--*.sql' --exclude=tmp_check --exclude='tmp_instance*' \
+		-cf - . | tar -C "$tree" --no-same-owner -xf -
 	[[ $EUID -ne 0 ]] || chown -R "$user": "$work"
 	as_user make -s -j "$(nproc)" PG_CONFIG="$PG_CONFIG"
 
@@ -133,9 +134,10 @@ build_and_install() {
 		make -s -C "$tree" install PG_CONFIG="$PG_CONFIG"
 		return
 	fi
-	for file in "$(pg_dir pkglibdir)"/session_admin.so "$(pg_dir sharedir)"/extension/session_admin--*.sql; do
-		cmp -s "$file" "$tree/$(basename "$file")" ||
-			die "what was built here is not what is installed; run this as root, then $program again:" \
+	for file in "$(pg_dir pkglibdir)/session_admin.so" "$bindir/pg_session_follow" \
+		"$(pg_dir sharedir)"/extension/session_admin{.control,--*.sql}; do
+		cmp -s "$file" "$(find "$tree" -name "$(basename "$file")")" ||
+			die "what is installed is not what was built here; run this as root, then $program again:" \
 				"    make -C $top install PG_CONFIG=$PG_CONFIG"
 	done
 }
