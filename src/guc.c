@@ -4,6 +4,7 @@
  */
 #include "session_admin.h"
 
+#include "miscadmin.h"
 #include "utils/guc.h"
 
 char	   *sa_application = NULL;
@@ -73,7 +74,8 @@ sa_guc_init(void)
 							"Beyond it sessions are as right, but each touch reads its table.",
 							&sa_max_live_sessions,
 							100000, 1000, 100000000,
-							PGC_POSTMASTER, 0,
+							/* loaded later, there is no table and nothing to set */
+							process_shared_preload_libraries_in_progress ? PGC_POSTMASTER : PGC_SIGHUP, 0,
 							NULL, NULL, NULL);
 
 	DefineCustomBoolVariable("session_admin.use_shared_memory",
