@@ -92,4 +92,19 @@ warnings-gcc warnings-clang: warnings-%:
 			-isystem $(includedir) -isystem $(includedir_internal) -c -o /dev/null $$file; \
 	done; echo "$*: no warnings"
 
+# As PostgreSQL's pgindent does, with Debian's pg-bsd-indent and the types of all headers
+INDENT_OPTS = -bad -bap -bbb -bc -bl -cli1 -cp33 -cdb -nce -d0 -di12 -nfc1 -i4 -l79 -lp -lpl \
+	-nip -npro -sac -tpg -ts4
+
+.PHONY: indent
+indent:
+	@set -e; types=$$(mktemp); new=$$(mktemp); \
+	{ grep -rhoE '^(typedef .*|\})[^A-Za-z]*\w+;' $(includedir_server) src | grep -oE '\w+;$$' | tr -d ';'; \
+	  printf '%s\n' FILE bool size_t ssize_t pid_t; } | sort -u >$$types; \
+	for file in $(sort $(wildcard src/*.[ch] src/follow/*.[ch])); do \
+		pg_bsd_indent $(INDENT_OPTS) -U$$types $$file $$new; \
+		sed -i -E 's/^(\w+)\s+\*$$/\1 */' $$new; \
+		cmp -s $$file $$new || { echo "$$file"; cat $$new >$$file; }; \
+	done; rm -f $$types $$new
+
 endif

@@ -23,7 +23,10 @@ given_pg_config=${PG_CONFIG:-}
 unset "${!PG@}" CDPATH
 [[ $given_pg_config != */* || $given_pg_config = /* ]] || given_pg_config=$PWD/$given_pg_config
 PG_CONFIG=${given_pg_config:-pg_config}
-export LC_ALL=C TZ=UTC PGCLIENTENCODING=UTF8 PSQLRC=/dev/null PSQL_PAGER=
+export TZ=UTC PGCLIENTENCODING=UTF8 PSQLRC=/dev/null PSQL_PAGER=
+# databases get their encoding from it, where a test does not give one
+LC_ALL=$(locale -a 2>/dev/null | grep -iEm1 '^(C|en_US)[.]utf-?8$' || echo C)
+export LC_ALL LANG=$LC_ALL
 
 say() {
 	printf '\n== %s\n' "$*"
@@ -103,12 +106,10 @@ install_packages() {
 }
 
 as_user() {
-	if [[ $EUID -eq 0 ]]; then
-		(cd "$tree" && setpriv --reuid="$(id -u "$user")" --regid="$(id -g "$user")" --init-groups \
-			env PATH="$bindir:$PATH" HOME="$work" "$@")
-	else
-		(cd "$tree" && env PATH="$bindir:$PATH" HOME="$work" "$@")
-	fi
+	local -a as=()
+
+	[[ $EUID -ne 0 ]] || as=(setpriv --reuid="$(id -u "$user")" --regid="$(id -g "$user")" --init-groups)
+	(cd "$tree" && "${as[@]}" env PATH="$bindir:$PATH" HOME="$work" TMPDIR="$work" "$@")
 }
 
 # As a process group, so that cleanup reaches the command behind the shells.
