@@ -80,14 +80,13 @@ log_id(const void *data, Size length, char *result)
 	*result = '\0';
 }
 
-/* What is kept of a session id (text) or of its SHA-256 (bytea). */
+/* The SHA-256 of a session id (text), or this itself (bytea). */
 void
-sa_session_id_from_datum(Datum value, Oid type, SaSessionId *id)
+sa_session_hash_from_datum(Datum value, Oid type, uint8 *hash)
 {
 	struct varlena *bytes = PG_DETOAST_DATUM_PACKED(value);
 	Size		length = VARSIZE_ANY_EXHDR(bytes);
 
-	memset(id, 0, sizeof(SaSessionId));
 	if (type == BYTEAOID)
 	{
 		if (length != SA_HASH_LEN)
@@ -95,7 +94,7 @@ sa_session_id_from_datum(Datum value, Oid type, SaSessionId *id)
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("hash of session id must have %d bytes, not %zu", SA_HASH_LEN, length),
 					 errhint("Give sha256() of the session id, or the session id as text.")));
-		memcpy(id->hash, VARDATA_ANY(bytes), SA_HASH_LEN);
+		memcpy(hash, VARDATA_ANY(bytes), SA_HASH_LEN);
 	}
 	else
 	{
@@ -103,19 +102,47 @@ sa_session_id_from_datum(Datum value, Oid type, SaSessionId *id)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("session id must not be empty")));
-		sa_sha256(VARDATA_ANY(bytes), length, id->hash);
-		log_id(VARDATA_ANY(bytes), length, id->log_id);
+		sa_sha256(VARDATA_ANY(bytes), length, hash);
 	}
+}
+
+/* All that is kept of a session id; of its SHA-256 there is no log_id. */
+void
+sa_session_id_from_datum(Datum value, Oid type, SaSessionId *id)
+{
+	memset(id, 0, sizeof(SaSessionId));
+	sa_session_hash_from_datum(value, type, id->hash);
+	if (type != BYTEAOID)
+	{
+		struct varlena *bytes = PG_DETOAST_DATUM_PACKED(value);
+
+		log_id(VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes), id->log_id);
+	}
+}
+
+static void
+refuse_null(FunctionCallInfo fcinfo, int argno)
+{
+	if (PG_ARGISNULL(argno))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("session id must not be null")));
+}
+
+/* The argument as a session id, of which only the hash matters. */
+void
+sa_session_hash_arg(FunctionCallInfo fcinfo, int argno, uint8 *hash)
+{
+	refuse_null(fcinfo, argno);
+	sa_session_hash_from_datum(PG_GETARG_DATUM(argno),
+							   get_fn_expr_argtype(fcinfo->flinfo, argno), hash);
 }
 
 /* The argument as a session id; null is an error. */
 void
 sa_session_id_arg(FunctionCallInfo fcinfo, int argno, SaSessionId *id)
 {
-	if (PG_ARGISNULL(argno))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("session id must not be null")));
+	refuse_null(fcinfo, argno);
 	sa_session_id_from_datum(PG_GETARG_DATUM(argno),
 							 get_fn_expr_argtype(fcinfo->flinfo, argno), id);
 }

@@ -626,13 +626,13 @@ static bool
 read_args(FunctionCallInfo fcinfo, TimestampTz *last_access_at, int64 *requests)
 {
 	SaApplication application;
-	SaSessionId id;
+	uint8		hash[SA_HASH_LEN];
 	SaLiveKey	key;
 
-	sa_session_id_from_datum(PG_GETARG_DATUM(0), BYTEAOID, &id);
+	sa_session_hash_from_datum(PG_GETARG_DATUM(0), BYTEAOID, hash);
 	if (!sa_application_find(sa_application_arg(fcinfo, 1), &application))
 		return false;
-	sa_live_key(&key, &application, id.hash);
+	sa_live_key(&key, &application, hash);
 	sa_live_read(&key, last_access_at, requests);
 	return true;
 }

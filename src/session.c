@@ -196,12 +196,12 @@ touch(const uint8 *hash, const SaApplication *application, int64 requests)
 Datum
 sa_touch_session(PG_FUNCTION_ARGS)
 {
-	SaSessionId id;
+	uint8		hash[SA_HASH_LEN];
 	SaApplication application;
 
-	sa_session_id_arg(fcinfo, 0, &id);
+	sa_session_hash_arg(fcinfo, 0, hash);
 	PG_RETURN_BOOL(sa_application_find(sa_application_arg(fcinfo, 1), &application) &&
-				   touch(id.hash, &application, 1));
+				   touch(hash, &application, 1));
 }
 
 /* touch_sessions(session_ids, requests, application) */
@@ -244,7 +244,7 @@ sa_touch_sessions(PG_FUNCTION_ARGS)
 	for (int i = 0; i < n; i++)
 	{
 		int64		count = requests == NULL ? 1 : no_requests[i] ? 0 : DatumGetInt64(requests[i]);
-		SaSessionId id;
+		uint8		hash[SA_HASH_LEN];
 
 		CHECK_FOR_INTERRUPTS();
 		if (nulls[i])
@@ -256,8 +256,8 @@ sa_touch_sessions(PG_FUNCTION_ARGS)
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("request count must be between 0 and %d", SA_REQUESTS_MAX)));
 
-		sa_session_id_from_datum(values[i], type, &id);
-		if (!sa_application_find(name, &application) || !touch(id.hash, &application, count))
+		sa_session_hash_from_datum(values[i], type, hash);
+		if (!sa_application_find(name, &application) || !touch(hash, &application, count))
 			accumArrayResult(invalid, values[i], false, type, CurrentMemoryContext);
 	}
 

@@ -92,6 +92,8 @@ typedef struct SaSessionId
 } SaSessionId;
 
 extern void sa_sha256(const void *data, Size length, uint8 *hash);
+extern void sa_session_hash_arg(FunctionCallInfo fcinfo, int argno, uint8 *hash);
+extern void sa_session_hash_from_datum(Datum value, Oid type, uint8 *hash);
 extern void sa_session_id_arg(FunctionCallInfo fcinfo, int argno, SaSessionId *id);
 extern void sa_session_id_from_datum(Datum value, Oid type, SaSessionId *id);
 extern text *sa_ref_text(const uint8 *hash);
