@@ -365,9 +365,10 @@ drop_partitions(pg_attribute_unused() bool *more)
 
 /* What there is to do, in this order. */
 static const SaTask tasks[] = {
-	{"touches flushed", flush_touches, false},
 	{"partitions made", make_partitions, true},
 	{"sessions archived", archive_sessions, false},
+	/* after archiving, which adds what is not flushed: until commit both have it */
+	{"touches flushed", flush_touches, false},
 	{"tokens archived", archive_tokens, false},
 	{"last seen noted", note_last_seen, false},
 	{"history forgotten", forget_history, false},
