@@ -40,6 +40,8 @@ INSERT INTO session_admin.policy_definition
 ('trusted_proxies',        'cidr[]',   '{}',         NULL, NULL, false,
  'proxies whose X-Forwarded-For or Forwarded header is believed',
  'OWASP ASVS 5.0 V4.1.3; RFC 7239 8.1'),
+('login_pressure_window',  'interval', '1 hour',     '1 minute', '7 days', false,
+ 'failed logins within this time are counted in view login_pressure', 'OWASP ASVS 5.0 V6.3.1'),
 ('node_lease',             'interval', '10 seconds', '1 second', '1 day', false,
  'a node may answer from its cache this long after the start of its last sync_node', NULL),
 ('history_retention',      'interval', '2 years',    '1 day', '100 years', false,

@@ -168,6 +168,37 @@ FROM session_admin.login_event e;
 COMMENT ON VIEW session_admin.login_history IS
 'logins that succeeded and failed, and what happened to remember-me tokens';
 
+CREATE VIEW session_admin.login_pressure WITH (security_barrier) AS
+SELECT e.application,
+       CASE WHEN grouping(e.user_name) = 0 THEN 'user' ELSE 'address' END AS kind,
+       e.user_name,
+       e.client_address,
+       count(*) FILTER (WHERE NOT e.succeeded) AS failed_logins,
+       count(*) FILTER (WHERE e.succeeded) AS logins,
+       count(DISTINCT e.user_name) FILTER (WHERE NOT e.succeeded) AS users,
+       count(DISTINCT e.client_address) FILTER (WHERE NOT e.succeeded) AS addresses,
+       min(e.at) FILTER (WHERE NOT e.succeeded) AS first_failed_at,
+       max(e.at) FILTER (WHERE NOT e.succeeded) AS last_failed_at
+FROM session_admin.login_event e
+JOIN session_admin.application a ON a.name = e.application
+JOIN session_admin.effective_policy p
+    ON p.application = e.application AND p.name = 'login_pressure_window'
+WHERE e.event IN ('login', 'login_failed')
+  -- no window is longer: older partitions are not even looked at
+  AND e.at > statement_timestamp() - interval '7 days'
+  AND e.at > statement_timestamp() - p.value::interval
+GROUP BY GROUPING SETS ((e.application, e.user_name), (e.application, e.client_address))
+HAVING count(*) FILTER (WHERE NOT e.succeeded) > 0
+   AND (grouping(e.user_name) = 0 OR e.client_address IS NOT NULL);
+COMMENT ON VIEW session_admin.login_pressure IS
+'who is being guessed, and from where: failed logins within login_pressure_window, once by user and once by address';
+COMMENT ON COLUMN session_admin.login_pressure.logins IS
+'logins that succeeded in the same time: of a guessed user perhaps one too many, of an address perhaps a whole office';
+COMMENT ON COLUMN session_admin.login_pressure.users IS
+'different users as whom somebody failed to log in';
+COMMENT ON COLUMN session_admin.login_pressure.addresses IS
+'different addresses from which somebody failed to log in';
+
 CREATE VIEW session_admin.remembered_devices WITH (security_barrier) AS
 SELECT t.application,
        t.user_name,

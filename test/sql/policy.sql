@@ -7,10 +7,10 @@ SET datestyle = 'ISO';
 SET intervalstyle = 'postgres';
 
 -- What there is, and the standard that the default follows
-SELECT name, value, "default", reference FROM session_admin.policies
+\pset format unaligned
+SELECT name, value, "default", meaning, reference FROM session_admin.policies
 WHERE application = 'policy_test' ORDER BY name COLLATE "C";
-SELECT name, meaning FROM session_admin.policies
-WHERE application = 'policy_test' ORDER BY name COLLATE "C";
+\pset format aligned
 
 -- The answer is what holds now.
 SELECT session_admin.set_policy('idle_timeout', '90 min');

@@ -197,6 +197,28 @@ SET timezone = 'UTC';
 
 
 --
+-- login_pressure: who is being guessed, and from where
+--
+
+SELECT count(session_admin.login_failed('bob', '203.0.113.66')) FROM generate_series(1, 20);
+SELECT count(session_admin.login_failed('user' || n, '203.0.113.67')) FROM generate_series(1, 3) n;
+SELECT length(session_admin.open_session('b2', 'bob', '203.0.113.66')) AS guessed;
+SELECT session_admin.login_failed('without an address');
+-- long ago
+INSERT INTO session_admin.login_event (at, application, user_name, event, succeeded, client_address)
+SELECT now() - interval '2 hours', 'view_test', 'bob', 'login_failed', false, '203.0.113.68';
+CREATE TEMP VIEW pressure AS
+SELECT kind, user_name, client_address, failed_logins, logins, users, addresses,
+       first_failed_at <= last_failed_at AS "from, to"
+FROM session_admin.login_pressure
+WHERE application = 'view_test' ORDER BY kind DESC, failed_logins DESC, user_name, client_address;
+SELECT * FROM pressure;
+SELECT session_admin.set_policy('login_pressure_window', '3 hours');
+SELECT * FROM pressure WHERE user_name = 'bob' OR client_address = '203.0.113.68';
+SELECT session_admin.set_policy('login_pressure_window', NULL);
+
+
+--
 -- remembered_devices: those whose token is valid
 --
 
