@@ -111,7 +111,7 @@ CREATE TABLE session_admin.account_key (
     last_login_at           timestamptz,
     last_failed_login_at    timestamptz,
     counted                 text[] NOT NULL DEFAULT '{}',
-    PRIMARY KEY (application, product, part, key)
+    PRIMARY KEY (key, application, product, part)
 );
 CREATE INDEX account_key_user_name_idx ON session_admin.account_key (user_name, application);
 COMMENT ON TABLE session_admin.account_key IS

@@ -135,10 +135,14 @@ role_text(const SaWatch *watch, SaRole role, TupleTableSlot *slot)
 	return value_as_text(value, isnull, column->type);
 }
 
+/* Null before, and not any more? */
 static bool
-role_is_null(const SaWatch *watch, SaRole role, TupleTableSlot *slot)
+became_set(const SaWatch *watch, SaRole role, TupleTableSlot *old, TupleTableSlot *new)
 {
-	return slot_attisnull(slot, watch->columns[role].attnum);
+	AttrNumber	attnum = watch->columns[role].attnum;
+
+	return attnum != InvalidAttrNumber &&
+		slot_attisnull(old, attnum) && !slot_attisnull(new, attnum);
 }
 
 /* The same value in both rows?  True also if no column plays this role. */
@@ -275,6 +279,15 @@ user_ended(SaCaptured *captured, TupleTableSlot *slot, SaEndedBy by, SaEndedIf c
 	add_ended(captured, name, by, condition);
 	if (name && other && strcmp(name, other) != 0)
 		add_ended(captured, other, by, SA_ENDED_IF_KNOWN);
+}
+
+static void
+add_renamed(SaCaptured *captured, const char *from, const char *to)
+{
+	if (strcmp(from, to) == 0)
+		return;
+	sa_captured_add_text(captured, &captured->renamed_from, from);
+	sa_captured_add_text(captured, &captured->renamed_to, to);
 }
 
 static void
@@ -466,6 +479,8 @@ user_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
 	const SaWatch *watch = captured->watch;
 	char	   *old_name = user_name_of(watch, old);
 	char	   *new_name = user_name_of(watch, new);
+	char	   *old_other = role_text(watch, SA_ROLE_OTHER_NAME, old);
+	char	   *new_other = role_text(watch, SA_ROLE_OTHER_NAME, new);
 	bool		logins_unchanged = true;
 
 	if (new_name == NULL)
@@ -479,25 +494,23 @@ user_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
 		return;
 	}
 
-	if (strcmp(old_name, new_name) != 0)
+	add_renamed(captured, old_name, new_name);
+	if (old_other != NULL && strcmp(old_other, old_name) != 0)
+		add_renamed(captured, old_other, new_other ? new_other : new_name);
+
+	/* a new name ends the sessions of the old one anyway */
+	if (strcmp(old_name, new_name) == 0)
 	{
-		sa_captured_add_text(captured, &captured->renamed_from, old_name);
-		sa_captured_add_text(captured, &captured->renamed_to, new_name);
+		if (became_set(watch, SA_ROLE_DELETED_AT, old, new))
+			user_ended(captured, old, SA_ENDED_BY_DELETION, SA_ENDED_ALWAYS);
+		else if (became_set(watch, SA_ROLE_LOCKED_AT, old, new) ||
+				 (SA_HAS(watch, SA_ROLE_ACTIVE) &&
+				  role_is_true(watch, SA_ROLE_ACTIVE, old) &&
+				  !role_is_true(watch, SA_ROLE_ACTIVE, new)))
+			user_ended(captured, old, SA_ENDED_BY_DEACTIVATION, SA_ENDED_ALWAYS);
+		else if (!role_unchanged(watch, SA_ROLE_CREDENTIAL, old, new))
+			user_ended(captured, old, SA_ENDED_BY_PASSWORD, SA_ENDED_ALWAYS);
 	}
-	else if (SA_HAS(watch, SA_ROLE_DELETED_AT) &&
-			 role_is_null(watch, SA_ROLE_DELETED_AT, old) &&
-			 !role_is_null(watch, SA_ROLE_DELETED_AT, new))
-		user_ended(captured, old, SA_ENDED_BY_DELETION, SA_ENDED_ALWAYS);
-	else if (SA_HAS(watch, SA_ROLE_ACTIVE) &&
-			 role_is_true(watch, SA_ROLE_ACTIVE, old) &&
-			 !role_is_true(watch, SA_ROLE_ACTIVE, new))
-		user_ended(captured, old, SA_ENDED_BY_DEACTIVATION, SA_ENDED_ALWAYS);
-	else if (SA_HAS(watch, SA_ROLE_LOCKED_AT) &&
-			 role_is_null(watch, SA_ROLE_LOCKED_AT, old) &&
-			 !role_is_null(watch, SA_ROLE_LOCKED_AT, new))
-		user_ended(captured, old, SA_ENDED_BY_DEACTIVATION, SA_ENDED_ALWAYS);
-	else if (!role_unchanged(watch, SA_ROLE_CREDENTIAL, old, new))
-		user_ended(captured, old, SA_ENDED_BY_PASSWORD, SA_ENDED_ALWAYS);
 
 	if (!role_unchanged(watch, SA_ROLE_KEY, old, new))
 		add_key_gone(captured, old);
