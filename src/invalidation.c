@@ -549,7 +549,7 @@ sa_invalidate_session(PG_FUNCTION_ARGS)
 	if (ending.sessions_ended == 0)
 		ereport(ERROR,
 				(errcode(SA_ERRCODE_NOT_FOUND),
-				 errmsg("session \"%s\" has just ended or been renewed", ref),
+				 errmsg("session \"%s\" has just ended or been renewed", text_to_cstring(sa_ref_text(hash))),
 				 errhint("See view session_admin.current_sessions for those that are live.")));
 	SPI_finish();
 

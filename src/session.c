@@ -498,6 +498,20 @@ sa_login_failed(PG_FUNCTION_ARGS)
 }
 
 /*
+ * What an error says of such a label.  What is longer than people are shown may
+ * be a session id that somebody gave by mistake: it must not get into a log.
+ */
+static char *
+shown_ref(const char *ref)
+{
+	size_t		length = strlen(ref);
+
+	if (length <= SA_REF_LEN)
+		return sa_clean(ref, length, SA_REF_LEN);
+	return psprintf("%s...", sa_clean(ref, length, 4));
+}
+
+/*
  * The live session that people mean by this label: a prefix of the hash of 8
  * digits or more, or a log_id.  The caller is connected to SPI.
  */
@@ -522,7 +536,7 @@ sa_session_by_ref(const char *ref, const char *application, uint8 *hash)
 	if (length == 0 || length > 2 * SA_HASH_LEN || (length >= SA_REF_MIN_LEN && !is_hex))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"%s\" is not a session_ref", sa_clean(ref, length, 64)),
+				 errmsg("\"%s\" is not a session_ref", shown_ref(ref)),
 				 errhint("Give %d or more of the hex digits that view session_admin.current_sessions shows, or a log_id.",
 						 SA_REF_MIN_LEN)));
 
@@ -547,11 +561,11 @@ sa_session_by_ref(const char *ref, const char *application, uint8 *hash)
 	if (rows == 0)
 		ereport(ERROR,
 				(errcode(SA_ERRCODE_NOT_FOUND),
-				 errmsg("no live session \"%s\" in application \"%s\"", ref, application)));
+				 errmsg("no live session \"%s\" in application \"%s\"", shown_ref(ref), application)));
 	if (rows > 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("session_ref \"%s\" is ambiguous", ref),
+				 errmsg("session_ref \"%s\" is ambiguous", shown_ref(ref)),
 				 errhint("Give more of its digits.")));
 	memcpy(hash, VARDATA_ANY(DatumGetByteaPP(sa_result(0, 1, &isnull))), SA_HASH_LEN);
 }

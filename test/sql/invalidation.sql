@@ -91,6 +91,9 @@ SELECT session_admin.invalidate_session('not hex digits');
 \echo :LAST_ERROR_SQLSTATE
 SELECT session_admin.invalidate_session('');
 SELECT session_admin.invalidate_session(repeat('0', 65));
+-- a session id that is given by mistake gets into no message
+SELECT session_admin.invalidate_session('5ABE652343674332');
+SELECT session_admin.invalidate_session('id of alice''s session');
 SELECT session_admin.invalidate_session(NULL);
 -- that of another application
 SELECT session_admin.invalidate_session(session_admin.session_ref('alice 1'), application => 'invalidation_test_2');
@@ -169,8 +172,10 @@ SELECT session_admin.invalidate_user('');
 -- By filter
 --
 
--- every filter that is given must match
+-- every filter that is given must match; the preview shows the same sessions
 SELECT pg_temp.log_in();
+SELECT user_name, session_ref, client_address, node
+FROM session_admin.preview_invalidation(address => '192.0.2.0/24', node => 'node1') ORDER BY 1;
 SELECT sessions_ended FROM session_admin.invalidate_sessions(address => '192.0.2.0/24', node => 'node1');
 SELECT pg_temp.not_valid();
 SELECT * FROM pg_temp.feed();
@@ -184,6 +189,9 @@ SELECT sessions_ended FROM session_admin.invalidate_sessions(address => '203.0.1
 SELECT pg_temp.not_valid();
 SELECT sessions_ended FROM session_admin.invalidate_sessions(anonymous => false);
 SELECT pg_temp.not_valid();
+
+-- what has ended is not shown
+SELECT * FROM session_admin.preview_invalidation(user_name => 'alice');
 
 -- by time: not used for 30 minutes; opened before two hours ago
 SELECT pg_temp.log_in();
@@ -200,6 +208,7 @@ SELECT pg_temp.not_valid();
 SELECT * FROM session_admin.invalidate_sessions(user_name => 'nobody');
 SELECT * FROM session_admin.invalidate_sessions(user_name => 'carol', application => 'invalidation_test_2');
 -- no filter at all is an error, and not everybody
+SELECT session_admin.preview_invalidation();
 SELECT session_admin.invalidate_sessions();
 \echo :LAST_ERROR_SQLSTATE
 SELECT session_admin.invalidate_sessions(reason => 'admin', application => 'invalidation_test');
