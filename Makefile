@@ -65,7 +65,7 @@ install-follow: installdirs-follow
 endif
 
 # pg_regress takes sql/NAME.sql before test/sql/NAME.sql, and gives up on all
-# tests if one has no expected output: say it first, and clearly.
+# tests if one has no expected output; a spec must not share that of another test.
 .PHONY: check-tests
 installcheck: check-tests
 check-tests:
@@ -74,6 +74,8 @@ check-tests:
 		$(error sql/$(name).sql would run instead of test/sql/$(name).sql: rename one))
 	$(foreach name,$(REGRESS) $(ISOLATION),$(if $(wildcard expected/$(name).out),, \
 		$(error test "$(name)" has no expected/$(name).out)))
+	$(foreach name,$(filter-out concurrent_%,$(ISOLATION)), \
+		$(error name test/specs/$(name).spec "concurrent_$(name)"))
 	@:
 
 # The flags of gcc that PostgreSQL was built with mean nothing to clang: these do to both.

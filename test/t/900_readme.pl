@@ -55,4 +55,30 @@ foreach my $block (@blocks)
 	is(normal(shift @printed // ''), normal($block->{printed}), $first);
 }
 
+# What people may set, call and read is in the reference, with the defaults that hold.
+sub rows
+{
+	my ($query) = @_;
+	return split /\n/, $server->safe_psql('postgres', $query);
+}
+
+foreach my $name (rows("SELECT DISTINCT object FROM session_admin.capability
+	WHERE object !~ '^(capability|html|health|check)_|^html$|_or_current$|^live_' ORDER BY 1"))
+{
+	like($readme, qr/`$name[`(]/, "README tells of $name");
+}
+foreach my $row (rows("SELECT name || '|' || default_value FROM session_admin.policy_definition ORDER BY 1"))
+{
+	my ($name, $default) = split /\|/, $row;
+	$default = 'none' if $default eq '{}';
+	like($readme, qr/^\| `$name` \| $default \|/m, "README tells of policy $name");
+}
+foreach my $row (rows("LOAD 'session_admin';
+	SELECT name || '|' || current_setting(name) FROM pg_settings WHERE name ~ '^session_admin[.]' ORDER BY 1"))
+{
+	my ($name, $default) = split /\|/, $row;
+	$default = qr/(`\Q$default\E` )?/;
+	like($readme, qr/^\| `$name` \| $default\|/m, "README tells of setting $name");
+}
+
 done_testing();
