@@ -81,3 +81,19 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION session_admin.end_my_other_sessions(text, text, boolean, text) IS
 'logs a user out everywhere but in the session with this id';
+
+CREATE FUNCTION session_admin.end_my_other_sessions(
+    user_name text,
+    keep_session bytea,
+    keep_remember_me boolean DEFAULT false,
+    application text DEFAULT NULL,
+    OUT invalidation_id bigint,
+    OUT sessions_ended bigint,
+    OUT tokens_revoked bigint)
+LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT i.invalidation_id, i.sessions_ended, i.tokens_revoked
+    FROM session_admin.invalidate_user($1, $2, $3, 'logout', $4) i;
+END;
+COMMENT ON FUNCTION session_admin.end_my_other_sessions(text, bytea, boolean, text) IS
+'the same, with the SHA-256 of the id of the session that goes on';
