@@ -44,13 +44,29 @@ run_all(SaStatement *statements, int n, SaArgs *args)
 
 /*
  * Give everything of one user to another name, which may have data already, and
- * return how much was known of the user: rows of the feed and policies tell of
- * names that nobody had.  Both accounts are locked.
+ * return how much there was: accounts, rows of the feed and policies don't count, as
+ * names that nobody had may have them.  Both accounts are locked.
  */
 static uint64
 move_user(const char *application, const char *old_name, const char *new_name, bool anonymize)
 {
 	static SaStatement move[] = {
+		{.sql = "UPDATE session_admin.account_seen SET user_name = $3"
+			" WHERE application = $1 AND user_name = $2"},
+		{.sql = "UPDATE session_admin.ended_session SET user_name = $3,"
+			"  client_address = CASE WHEN NOT $4 THEN client_address END,"
+			"  peer_address = CASE WHEN NOT $4 THEN peer_address END,"
+			"  log_id = CASE WHEN NOT $4 THEN log_id END,"
+			"  user_agent = CASE WHEN NOT $4 THEN user_agent END,"
+			"  device = CASE WHEN NOT $4 THEN device END"
+			" WHERE application = $1 AND user_name = $2"},
+		{.sql = "UPDATE session_admin.login_event SET user_name = $3,"
+			"  client_address = CASE WHEN NOT $4 THEN client_address END,"
+			"  user_agent = CASE WHEN NOT $4 THEN user_agent END,"
+			"  device = CASE WHEN NOT $4 THEN device END"
+			" WHERE application = $1 AND user_name = $2"}
+	};
+	static SaStatement move_more[] = {
 		/* of two logins, the address and method are those of the later one */
 		{.sql = "WITH old AS ("
 			"  DELETE FROM session_admin.account WHERE application = $1 AND user_name = $2"
@@ -74,22 +90,6 @@ move_user(const char *application, const char *old_name, const char *new_name, b
 			"  last_seen_at = greatest(a.last_seen_at, old.last_seen_at),"
 			"  created_at = least(a.created_at, old.created_at)"
 			" FROM old WHERE a.application = $1 AND a.user_name = $3"},
-		{.sql = "UPDATE session_admin.account_seen SET user_name = $3"
-			" WHERE application = $1 AND user_name = $2"},
-		{.sql = "UPDATE session_admin.ended_session SET user_name = $3,"
-			"  client_address = CASE WHEN NOT $4 THEN client_address END,"
-			"  peer_address = CASE WHEN NOT $4 THEN peer_address END,"
-			"  log_id = CASE WHEN NOT $4 THEN log_id END,"
-			"  user_agent = CASE WHEN NOT $4 THEN user_agent END,"
-			"  device = CASE WHEN NOT $4 THEN device END"
-			" WHERE application = $1 AND user_name = $2"},
-		{.sql = "UPDATE session_admin.login_event SET user_name = $3,"
-			"  client_address = CASE WHEN NOT $4 THEN client_address END,"
-			"  user_agent = CASE WHEN NOT $4 THEN user_agent END,"
-			"  device = CASE WHEN NOT $4 THEN device END"
-			" WHERE application = $1 AND user_name = $2"}
-	};
-	static SaStatement move_more[] = {
 		{.sql = "UPDATE session_admin.account_key SET user_name = $3"
 			" WHERE application = $1 AND user_name = $2"},
 		{.sql = "UPDATE session_admin.invalidation SET user_name = $3"
@@ -136,16 +136,19 @@ sa_user_rename(const char *application, const char *old_name, const char *new_na
 {
 	bool		known;
 
-	/* in the order of names, as all who lock several accounts */
+	/*
+	 * In the order of names, as all who lock several accounts.  Making one waits for a
+	 * first login that is under way.
+	 */
 	if (strcmp(old_name, new_name) < 0)
 	{
-		known = sa_account_lock(application, old_name);
+		known = !sa_account_make(application, old_name);
 		sa_account_make(application, new_name);
 	}
 	else
 	{
 		sa_account_make(application, new_name);
-		known = sa_account_lock(application, old_name);
+		known = !sa_account_make(application, old_name);
 	}
 
 	ending->reason = reason;
@@ -196,12 +199,12 @@ Datum
 sa_erase_user(PG_FUNCTION_ARGS)
 {
 	static SaStatement erase[] = {
-		{.sql = "DELETE FROM session_admin.account WHERE application = $1 AND user_name = $2"},
 		{.sql = "DELETE FROM session_admin.account_seen WHERE application = $1 AND user_name = $2"},
 		{.sql = "DELETE FROM session_admin.ended_session WHERE application = $1 AND user_name = $2"},
 		{.sql = "DELETE FROM session_admin.login_event WHERE application = $1 AND user_name = $2"}
 	};
 	static SaStatement erase_more[] = {
+		{.sql = "DELETE FROM session_admin.account WHERE application = $1 AND user_name = $2"},
 		{.sql = "DELETE FROM session_admin.account_key WHERE application = $1 AND user_name = $2"},
 		{.sql = "DELETE FROM session_admin.invalidation WHERE application = $1 AND user_name = $2"
 			" AND xid <> pg_current_xact_id()"},
@@ -218,7 +221,7 @@ sa_erase_user(PG_FUNCTION_ARGS)
 	bool		known;
 
 	SPI_connect();
-	known = sa_account_lock(application, user_name);
+	known = !sa_account_make(application, user_name);
 	ending.at = GetCurrentTimestamp();
 	sa_end_user(application, user_name, NULL, false, &ending);
 
