@@ -66,20 +66,20 @@ sub rows
 foreach my $name (rows(q{SELECT DISTINCT object FROM session_admin.capability
 	WHERE object !~ '^((capability|html|health|check|live)_|html$|application_or_current)' ORDER BY 1}))
 {
-	like($readme, qr/`$name[`(]/, "README tells of $name");
+	ok($readme =~ /`$name[`(]/, "README tells of $name");
 }
 foreach my $row (rows("SELECT name || '|' || default_value FROM session_admin.policy_definition ORDER BY 1"))
 {
 	my ($name, $default) = split /\|/, $row;
 	$default = 'none' if $default eq '{}';
-	like($readme, qr/^\| `$name` \| $default \|/m, "README tells of policy $name");
+	ok($readme =~ /^\| `$name` \| $default \|/m, "README tells of policy $name");
 }
 foreach my $row (rows("LOAD 'session_admin';
 	SELECT name || '|' || current_setting(name) FROM pg_settings WHERE name ~ '^session_admin[.]' ORDER BY 1"))
 {
 	my ($name, $default) = split /\|/, $row;
 	$default = qr/(`\Q$default\E` )?/;
-	like($readme, qr/^\| `$name` \| $default\|/m, "README tells of setting $name");
+	ok($readme =~ /^\| `$name` \| $default\|/m, "README tells of setting $name");
 }
 
 done_testing();
