@@ -8,7 +8,6 @@
 #include "catalog/pg_type.h"
 #include "common/cryptohash.h"
 #include "common/sha1.h"
-#include "common/sha2.h"
 #include "port/pg_crc32c.h"
 #include "utils/builtins.h"
 #include "utils/pg_crc.h"
@@ -18,11 +17,11 @@ PG_FUNCTION_INFO_V1(sa_session_ref_bytea);
 PG_FUNCTION_INFO_V1(sa_log_id);
 PG_FUNCTION_INFO_V1(sa_log_id_bytea);
 
-/* One digest of one piece of data. */
+/* SHA-1 (FIPS 180-4). */
 static void
-digest(pg_cryptohash_type type, const void *data, Size length, uint8 *hash, Size hash_length)
+sha1(const void *data, Size length, uint8 *hash)
 {
-	pg_cryptohash_ctx *context = pg_cryptohash_create(type);
+	pg_cryptohash_ctx *context = pg_cryptohash_create(PG_SHA1);
 
 	if (context == NULL)
 		ereport(ERROR,
@@ -30,7 +29,7 @@ digest(pg_cryptohash_type type, const void *data, Size length, uint8 *hash, Size
 				 errmsg("out of memory")));
 	if (pg_cryptohash_init(context) < 0 ||
 		pg_cryptohash_update(context, data, length) < 0 ||
-		pg_cryptohash_final(context, hash, hash_length) < 0)
+		pg_cryptohash_final(context, hash, SHA1_DIGEST_LENGTH) < 0)
 	{
 		const char *reason = pg_cryptohash_error(context);
 
@@ -42,14 +41,6 @@ digest(pg_cryptohash_type type, const void *data, Size length, uint8 *hash, Size
 	pg_cryptohash_free(context);
 }
 
-/* SHA-256 (FIPS 180-4). */
-void
-sa_sha256(const void *data, Size length, uint8 *hash)
-{
-	StaticAssertStmt(SA_HASH_LEN == PG_SHA256_DIGEST_LENGTH, "length of SHA-256");
-	digest(PG_SHA256, data, length, hash, SA_HASH_LEN);
-}
-
 /*
  * The label by which Jira's access log names a session: CRC-32 of the SHA-1 of
  * the session id, unsigned, in base 36.
@@ -58,15 +49,15 @@ static void
 log_id(const void *data, Size length, char *result)
 {
 	static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyz";
-	uint8		sha1[SHA1_DIGEST_LENGTH];
+	uint8		hash[SHA1_DIGEST_LENGTH];
 	char		reversed[SA_LOG_ID_LEN];
 	pg_crc32	crc;
 	int			n = 0;
 
-	digest(PG_SHA1, data, length, sha1, sizeof(sha1));
+	sha1(data, length, hash);
 
 	INIT_TRADITIONAL_CRC32(crc);
-	COMP_TRADITIONAL_CRC32(crc, sha1, sizeof(sha1));
+	COMP_TRADITIONAL_CRC32(crc, hash, sizeof(hash));
 	FIN_TRADITIONAL_CRC32(crc);
 
 	do

@@ -31,6 +31,7 @@ PG_FUNCTION_INFO_V1(sa_set_policy);
 
 static MemoryContext cache_context = NULL;
 static HTAB *cache = NULL;
+static SaApplication *last_found = NULL;	/* in the cache */
 static bool cache_valid = false;
 static Oid	application_relid = InvalidOid;
 static Oid	policy_relid = InvalidOid;
@@ -250,6 +251,7 @@ reset_cache(void)
 		cache_context = AllocSetContextCreate(CacheMemoryContext, "session_admin policies",
 											  ALLOCSET_SMALL_SIZES);
 	cache = NULL;
+	last_found = NULL;
 	MemoryContextReset(cache_context);
 
 	application_relid = get_relname_relid("application", nspid);
@@ -276,9 +278,12 @@ find(const char *name)
 
 		if (cache_valid && cache != NULL)
 		{
+			/* nearly always the same application asks again */
+			if (last_found != NULL && strcmp(last_found->name, name) == 0)
+				return last_found;
 			entry = hash_search(cache, name, HASH_FIND, NULL);
 			if (entry != NULL)
-				return entry;
+				return last_found = entry;
 		}
 		else
 			reset_cache();
