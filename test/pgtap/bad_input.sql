@@ -97,6 +97,14 @@ INSERT INTO good_call (signature, arguments) VALUES
 INSERT INTO good_call (signature, arguments) VALUES
 ('session_admin.rename_user(text,text,text)', $$'alice' | 'alicia' | NULL$$),
 ('session_admin.anonymize_user(text,text,text)', $$'alice' | 'user 1' | NULL$$),
+('session_admin.my_sessions(text,text)', $$'alice' | NULL$$),
+('session_admin.my_devices(text,text)', $$'alice' | NULL$$),
+('session_admin.end_my_session(text,text,text)',
+ $$'alice' | session_admin.session_ref('alice''s session') | NULL$$),
+('session_admin.end_my_other_sessions(text,text,boolean,text)',
+ $$'alice' | 'alice''s session' | true | NULL$$),
+('session_admin.end_my_other_sessions(text,bytea,boolean,text)',
+ $$'alice' | sha256('alice''s session') | true | NULL$$),
 ('session_admin.erase_user(text,text)', $$'alice' | NULL$$);
 
 -- policies and access
@@ -392,7 +400,7 @@ INSERT INTO refusal (call, state, message) VALUES
 ($$set_policy('timeout', '1 hour')$$, '22023', 'unknown policy "timeout"'),
 ($$set_policy(NULL, '1 hour')$$, '22004', 'name of policy must not be null'),
 ($$invalidate_session('0000000')$$, 'PT404', 'no live session "0000000" in application "bad input"'),
-($$invalidate_session('alice''s session')$$, '22023', '"alice''s session" is not a session_ref'),
+($$invalidate_session('alice''s session')$$, '22023', '"alic..." is not a session_ref'),
 ($$invalidate_user(NULL)$$, '22004', 'user name must not be null'),
 ($$invalidate_user('nobody')$$, 'PT404', 'user "nobody" is not known in application "bad input"'),
 ($$invalidate_user('alice', reason => 'because')$$, '22023', 'unknown reason "because"'),
