@@ -148,7 +148,7 @@ add_pending(TriggerData *trigdata, Tuplestorestate *rows, bool rows_remain)
 													&TTSOpsMinimalTuple);
 	int			hash_column = SPI_fnumber(slot->tts_tupleDescriptor, "session_hash");
 	int			application_column = SPI_fnumber(slot->tts_tupleDescriptor, "application");
-	SaApplication application = {0};
+	SaApplication application = {.session_relid = RelationGetRelid(trigdata->tg_relation)};
 
 	tuplestore_select_read_pointer(rows, tuplestore_alloc_read_pointer(rows, EXEC_FLAG_REWIND));
 	tuplestore_rescan(rows);
@@ -157,16 +157,17 @@ add_pending(TriggerData *trigdata, Tuplestorestate *rows, bool rows_remain)
 		bool		isnull;
 		char	   *name = TextDatumGetCString(slot_getattr(slot, application_column, &isnull));
 		bytea	   *hash = DatumGetByteaPP(slot_getattr(slot, hash_column, &isnull));
+		SaLiveKey	key;
 
 		CHECK_FOR_INTERRUPTS();
-		/* without its application no session is valid */
-		if (strcmp(application.name, name) == 0 || sa_application_find(name, &application))
+		/* the application itself may be gone, and be made again later */
+		if (strcmp(application.name, name) != 0)
 		{
-			SaLiveKey	key;
-
-			sa_live_key(&key, &application, (uint8 *) VARDATA_ANY(hash));
-			sa_pending_ended(&key, rows_remain);
+			strlcpy(application.name, name, sizeof(application.name));
+			application.key = sa_application_key(name);
 		}
+		sa_live_key(&key, &application, (uint8 *) VARDATA_ANY(hash));
+		sa_pending_ended(&key, rows_remain);
 		pfree(name);
 	}
 	tuplestore_select_read_pointer(rows, 0);

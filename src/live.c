@@ -9,11 +9,17 @@
  * asked with the latest snapshot, and requests are counted in this backend.
  *
  * Coherence.  Once an invalidation is visible to anybody, no touch that starts
- * later may accept what it ended.
+ * later may accept what it ended.  (Not only once its commit has returned: a node
+ * may have been told of it by then, and would keep what it is answered.)
  *
  * 1. A whole generation: each touch compares the entry's generation with that
- *	  of the application as policy.c knows it, which is never older than the last
- *	  commit that returned.
+ *	  of the application as policy.c knows it.  Other backends are told of the
+ *	  change by a relcache invalidation, which PostgreSQL sends some time after it
+ *	  became visible.  So who changes generations is counted as started before
+ *	  the commit, sends that message itself as soon as the change is visible, and
+ *	  then is counted as finished.  A backend that sees more started than finished
+ *	  reads generations from their table; else what is visible has been sent, and
+ *	  is there when it accepts messages next.
  *
  * 2. Rows that left the table.  The trigger gives their keys to pending.c.  Each
  *	  key belongs to one of a fixed number of slots.  Before the transaction
@@ -36,6 +42,10 @@
  *	  count has changed since.  Who starts after that check has not committed
  *	  yet, and removes the new entry when it has.
  *	  A row that this very transaction wrote is not stored either: it may abort.
+ *	  Nor does it count in the shared table, which may have an earlier session of
+ *	  that id: its touches are written to the row.
+ *	  What else may not be stored is entered without an epoch, as one that counts
+ *	  but answers nobody.
  *
  * 4. A transaction that ends more sessions than pending.c wants to keep keys of
  *	  puts everything in doubt, and after commit starts a new epoch: an entry of
@@ -44,6 +54,10 @@
  * An invalidation is never prepared (PREPARE TRANSACTION is refused), and a
  * backend that is terminated aborts, so that every start gets its finish.  A
  * backend that is killed takes the shared memory with it.
+ *
+ * Flushed requests are taken from the entry before the flush commits, and put back
+ * if it aborts.  Until then it has the row locked: who archives the session waits,
+ * and counts them once.
  *
  * Locks.  Partition locks protect finding, adding and removing entries; fields
  * that change under a shared lock are atomic.  Nothing under these locks throws,
@@ -68,7 +82,8 @@ PG_FUNCTION_INFO_V1(sa_live_requests);
 
 #define PARTITIONS		64
 #define SLOTS			4096
-#define EPOCH_NONE		PG_UINT64_MAX	/* of an entry whose row has changed */
+#define EPOCH_NONE		PG_UINT64_MAX	/* of an entry that has to be read again */
+#define CREATED_CHANGED	DT_NOBEGIN	/* of an entry whose row has changed */
 #define CHAIN_MAX		64		/* no bucket has as many entries */
 
 /*
@@ -87,6 +102,7 @@ typedef struct Slot
 typedef struct Shared
 {
 	Slot		everything;
+	Slot		applications;	/* those that change what holds for one */
 	pg_atomic_uint64 epoch;
 	Slot		slots[SLOTS];
 } Shared;
@@ -178,6 +194,8 @@ shmem_startup(void)
 	{
 		pg_atomic_init_u64(&shared->everything.started, 0);
 		pg_atomic_init_u64(&shared->everything.finished, 0);
+		pg_atomic_init_u64(&shared->applications.started, 0);
+		pg_atomic_init_u64(&shared->applications.finished, 0);
 		pg_atomic_init_u64(&shared->epoch, 0);
 		for (int i = 0; i < SLOTS; i++)
 		{
@@ -295,11 +313,8 @@ void
 sa_live_fill_start(SaLiveFill *fill, const SaApplication *application, const uint8 *hash)
 {
 	fill->allowed = false;
-	if (!sa_live_enabled())
-		return;
-
 	sa_live_key(&fill->key, application, hash);
-	if (!sa_pending_any())
+	if (sa_live_enabled() && !sa_pending_any())
 	{
 		Slot	   *slot = slot_of(hash_key(&fill->key, sizeof(SaLiveKey)));
 
@@ -315,7 +330,8 @@ sa_live_fill_start(SaLiveFill *fill, const SaApplication *application, const uin
 
 /*
  * After the row was read and found valid: store it, and count.  False if the
- * shared table neither has the session nor takes it.
+ * shared table neither has the session nor takes it, or if this transaction wrote
+ * the row.
  */
 bool
 sa_live_fill(SaLiveFill *fill, const SaSession *session, TimestampTz now, int64 requests)
@@ -326,7 +342,7 @@ sa_live_fill(SaLiveFill *fill, const SaSession *session, TimestampTz now, int64 
 	Entry	   *entry;
 	bool		found;
 
-	if (!sa_use_shared_memory || !sa_live_enabled())
+	if (!sa_use_shared_memory || !sa_live_enabled() || session->written_here)
 		return false;
 
 	hash_value = hash_key(&fill->key, sizeof(SaLiveKey));
@@ -334,34 +350,67 @@ sa_live_fill(SaLiveFill *fill, const SaSession *session, TimestampTz now, int64 
 	lock = partition_lock(hash_value);
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
-	if (fill->allowed && !session->written_here &&
-		pg_atomic_read_u64(&slot->started) == fill->slot_started &&
-		pg_atomic_read_u64(&shared->everything.started) == fill->everything_started)
+	entry = hash_search_with_hash_value(entries, &fill->key, hash_value,
+										HASH_ENTER_NULL, &found);
+	if (entry != NULL)
 	{
-		entry = hash_search_with_hash_value(entries, &fill->key, hash_value,
-											HASH_ENTER_NULL, &found);
-		if (entry != NULL)
+		/* what an earlier session of this id was touched is not this one's */
+		if (!found || (entry->created_at != session->created_at &&
+					   entry->created_at != CREATED_CHANGED))
 		{
-			if (!found)
-			{
-				pg_atomic_init_u64(&entry->last_access_at, (uint64) session->last_access_at);
-				pg_atomic_init_u64(&entry->requests, 0);
-			}
-			else if (entry->epoch == EPOCH_NONE)
-				pg_atomic_write_u64(&entry->last_access_at, (uint64) session->last_access_at);
+			pg_atomic_init_u64(&entry->last_access_at, (uint64) session->last_access_at);
+			pg_atomic_init_u64(&entry->requests, 0);
+			entry->created_at = session->created_at;
+			entry->epoch = EPOCH_NONE;
+		}
+		if (fill->allowed &&
+			pg_atomic_read_u64(&slot->started) == fill->slot_started &&
+			pg_atomic_read_u64(&shared->everything.started) == fill->everything_started)
+		{
 			entry->user_key = session->user_key;
 			entry->generation = session->generation;
 			entry->created_at = session->created_at;
 			entry->epoch = fill->epoch;
 		}
-	}
-	else
-		entry = hash_search_with_hash_value(entries, &fill->key, hash_value, HASH_FIND, NULL);
-	if (entry != NULL)
 		count_requests(entry, now, requests);
+	}
 	LWLockRelease(lock);
 
 	return entry != NULL;
+}
+
+/* What this backend counts, for a session that the shared table does not have. */
+static Unwritten *
+find_unwritten(const SaLiveKey *key, HASHACTION action)
+{
+	Unwritten  *entry;
+	bool		found;
+
+	if (unwritten != NULL && action == HASH_ENTER &&
+		hash_get_num_entries(unwritten) >= UNWRITTEN_MAX)
+	{
+		hash_destroy(unwritten);
+		unwritten = NULL;
+	}
+	if (unwritten == NULL)
+	{
+		HASHCTL		ctl = {0};
+
+		if (action != HASH_ENTER)
+			return NULL;
+		ctl.keysize = sizeof(SaLiveKey);
+		ctl.entrysize = sizeof(Unwritten);
+		ctl.hcxt = TopMemoryContext;
+		unwritten = hash_create("session_admin touches", 128, &ctl,
+								HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	entry = hash_search(unwritten, key, action, &found);
+	if (action == HASH_ENTER && !found)
+	{
+		entry->last_access_at = 0;
+		entry->requests = 0;
+	}
+	return entry;
 }
 
 /* pending.c: this transaction is about to commit the end of a session, or of any (NULL). */
@@ -382,6 +431,13 @@ sa_live_end_commit(const SaLiveKey *key, bool row_remains)
 	LWLock	   *lock;
 	Entry	   *entry;
 
+	if (key != NULL && row_remains)
+	{
+		Unwritten  *mine = find_unwritten(key, HASH_FIND);
+
+		if (mine != NULL)
+			mine->last_access_at = DT_NOBEGIN;
+	}
 	if (shared == NULL)
 		return;
 	if (key == NULL)
@@ -399,6 +455,7 @@ sa_live_end_commit(const SaLiveKey *key, bool row_remains)
 	{
 		/* all but the requests is read from the row again */
 		entry->epoch = EPOCH_NONE;
+		entry->created_at = CREATED_CHANGED;
 		pg_atomic_write_u64(&entry->last_access_at, 0);
 	}
 	LWLockRelease(lock);
@@ -412,6 +469,29 @@ sa_live_end_finish(const SaLiveKey *key)
 		return;
 	pg_atomic_fetch_add_u64(key ? &slot_of(hash_key(key, sizeof(SaLiveKey)))->finished :
 							&shared->everything.finished, 1);
+}
+
+/* pending.c: this transaction is about to commit a change of generations or policies. */
+void
+sa_live_applications_start(void)
+{
+	if (shared != NULL)
+		pg_atomic_fetch_add_u64(&shared->applications.started, 1);
+}
+
+/* All backends have been sent word of it, or it has aborted. */
+void
+sa_live_applications_finish(void)
+{
+	if (shared != NULL)
+		pg_atomic_fetch_add_u64(&shared->applications.finished, 1);
+}
+
+/* Is there a change that may be visible, and of which no word was sent yet? */
+bool
+sa_live_applications_in_doubt(void)
+{
+	return shared != NULL && in_doubt(&shared->applications);
 }
 
 /*
@@ -514,9 +594,12 @@ sa_live_forget_stale(const SaLiveOwners *owners, uint32 *position)
 	return n;
 }
 
-/* These requests are in the table now.  Runs after commit. */
+/*
+ * These requests are about to be in the table, or are not after all.  Called
+ * before commit, and after abort.
+ */
 void
-sa_live_flushed(const SaLiveTouch *touch)
+sa_live_flushed(const SaLiveTouch *touch, bool flushed)
 {
 	uint32		hash_value = hash_key(&touch->key, sizeof(SaLiveKey));
 	LWLock	   *lock = partition_lock(hash_value);
@@ -525,7 +608,7 @@ sa_live_flushed(const SaLiveTouch *touch)
 	LWLockAcquire(lock, LW_SHARED);
 	entry = hash_search_with_hash_value(entries, &touch->key, hash_value, HASH_FIND, NULL);
 	if (entry != NULL)
-		pg_atomic_fetch_sub_u64(&entry->requests, touch->requests);
+		pg_atomic_fetch_add_u64(&entry->requests, flushed ? -touch->requests : touch->requests);
 	LWLockRelease(lock);
 }
 
@@ -537,40 +620,6 @@ sa_live_usage(int64 *used, int64 *capacity)
 	*capacity = entries ? sa_max_live_sessions : 0;
 }
 
-/* What this backend counts, for a session that the shared table does not have. */
-static Unwritten *
-find_unwritten(const SaLiveKey *key, HASHACTION action)
-{
-	Unwritten  *entry;
-	bool		found;
-
-	if (unwritten != NULL && action == HASH_ENTER &&
-		hash_get_num_entries(unwritten) >= UNWRITTEN_MAX)
-	{
-		hash_destroy(unwritten);
-		unwritten = NULL;
-	}
-	if (unwritten == NULL)
-	{
-		HASHCTL		ctl = {0};
-
-		if (action != HASH_ENTER)
-			return NULL;
-		ctl.keysize = sizeof(SaLiveKey);
-		ctl.entrysize = sizeof(Unwritten);
-		ctl.hcxt = TopMemoryContext;
-		unwritten = hash_create("session_admin touches", 128, &ctl,
-								HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	}
-	entry = hash_search(unwritten, key, action, &found);
-	if (action == HASH_ENTER && !found)
-	{
-		entry->last_access_at = 0;
-		entry->requests = 0;
-	}
-	return entry;
-}
-
 /* Count requests in this backend; returns how many are not written. */
 int64
 sa_unwritten_count(const SaLiveKey *key, TimestampTz created_at,
@@ -579,7 +628,7 @@ sa_unwritten_count(const SaLiveKey *key, TimestampTz created_at,
 	Unwritten  *entry = find_unwritten(key, HASH_ENTER);
 
 	/* what an earlier session of this id was touched is not this one's */
-	if (entry->last_access_at < created_at)
+	if (entry->last_access_at < created_at && entry->last_access_at != DT_NOBEGIN)
 		entry->requests = 0;
 	entry->last_access_at = Max(entry->last_access_at, now);
 	entry->requests += requests;

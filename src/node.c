@@ -158,6 +158,7 @@ sa_join_node(PG_FUNCTION_ARGS)
 	sa_arg_text(&args, name);
 	sa_arg(&args, PG_SNAPSHOTOID, position, false);
 	sa_run(&node_join, &args);
+	sa_policy_settle();
 
 	ForceSyncCommit();
 	SPI_finish();
@@ -275,6 +276,7 @@ sa_sync_node(PG_FUNCTION_ARGS)
 	sa_arg(&args, PG_SNAPSHOTOID, presented, !remembered);
 	sa_arg(&args, PG_SNAPSHOTOID, values[0], false);
 	sa_run(&node_sync, &args);
+	sa_policy_settle();
 
 	ForceSyncCommit();
 	SPI_finish();

@@ -17,13 +17,16 @@
 #include "utils/memutils.h"
 
 /* More keys than this are not kept: everything is put in doubt instead. */
+#ifndef KEYS_MAX
 #define KEYS_MAX 10000
+#endif
 
 typedef enum Kind
 {
 	KIND_ENDED,					/* this session ends */
 	KIND_CHANGED,				/* its row changes */
 	KIND_EVERYTHING,			/* any session may */
+	KIND_APPLICATIONS,			/* generations or policies change */
 	KIND_TOLD,					/* something was written to the feed */
 	KIND_FLUSHED				/* these requests of it are written */
 } Kind;
@@ -38,7 +41,7 @@ typedef struct Pending
 static Pending *pending = NULL;
 static int	n_pending = 0;
 static int	max_pending = 0;
-static int	n_ended = 0;		/* of them up to KIND_EVERYTHING */
+static int	n_ended = 0;		/* of them up to KIND_APPLICATIONS */
 
 /* Have the sessions that end been counted as started? */
 static bool started = false;
@@ -50,11 +53,16 @@ key_of(const Pending *item)
 	return item->kind == KIND_EVERYTHING ? NULL : &item->touch.key;
 }
 
+/* Before commit: what may become visible from now on is in doubt. */
 static void
 start(const Pending *item)
 {
 	if (item->kind <= KIND_EVERYTHING)
 		sa_live_end_start(key_of(item));
+	else if (item->kind == KIND_APPLICATIONS)
+		sa_live_applications_start();
+	else if (item->kind == KIND_FLUSHED)
+		sa_live_flushed(&item->touch, true);
 }
 
 static void
@@ -79,11 +87,19 @@ add(Kind kind, const SaLiveTouch *touch)
 	if (touch != NULL)
 		item->touch = *touch;
 	n_pending++;
-	if (kind <= KIND_EVERYTHING)
+	if (kind <= KIND_APPLICATIONS)
 		n_ended++;
 	/* another callback before commit may end sessions after ours has run */
 	if (started)
 		start(item);
+}
+
+/* Is this the last that the current subtransaction has added? */
+static bool
+added_last(Kind kind)
+{
+	return n_pending > 0 && pending[n_pending - 1].kind == kind &&
+		pending[n_pending - 1].subid == GetCurrentSubTransactionId();
 }
 
 /* This session ends with this transaction, or its row changes. */
@@ -94,17 +110,25 @@ sa_pending_ended(const SaLiveKey *key, bool row_remains)
 
 	if (n_ended < KEYS_MAX)
 		add(row_remains ? KIND_CHANGED : KIND_ENDED, &touch);
-	else if (pending[n_pending - 1].kind != KIND_EVERYTHING ||
-			 pending[n_pending - 1].subid != GetCurrentSubTransactionId())
+	else if (!added_last(KIND_EVERYTHING))
 		add(KIND_EVERYTHING, NULL);
+}
+
+/* This transaction changes generations or policies, in this table. */
+void
+sa_pending_applications(Oid relation)
+{
+	SaLiveTouch touch = {.key.relation = relation};
+
+	if (!added_last(KIND_APPLICATIONS) || pending[n_pending - 1].touch.key.relation != relation)
+		add(KIND_APPLICATIONS, &touch);
 }
 
 /* This transaction told the nodes of something. */
 void
 sa_pending_told(void)
 {
-	if (n_pending == 0 || pending[n_pending - 1].kind != KIND_TOLD ||
-		pending[n_pending - 1].subid != GetCurrentSubTransactionId())
+	if (!added_last(KIND_TOLD))
 		add(KIND_TOLD, NULL);
 }
 
@@ -115,7 +139,7 @@ sa_pending_flushed(const SaLiveTouch *touch)
 	add(KIND_FLUSHED, touch);
 }
 
-/* Has this transaction ended sessions? */
+/* Has this transaction ended sessions, or changed what makes them valid? */
 bool
 sa_pending_any(void)
 {
@@ -126,22 +150,33 @@ sa_pending_any(void)
 static void
 finish(bool committed)
 {
-	for (int i = 0; i < n_pending; i++)
+	for (int i = 0; started && i < n_pending; i++)
 	{
 		const Pending *item = &pending[i];
 
-		if (item->kind == KIND_FLUSHED)
+		if (item->kind <= KIND_EVERYTHING)
 		{
 			if (committed)
-				sa_live_flushed(&item->touch);
-		}
-		else if (started && item->kind <= KIND_EVERYTHING)
-		{
-			if (committed)
+			{
 				sa_live_end_commit(key_of(item), item->kind == KIND_CHANGED);
+				sa_test_point("removed");
+			}
 			sa_live_end_finish(key_of(item));
 		}
+		else if (item->kind == KIND_APPLICATIONS)
+		{
+			if (committed)
+			{
+				sa_policy_tell(item->touch.key.relation);
+				sa_test_point("told");
+			}
+			sa_live_applications_finish();
+		}
+		else if (item->kind == KIND_FLUSHED && !committed)
+			sa_live_flushed(&item->touch, false);
 	}
+	if (committed && n_pending > 0)
+		sa_test_point("finished");
 	n_pending = 0;
 	n_ended = 0;
 	started = false;
@@ -156,17 +191,18 @@ finish(bool committed)
 static void
 xact_callback(XactEvent event, pg_attribute_unused() void *arg)
 {
-	if (n_pending == 0)
-		return;
-
 	switch (event)
 	{
 		case XACT_EVENT_PRE_COMMIT:
 			for (int i = 0; i < n_pending; i++)
 				start(&pending[i]);
 			started = true;
+			if (n_pending > 0)
+				sa_test_point("pre_commit");
 			break;
 		case XACT_EVENT_COMMIT:
+			if (n_pending > 0)
+				sa_test_point("committed");
 			finish(true);
 			break;
 		case XACT_EVENT_ABORT:
@@ -175,7 +211,12 @@ xact_callback(XactEvent event, pg_attribute_unused() void *arg)
 		case XACT_EVENT_PRE_PREPARE:
 			for (int i = 0; i < n_pending; i++)
 			{
+				/* whoever commits it would not know of the shared table */
 				if (pending[i].kind == KIND_FLUSHED)
+					ereport(ERROR,
+							(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+							 errmsg("cannot prepare a transaction that has called session_admin.maintain()")));
+				if (pending[i].kind == KIND_APPLICATIONS)
 					continue;
 				/* NOTIFY cannot be prepared, and who is logged out "perhaps" is not */
 				ereport(ERROR,
@@ -206,7 +247,7 @@ subxact_callback(SubXactEvent event, SubTransactionId subid, SubTransactionId pa
 		while (n_pending > 0 && pending[n_pending - 1].subid == subid)
 		{
 			n_pending--;
-			if (pending[n_pending].kind <= KIND_EVERYTHING)
+			if (pending[n_pending].kind <= KIND_APPLICATIONS)
 				n_ended--;
 		}
 	}

@@ -9,15 +9,24 @@
  * takes something for valid that an earlier commit has ended: not even after
  * "everybody out", which is a change of one row of application.
  *
+ * Between visible and delivered somebody may know of it already.  Preloaded, that
+ * is in doubt (live.c), and the tables are read.  Otherwise, who tells a node the
+ * truth waits for it to be over (sa_policy_settle), so that no node is answered,
+ * and keeps, what is older than what it was told.
+ *
  * Rows are read with a snapshot that is taken after the invalidations were
  * accepted; if more of them arrive while reading, it reads again.
  */
 #include "session_admin.h"
 
+#include "access/transam.h"
+#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "storage/sinval.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
@@ -79,7 +88,46 @@ sa_policy_changed(PG_FUNCTION_ARGS)
 				 errmsg("function \"policy_changed\" was not called by trigger manager")));
 
 	CacheInvalidateRelcache(((TriggerData *) fcinfo->context)->tg_relation);
+	sa_pending_applications(RelationGetRelid(((TriggerData *) fcinfo->context)->tg_relation));
 	PG_RETURN_POINTER(NULL);
+}
+
+/* Tell the other backends of a change of this table.  Runs after commit. */
+void
+sa_policy_tell(Oid relation)
+{
+	SharedInvalidationMessage message = {0};
+
+	message.rc.id = SHAREDINVALRELCACHE_ID;
+	message.rc.dbId = MyDatabaseId;
+	message.rc.relId = relation;
+	SendSharedInvalidMessages(&message, 1);
+}
+
+/*
+ * Wait until every backend has been told of the generations that are visible now:
+ * a transaction gives up the lock on its id after that.  The caller is connected
+ * to SPI.
+ */
+void
+sa_policy_settle(void)
+{
+	static SaStatement last_changes = {.sql =
+		"SELECT DISTINCT xmin FROM session_admin.application"
+	};
+	uint64		rows;
+
+	if (sa_live_enabled())
+		return;
+	rows = sa_run(&last_changes, NULL);
+	for (uint64 i = 0; i < rows; i++)
+	{
+		bool		isnull;
+		TransactionId xid = DatumGetTransactionId(sa_result(i, 1, &isnull));
+
+		if (TransactionIdIsNormal(xid) && !TransactionIdIsCurrentTransactionId(xid))
+			XactLockTableWait(xid, NULL, NULL, XLTW_None);
+	}
 }
 
 /* An interval as text in microseconds, as extract(epoch) counts. */
@@ -128,8 +176,8 @@ set_policy_value(SaApplication *application, const char *name, const char *value
 }
 
 /* A name in 64 bits, that nobody can make collide with another one. */
-static uint64
-key_of(const char *name)
+uint64
+sa_application_key(const char *name)
 {
 	uint8		hash[SA_HASH_LEN];
 	uint64		key;
@@ -143,7 +191,7 @@ key_of(const char *name)
 uint64
 sa_user_key(const char *user_name)
 {
-	return user_name ? Max(key_of(user_name), 1) : 0;
+	return user_name ? Max(sa_application_key(user_name), 1) : 0;
 }
 
 /* The name of the application with this key; empty if there is none. */
@@ -166,7 +214,7 @@ sa_application_of_key(uint64 key)
 	{
 		char	   *name = sa_result_text(i, 1);
 
-		if (key_of(name) != key)
+		if (sa_application_key(name) != key)
 			continue;
 		last_key = key;
 		strlcpy(last_name, name, sizeof(last_name));
@@ -209,7 +257,7 @@ load(const char *name)
 	uint64		rows;
 
 	strlcpy(loaded.name, name, sizeof(loaded.name));
-	loaded.key = key_of(name);
+	loaded.key = sa_application_key(name);
 	loaded.session_relid = session_relid;
 	sa_arg_text(&args, name);
 
@@ -270,6 +318,9 @@ find(const char *name)
 {
 	SaApplication *entry;
 
+	/* this first: what is not in doubt any more has been sent */
+	if (sa_live_applications_in_doubt())
+		cache_valid = false;
 	AcceptInvalidationMessages();
 	for (;;)
 	{

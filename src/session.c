@@ -175,6 +175,7 @@ touch(const uint8 *hash, const SaApplication *application, int64 requests)
 		return true;
 
 	sa_live_fill_start(&fill, application, hash);
+	sa_test_point("fill_start");
 	if (!sa_session_read(hash, application->name, &session))
 		return false;
 
@@ -182,11 +183,14 @@ touch(const uint8 *hash, const SaApplication *application, int64 requests)
 	if (!session_is_valid(&session, application, hash, now))
 		return false;
 
+	sa_test_point("fill_read");
 	if (sa_live_fill(&fill, &session, now, requests))
 		return true;
 
+	/* a row of this very transaction is written at no lock's cost, and aborts with it */
 	unwritten = sa_unwritten_count(&key, session.created_at, now, requests);
-	if (now - session.last_access_at >= sa_touch_interval * USECS_PER_SEC &&
+	if ((now - session.last_access_at >= sa_touch_interval * USECS_PER_SEC ||
+		 (session.written_here && sa_use_shared_memory && sa_live_enabled())) &&
 		!XactReadOnly && !RecoveryInProgress())
 		write_touch(&key, application->name, now, unwritten);
 	return true;

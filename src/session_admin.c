@@ -12,6 +12,7 @@ PGDLLEXPORT void _PG_init(void);
 void
 _PG_init(void)
 {
+	sa_test_point_init();
 	sa_guc_init();
 	sa_policy_init();
 	sa_live_init();

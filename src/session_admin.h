@@ -140,6 +140,9 @@ extern bool sa_times_are_valid(const SaApplication *application, uint64 user_key
 							   TimestampTz last_access_at, TimestampTz now);
 extern int64 sa_policy_number(const char *application, const char *user_name,
 							  const char *name);
+extern uint64 sa_application_key(const char *name);
+extern void sa_policy_tell(Oid relation);
+extern void sa_policy_settle(void);
 extern void sa_policy_init(void);
 
 /* account.c: login counters, and the lock that orders what happens to a user */
@@ -278,9 +281,12 @@ extern void sa_live_read(const SaLiveKey *key, TimestampTz *last_access_at, int6
 extern void sa_live_end_start(const SaLiveKey *key);
 extern void sa_live_end_commit(const SaLiveKey *key, bool row_remains);
 extern void sa_live_end_finish(const SaLiveKey *key);
+extern void sa_live_applications_start(void);
+extern void sa_live_applications_finish(void);
+extern bool sa_live_applications_in_doubt(void);
 extern int	sa_live_unflushed(SaLiveTouch *touches, int n, uint32 *position, Oid relation);
 extern int	sa_live_forget_stale(const SaLiveOwners *owners, uint32 *position);
-extern void sa_live_flushed(const SaLiveTouch *touch);
+extern void sa_live_flushed(const SaLiveTouch *touch, bool flushed);
 extern void sa_live_usage(int64 *used, int64 *capacity);
 extern int64 sa_unwritten_count(const SaLiveKey *key, TimestampTz created_at,
 								TimestampTz now, int64 requests);
@@ -288,6 +294,7 @@ extern void sa_unwritten_written(const SaLiveKey *key);
 
 /* pending.c: what this transaction will do to that table */
 extern void sa_pending_ended(const SaLiveKey *key, bool row_remains);
+extern void sa_pending_applications(Oid relation);
 extern void sa_pending_told(void);
 extern void sa_pending_flushed(const SaLiveTouch *touch);
 extern bool sa_pending_any(void);
@@ -315,5 +322,14 @@ typedef struct SaTask
 
 extern const SaTask *sa_tasks(int *n);
 extern bool sa_task_run(const SaTask *task, int64 *rows);
+
+/* test/points/test_point.c: windows that a test can hold open; nothing in normal builds */
+#ifdef SA_TEST_POINTS
+extern void sa_test_point(const char *name);
+extern void sa_test_point_init(void);
+#else
+#define sa_test_point(name) ((void) 0)
+#define sa_test_point_init() ((void) 0)
+#endif
 
 #endif							/* SESSION_ADMIN_H */
