@@ -28,6 +28,12 @@ PG_CPPFLAGS = -isystem $(includedir_server)
 # Paths are left out: the same source gives the same library wherever it is built.
 PG_CFLAGS = -Wall -Wextra -ffile-prefix-map=$(CURDIR)=.
 
+# TEST_POINTS=1: a library in which tests can hold windows open (test/points)
+ifdef TEST_POINTS
+OBJS += test/points/test_point.o
+PG_CPPFLAGS += -DSA_TEST_POINTS -DKEYS_MAX=100
+endif
+
 # No LLVM bitcode: nothing here gains by being inlined into a query, and it
 # would need the very clang that PostgreSQL was built with.
 override with_llvm = no

@@ -1,0 +1,178 @@
+/*
+ * test_point.c
+ *	  Windows that a test can hold open, in builds with TEST_POINTS=1 only.
+ *
+ * In the source, sa_test_point("name") marks a window.  A backend that has set
+ * session_admin.test_point to that name waits there, once for each time it is
+ * set, until another backend calls release('name').  "name:error" throws there
+ * instead.  Commit callbacks have such windows, too: nothing here allocates, and
+ * what waits is only interrupted where interrupts are.
+ *
+ * The functions are made by the test (test/t/100_live.pl); the extension knows
+ * nothing of them.
+ */
+#include "../../src/session_admin.h"
+
+#include "miscadmin.h"
+#include "port/atomics.h"
+#include "storage/ipc.h"
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+
+PG_FUNCTION_INFO_V1(sa_test_point_held);
+PG_FUNCTION_INFO_V1(sa_test_point_release);
+
+static const char *const names[] = {
+	"fill_start",				/* before the row of a session is read */
+	"fill_read",				/* after that, before it is stored */
+	"pre_commit",				/* what ends is in doubt; nothing is visible yet */
+	"committed",				/* all is visible, nothing else is done */
+	"removed",					/* the entry is gone, its slot still in doubt */
+	"told",						/* a message was sent, applications still in doubt */
+	"finished",					/* nothing is in doubt any more; COMMIT goes on */
+};
+
+typedef struct Point
+{
+	pg_atomic_uint32 held;		/* backends that wait there */
+	pg_atomic_uint32 releases;
+} Point;
+
+static Point *points = NULL;
+static char *test_point = NULL;
+static bool armed = false;
+
+static shmem_request_hook_type prev_shmem_request_hook = NULL;
+static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
+
+static void
+shmem_request(void)
+{
+	if (prev_shmem_request_hook)
+		prev_shmem_request_hook();
+	RequestAddinShmemSpace(sizeof(Point) * lengthof(names));
+}
+
+static void
+shmem_startup(void)
+{
+	bool		found;
+
+	if (prev_shmem_startup_hook)
+		prev_shmem_startup_hook();
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	points = ShmemInitStruct("session_admin test points", sizeof(Point) * lengthof(names), &found);
+	for (size_t i = 0; !found && i < lengthof(names); i++)
+	{
+		pg_atomic_init_u32(&points[i].held, 0);
+		pg_atomic_init_u32(&points[i].releases, 0);
+	}
+	LWLockRelease(AddinShmemInitLock);
+}
+
+static void
+assign_test_point(const char *newval, pg_attribute_unused() void *extra)
+{
+	armed = newval[0] != '\0';
+}
+
+/* Preloaded, and only then, there are windows. */
+void
+sa_test_point_init(void)
+{
+	DefineCustomStringVariable("session_admin.test_point",
+							   "Names the window in which this session waits.",
+							   NULL,
+							   &test_point,
+							   "",
+							   PGC_USERSET, 0,
+							   NULL, assign_test_point, NULL);
+
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+	prev_shmem_request_hook = shmem_request_hook;
+	shmem_request_hook = shmem_request;
+	prev_shmem_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = shmem_startup;
+}
+
+static Point *
+find_point(const char *name)
+{
+	for (size_t i = 0; i < lengthof(names); i++)
+	{
+		if (strcmp(names[i], name) == 0)
+			return &points[i];
+	}
+	elog(ERROR, "there is no test point \"%s\"", name);
+}
+
+/* The window of this name. */
+void
+sa_test_point(const char *name)
+{
+	size_t		length = strlen(name);
+	Point	   *point;
+	uint32		releases;
+
+	if (!armed || points == NULL || strncmp(test_point, name, length) != 0)
+		return;
+
+	if (strcmp(test_point + length, ":error") == 0)
+	{
+		armed = false;
+		elog(ERROR, "error at test point \"%s\"", name);
+	}
+	if (test_point[length] != '\0')
+		return;
+
+	armed = false;
+	point = find_point(name);
+	releases = pg_atomic_read_u32(&point->releases);
+	pg_atomic_fetch_add_u32(&point->held, 1);
+	PG_TRY();
+	{
+		while (pg_atomic_read_u32(&point->releases) == releases)
+		{
+			CHECK_FOR_INTERRUPTS();
+			pg_usleep(500);
+		}
+	}
+	PG_FINALLY();
+	{
+		pg_atomic_fetch_sub_u32(&point->held, 1);
+	}
+	PG_END_TRY();
+}
+
+/* held(name): waits until some backend does so there */
+Datum
+sa_test_point_held(PG_FUNCTION_ARGS)
+{
+	Point	   *point = find_point(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+
+	while (pg_atomic_read_u32(&point->held) == 0)
+	{
+		CHECK_FOR_INTERRUPTS();
+		pg_usleep(500);
+	}
+	PG_RETURN_VOID();
+}
+
+/* release(name): those who wait there go on */
+Datum
+sa_test_point_release(PG_FUNCTION_ARGS)
+{
+	Point	   *point = find_point(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+
+	pg_atomic_fetch_add_u32(&point->releases, 1);
+	while (pg_atomic_read_u32(&point->held) != 0)
+	{
+		CHECK_FOR_INTERRUPTS();
+		pg_usleep(500);
+	}
+	PG_RETURN_VOID();
+}
