@@ -8,6 +8,7 @@
 #include "catalog/pg_type.h"
 #include "common/cryptohash.h"
 #include "common/sha1.h"
+#include "common/sha2.h"
 #include "port/pg_crc32c.h"
 #include "utils/builtins.h"
 #include "utils/pg_crc.h"
@@ -17,11 +18,11 @@ PG_FUNCTION_INFO_V1(sa_session_ref_bytea);
 PG_FUNCTION_INFO_V1(sa_log_id);
 PG_FUNCTION_INFO_V1(sa_log_id_bytea);
 
-/* SHA-1 (FIPS 180-4). */
+/* One digest of one piece of data. */
 static void
-sha1(const void *data, Size length, uint8 *hash)
+digest(pg_cryptohash_type type, const void *data, Size length, uint8 *hash, Size hash_length)
 {
-	pg_cryptohash_ctx *context = pg_cryptohash_create(PG_SHA1);
+	pg_cryptohash_ctx *context = pg_cryptohash_create(type);
 
 	if (context == NULL)
 		ereport(ERROR,
@@ -29,7 +30,7 @@ sha1(const void *data, Size length, uint8 *hash)
 				 errmsg("out of memory")));
 	if (pg_cryptohash_init(context) < 0 ||
 		pg_cryptohash_update(context, data, length) < 0 ||
-		pg_cryptohash_final(context, hash, SHA1_DIGEST_LENGTH) < 0)
+		pg_cryptohash_final(context, hash, hash_length) < 0)
 	{
 		const char *reason = pg_cryptohash_error(context);
 
@@ -39,6 +40,14 @@ sha1(const void *data, Size length, uint8 *hash)
 				 errmsg("could not compute hash: %s", reason)));
 	}
 	pg_cryptohash_free(context);
+}
+
+/* SHA-256 (FIPS 180-4). */
+void
+sa_sha256(const void *data, Size length, uint8 *hash)
+{
+	StaticAssertStmt(SA_HASH_LEN == PG_SHA256_DIGEST_LENGTH, "length of SHA-256");
+	digest(PG_SHA256, data, length, hash, SA_HASH_LEN);
 }
 
 /*
@@ -54,7 +63,7 @@ log_id(const void *data, Size length, char *result)
 	pg_crc32	crc;
 	int			n = 0;
 
-	sha1(data, length, hash);
+	digest(PG_SHA1, data, length, hash, sizeof(hash));
 
 	INIT_TRADITIONAL_CRC32(crc);
 	COMP_TRADITIONAL_CRC32(crc, hash, sizeof(hash));

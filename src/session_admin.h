@@ -91,15 +91,13 @@ typedef struct SaSessionId
 	char		log_id[SA_LOG_ID_LEN + 1];	/* empty if only the hash is known */
 } SaSessionId;
 
+extern void sa_sha256(const void *data, Size length, uint8 *hash);
 extern void sa_session_hash_arg(FunctionCallInfo fcinfo, int argno, uint8 *hash);
 extern void sa_session_hash_from_datum(Datum value, Oid type, uint8 *hash);
 extern void sa_session_id_arg(FunctionCallInfo fcinfo, int argno, SaSessionId *id);
 extern void sa_session_id_from_datum(Datum value, Oid type, SaSessionId *id);
 extern text *sa_ref_text(const uint8 *hash);
 extern bytea *sa_bytea(const void *data, Size length);
-
-/* sha256.c: the hash that names a session */
-extern void sa_sha256(const void *data, Size length, uint8 *hash);
 
 /* address.c: the client's address behind proxies */
 extern inet *sa_client_address(inet *peer, const char *forwarded_for, ArrayType *trusted);
