@@ -388,11 +388,10 @@ static void
 resolve_users(SaCaptured *captured, const SaValues *keys, SaValues *users)
 {
 	static SaStatement users_of_keys = {.sql =
-		"SELECT coalesce(k.user_name, CASE WHEN $5 THEN u.key END)::text"
-		" FROM unnest($4::text[]) WITH ORDINALITY AS u (key, n)"
-		" LEFT JOIN session_admin.account_key k"
-		"  ON k.application = $1 AND k.product = $2 AND k.part = $3 AND k.key = u.key"
-		" ORDER BY u.n"
+		"SELECT coalesce((SELECT k.user_name FROM session_admin.account_key k"
+		"    WHERE k.application = $1 AND k.product = $2 AND k.part = $3 AND k.key = u.key),"
+		"  CASE WHEN $5 THEN u.key END)::text"
+		" FROM unnest($4::text[]) WITH ORDINALITY AS u (key, n) ORDER BY u.n"
 	};
 	const SaWatch *watch = captured->watch;
 	SaArgs		args = {0};
