@@ -45,6 +45,7 @@ typedef struct SaStatement
 {
 	const char *sql;
 	SPIPlanPtr	plan;			/* kept from the first run on */
+	SPIPlanPtr	plan_for_many;	/* the same, planned for each run anew */
 } SaStatement;
 
 #define SA_MAX_ARGS 24

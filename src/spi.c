@@ -21,6 +21,9 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+/* An array of more elements than this is for a plan of its own. */
+#define MANY 100
+
 /* Add one argument. */
 void
 sa_arg(SaArgs *args, Oid type, Datum value, bool isnull)
@@ -41,27 +44,51 @@ sa_arg_text(SaArgs *args, const char *value)
 }
 
 /*
+ * Is an argument an array that is too long for a plan that was made for arrays
+ * of any length?  Such a plan expects ten elements, and compares each with each.
+ */
+static bool
+is_for_many(const SaArgs *args)
+{
+	for (int i = 0; args != NULL && i < args->n; i++)
+	{
+		if ((args->types[i] == TEXTARRAYOID || args->types[i] == BYTEAARRAYOID) &&
+			args->nulls[i] == ' ')
+		{
+			ArrayType  *array = DatumGetArrayTypeP(args->values[i]);
+
+			if (ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array)) > MANY)
+				return true;
+		}
+	}
+	return false;
+}
+
+/*
  * Run the statement and return the number of rows.  The caller is connected to
  * SPI; args may be NULL.  The types of the first run hold for all others.
  */
 uint64
 sa_run(SaStatement *statement, SaArgs *args)
 {
+	bool		many = is_for_many(args);
+	SPIPlanPtr *plan = many ? &statement->plan_for_many : &statement->plan;
 	int			result;
 
-	if (statement->plan == NULL)
+	if (*plan == NULL)
 	{
-		SPIPlanPtr	plan = SPI_prepare(statement->sql,
-									   args ? args->n : 0,
-									   args ? args->types : NULL);
+		SPIPlanPtr	prepared = SPI_prepare_cursor(statement->sql,
+												  args ? args->n : 0,
+												  args ? args->types : NULL,
+												  many ? CURSOR_OPT_CUSTOM_PLAN : 0);
 
-		if (plan == NULL)
+		if (prepared == NULL)
 			elog(ERROR, "could not prepare statement: %s", SPI_result_code_string(SPI_result));
-		SPI_keepplan(plan);
-		statement->plan = plan;
+		SPI_keepplan(prepared);
+		*plan = prepared;
 	}
 
-	result = SPI_execute_snapshot(statement->plan,
+	result = SPI_execute_snapshot(*plan,
 								  args ? args->values : NULL,
 								  args ? args->nulls : NULL,
 								  GetLatestSnapshot(), InvalidSnapshot,
