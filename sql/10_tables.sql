@@ -80,8 +80,14 @@ CREATE TABLE session_admin.session (
 -- The user name first, here and below: people ask for a user more often than
 -- for all of an application.
 CREATE INDEX session_user_name_idx ON session_admin.session (user_name, application);
+-- For the limits of an application, which are apart for users and for others.
+CREATE INDEX session_application_idx ON session_admin.session (application, (user_name IS NULL));
 COMMENT ON TABLE session_admin.session IS
 'live sessions; a session ends by its row leaving this table, whoever deletes it';
+
+CREATE SEQUENCE session_admin.seat_ticket;
+COMMENT ON SEQUENCE session_admin.seat_ticket IS
+'tells how many sessions have been opened, at most, since they were counted';
 
 -- Partitioned parents that belong to an extension must carry no key and no
 -- index, or pg_restore fails; each partition has its own.

@@ -11,12 +11,13 @@ CREATE TABLE session_admin.policy_definition (
     default_value   text NOT NULL,
     lowest          text,
     highest         text,
+    allowed         text[],
     per_user        boolean NOT NULL DEFAULT false,
     meaning         text NOT NULL,
     reference       text
 );
 COMMENT ON TABLE session_admin.policy_definition IS
-'policies that there are: type, default, bounds, meaning';
+'policies that there are: type, default, bounds or allowed values, meaning';
 
 INSERT INTO session_admin.policy_definition
     (name, type, default_value, lowest, highest, per_user, meaning, reference) VALUES
@@ -29,6 +30,9 @@ INSERT INTO session_admin.policy_definition
 ('anonymous_idle_timeout', 'interval', '10 minutes', '1 second', '10 years', false,
  'a session without a user ends when it was not used for this long',
  'OWASP ASVS 5.0 V7.3.1'),
+('anonymous_absolute_timeout', 'interval', '24 hours', '1 second', '10 years', false,
+ 'a session without a user ends this long after it was opened, used or not',
+ 'OWASP ASVS 5.0 V7.3.2'),
 ('remember_me_lifetime',   'interval', '14 days',    '1 second', '10 years', false,
  'a remembered device has to log in again this long after it was remembered',
  'NIST SP 800-63B-4 2.1.3: at most 30 days at AAL1, and 5.1 on "remember my browser"'),
@@ -37,6 +41,15 @@ INSERT INTO session_admin.policy_definition
 ('max_remembered_devices_per_user', 'integer', '-1', '-1', '1000000', true,
  'beyond this number, the device used least recently is forgotten; -1: no limit, 0: none is remembered',
  'OWASP ASVS 5.0 V7.1.2'),
+('max_sessions_per_user',  'integer',  '-1', '-1', '1000000', true,
+ 'a user has no more live sessions than this; -1: no limit, 0: none is opened',
+ 'OWASP ASVS 5.0 V7.1.2'),
+('max_sessions',           'integer',  '-1', '-1', '100000000', false,
+ 'the users of the application together have no more live sessions than this (seats); -1: no limit, 0: none is opened',
+ NULL),
+('max_anonymous_sessions', 'integer',  '-1', '-1', '100000000', false,
+ 'there are no more live sessions without a user than this; -1: no limit, 0: none is opened',
+ NULL),
 ('trusted_proxies',        'cidr[]',   '{}',         NULL, NULL, false,
  'proxies whose X-Forwarded-For or Forwarded header is believed',
  'OWASP ASVS 5.0 V4.1.3; RFC 7239 8.1'),
@@ -52,6 +65,18 @@ INSERT INTO session_admin.policy_definition
  'OWASP ASVS 5.0 V16.1.1, V16.3.1; NIST SP 800-63B-4 2.4.2'),
 ('feed_retention',         'interval', '1 day',      '1 minute', '1 year', false,
  'a node that was away for longer starts over with an empty cache', NULL);
+
+INSERT INTO session_admin.policy_definition
+    (name, type, default_value, allowed, per_user, meaning, reference) VALUES
+('on_session_limit',       'choice', 'reject', '{reject,evict_oldest}', true,
+ 'a login beyond max_sessions_per_user is refused, or ends the session of the user that was used least recently',
+ 'OWASP ASVS 5.0 V7.1.2'),
+('on_theft',               'choice', 'end_user', '{end_series,end_user,end_user_and_devices}', false,
+ 'a stolen remember-me token ends its series; end_user: and the user''s sessions; end_user_and_devices: and the other series, too',
+ 'OWASP ASVS 5.0 V7.4.1'),
+('on_restore',             'choice', 'invalidate', '{invalidate,keep}', false,
+ 'sessions and tokens in a database that was restored from a dump are not honoured, or are',
+ 'OWASP ASVS 5.0 V7.4.1');
 
 CREATE FUNCTION session_admin.policy_changed() RETURNS trigger
 LANGUAGE c VOLATILE PARALLEL UNSAFE
@@ -87,9 +112,12 @@ SELECT application,
        make_interval(secs => max(extract(epoch FROM value::interval))
                      FILTER (WHERE name = 'anonymous_idle_timeout')::float8) AS anonymous_idle_timeout,
        make_interval(secs => max(extract(epoch FROM value::interval))
+                     FILTER (WHERE name = 'anonymous_absolute_timeout')::float8) AS anonymous_absolute_timeout,
+       make_interval(secs => max(extract(epoch FROM value::interval))
                      FILTER (WHERE name = 'remember_me_lifetime')::float8) AS remember_me_lifetime
 FROM session_admin.effective_policy
-WHERE name IN ('idle_timeout', 'absolute_timeout', 'anonymous_idle_timeout', 'remember_me_lifetime')
+WHERE name IN ('idle_timeout', 'absolute_timeout', 'anonymous_idle_timeout',
+               'anonymous_absolute_timeout', 'remember_me_lifetime')
 GROUP BY application;
 COMMENT ON VIEW session_admin.time_limit IS
 'the time limits of each application';

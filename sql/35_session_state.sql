@@ -49,7 +49,8 @@ CROSS JOIN LATERAL (SELECT
 CROSS JOIN LATERAL (SELECT
     l.last_access_at + CASE WHEN s.user_name IS NULL THEN t.anonymous_idle_timeout
                             ELSE coalesce(u.idle_timeout, t.idle_timeout) END AS idle_end,
-    s.created_at + coalesce(u.absolute_timeout, t.absolute_timeout) AS absolute_end,
+    s.created_at + CASE WHEN s.user_name IS NULL THEN t.anonymous_absolute_timeout
+                        ELSE coalesce(u.absolute_timeout, t.absolute_timeout) END AS absolute_end,
     CASE WHEN s.generation <> a.generation
          THEN greatest(g.ended_at, s.created_at) END AS generation_end) d
 CROSS JOIN LATERAL (SELECT

@@ -56,10 +56,47 @@ static const struct
 	{"idle_timeout", offsetof(SaApplication, idle_timeout)},
 	{"absolute_timeout", offsetof(SaApplication, absolute_timeout)},
 	{"anonymous_idle_timeout", offsetof(SaApplication, anonymous_idle_timeout)},
+	{"anonymous_absolute_timeout", offsetof(SaApplication, anonymous_absolute_timeout)},
 	{"remember_me_lifetime", offsetof(SaApplication, remember_me_lifetime)},
 	{"remember_me_grace", offsetof(SaApplication, remember_me_grace)},
 	{"node_lease", offsetof(SaApplication, node_lease)},
 };
+
+/* Where each number goes. */
+static const struct
+{
+	const char *name;
+	size_t		offset;
+}			integer_policies[] =
+{
+	{"max_sessions_per_user", offsetof(SaApplication, max_sessions_per_user)},
+	{"max_sessions", offsetof(SaApplication, max_sessions)},
+	{"max_anonymous_sessions", offsetof(SaApplication, max_anonymous_sessions)},
+};
+
+/* Where each choice goes. */
+static const struct
+{
+	const char *name;
+	size_t		offset;
+	const char *value;
+	SaChoice	choice;
+}			choice_policies[] =
+{
+	{"on_session_limit", offsetof(SaApplication, on_session_limit), "reject", SA_REJECT},
+	{"on_session_limit", offsetof(SaApplication, on_session_limit), "evict_oldest", SA_EVICT_OLDEST},
+	{"on_theft", offsetof(SaApplication, on_theft), "end_series", SA_END_SERIES},
+	{"on_theft", offsetof(SaApplication, on_theft), "end_user", SA_END_USER},
+	{"on_theft", offsetof(SaApplication, on_theft), "end_user_and_devices", SA_END_USER_AND_DEVICES},
+	{"on_restore", offsetof(SaApplication, on_restore), "invalidate", SA_INVALIDATE},
+	{"on_restore", offsetof(SaApplication, on_restore), "keep", SA_KEEP},
+};
+
+/* Of a user who has no limit of sessions of their own. */
+#define NO_LIMIT_OF_THEIR_OWN	PG_INT64_MIN
+
+/* How often the cache was emptied. */
+static uint64 policies_read = 0;
 
 static void
 relcache_callback(pg_attribute_unused() Datum arg, Oid relid)
@@ -147,6 +184,13 @@ microseconds(const char *value)
 		years * (USECS_PER_DAY / 4 * 1461);
 }
 
+/* A number as text. */
+static int64
+number(const char *value)
+{
+	return DatumGetInt64(DirectFunctionCall1(int8in, CStringGetDatum(value)));
+}
+
 /* Set one policy of the application from its text. */
 static void
 set_policy_value(SaApplication *application, const char *name, const char *value)
@@ -156,6 +200,25 @@ set_policy_value(SaApplication *application, const char *name, const char *value
 		if (strcmp(interval_policies[i].name, name) == 0)
 		{
 			*(int64 *) ((char *) application + interval_policies[i].offset) = microseconds(value);
+			return;
+		}
+	}
+
+	for (size_t i = 0; i < lengthof(integer_policies); i++)
+	{
+		if (strcmp(integer_policies[i].name, name) == 0)
+		{
+			*(int64 *) ((char *) application + integer_policies[i].offset) = number(value);
+			return;
+		}
+	}
+
+	for (size_t i = 0; i < lengthof(choice_policies); i++)
+	{
+		if (strcmp(choice_policies[i].name, name) == 0 &&
+			strcmp(choice_policies[i].value, value) == 0)
+		{
+			*(int *) ((char *) application + choice_policies[i].offset) = choice_policies[i].choice;
 			return;
 		}
 	}
@@ -245,10 +308,13 @@ load(const char *name)
 	static SaStatement read_user_limits = {.sql =
 		"SELECT user_name::text,"
 		"       max(value) FILTER (WHERE name = 'idle_timeout'),"
-		"       max(value) FILTER (WHERE name = 'absolute_timeout')"
+		"       max(value) FILTER (WHERE name = 'absolute_timeout'),"
+		"       max(value) FILTER (WHERE name = 'max_sessions_per_user'),"
+		"       max(value) FILTER (WHERE name = 'on_session_limit')"
 		" FROM session_admin.policy"
 		" WHERE application = $1 AND user_name IS NOT NULL"
-		"   AND name IN ('idle_timeout', 'absolute_timeout')"
+		"   AND name IN ('idle_timeout', 'absolute_timeout',"
+		"                'max_sessions_per_user', 'on_session_limit')"
 		" GROUP BY user_name"
 	};
 	SaApplication loaded = {0};
@@ -259,6 +325,7 @@ load(const char *name)
 	strlcpy(loaded.name, name, sizeof(loaded.name));
 	loaded.key = sa_application_key(name);
 	loaded.session_relid = session_relid;
+	loaded.policies_read = policies_read;
 	sa_arg_text(&args, name);
 
 	rows = sa_run(&read_policies, &args);
@@ -276,10 +343,17 @@ load(const char *name)
 		SaUserLimit *limit = &loaded.user_limits[i];
 		char	   *idle = sa_result_text(i, 2);
 		char	   *absolute = sa_result_text(i, 3);
+		char	   *sessions = sa_result_text(i, 4);
+		char	   *choice = sa_result_text(i, 5);
+		SaApplication chosen = {0};
 
 		limit->user_key = sa_user_key(sa_result_text(i, 1));
 		limit->idle_timeout = idle ? microseconds(idle) : 0;
 		limit->absolute_timeout = absolute ? microseconds(absolute) : 0;
+		limit->max_sessions = sessions ? number(sessions) : NO_LIMIT_OF_THEIR_OWN;
+		if (choice != NULL)
+			set_policy_value(&chosen, "on_session_limit", choice);
+		limit->on_session_limit = chosen.on_session_limit;
 	}
 	qsort(loaded.user_limits, loaded.n_user_limits, sizeof(SaUserLimit), compare_limits);
 
@@ -301,6 +375,7 @@ reset_cache(void)
 	cache = NULL;
 	last_found = NULL;
 	MemoryContextReset(cache_context);
+	policies_read++;
 
 	application_relid = get_relname_relid("application", nspid);
 	policy_relid = get_relname_relid("policy", nspid);
@@ -428,6 +503,33 @@ sa_policy_number(const char *application, const char *user_name, const char *nam
 	return sa_result_int64(0, 1);
 }
 
+/* What is set for this user alone; NULL if nothing is. */
+static const SaUserLimit *
+find_user_limit(const SaApplication *application, uint64 user_key)
+{
+	SaUserLimit key = {.user_key = user_key};
+
+	if (application->n_user_limits == 0 || user_key == 0)
+		return NULL;
+	return bsearch(&key, application->user_limits, application->n_user_limits,
+				   sizeof(SaUserLimit), compare_limits);
+}
+
+/*
+ * How many sessions may this user have (negative: no limit), and what happens
+ * when they open one more?
+ */
+int64
+sa_max_sessions(const SaApplication *application, uint64 user_key, int *on_session_limit)
+{
+	const SaUserLimit *limit = find_user_limit(application, user_key);
+
+	*on_session_limit = limit && limit->on_session_limit ?
+		limit->on_session_limit : application->on_session_limit;
+	return limit && limit->max_sessions != NO_LIMIT_OF_THEIR_OWN ?
+		limit->max_sessions : application->max_sessions_per_user;
+}
+
 /*
  * Is a session of this generation, created and last used at these times, valid
  * now?  user_key is 0 for an anonymous one.
@@ -437,19 +539,14 @@ sa_times_are_valid(const SaApplication *application, uint64 user_key, int64 gene
 				   TimestampTz created_at, TimestampTz last_access_at, TimestampTz now)
 {
 	int64		idle = user_key ? application->idle_timeout : application->anonymous_idle_timeout;
-	int64		absolute = application->absolute_timeout;
+	int64		absolute = user_key ? application->absolute_timeout :
+		application->anonymous_absolute_timeout;
+	const SaUserLimit *limit = find_user_limit(application, user_key);
 
-	if (application->n_user_limits > 0 && user_key != 0)
-	{
-		SaUserLimit key = {.user_key = user_key};
-		SaUserLimit *limit = bsearch(&key, application->user_limits, application->n_user_limits,
-									 sizeof(SaUserLimit), compare_limits);
-
-		if (limit != NULL && limit->idle_timeout > 0)
-			idle = limit->idle_timeout;
-		if (limit != NULL && limit->absolute_timeout > 0)
-			absolute = limit->absolute_timeout;
-	}
+	if (limit != NULL && limit->idle_timeout > 0)
+		idle = limit->idle_timeout;
+	if (limit != NULL && limit->absolute_timeout > 0)
+		absolute = limit->absolute_timeout;
 
 	return generation == application->generation &&
 		now - last_access_at < idle &&
@@ -458,8 +555,10 @@ sa_times_are_valid(const SaApplication *application, uint64 user_key, int64 gene
 
 /* What the value of a policy may be, for the hint. */
 static char *
-allowed_values(const char *type, const char *lowest, const char *highest)
+allowed_values(const char *type, const char *lowest, const char *highest, const char *choices)
 {
+	if (strcmp(type, "choice") == 0)
+		return psprintf("Use one of %s.", choices);
 	if (strcmp(type, "interval") == 0)
 		return psprintf("Use an interval from \"%s\" to \"%s\".", lowest, highest);
 	if (strcmp(type, "integer") == 0)
@@ -491,7 +590,7 @@ value_error_callback(void *arg)
 /* The value as it is stored; an error if the policy does not allow it. */
 static char *
 checked_value(const char *name, const char *value, const char *type,
-			  const char *lowest, const char *highest)
+			  const char *lowest, const char *highest, const char *choices)
 {
 	static SaStatement check_interval = {.sql =
 		"SELECT v::text, extract(epoch FROM v)"
@@ -506,12 +605,16 @@ checked_value(const char *name, const char *value, const char *type,
 		" AND NOT EXISTS (SELECT FROM unnest(v) AS network WHERE network IS NULL)"
 		" FROM CAST($1 AS cidr[]) AS v"
 	};
+	static SaStatement check_choice = {.sql =
+		"SELECT $1, $1 = ANY (allowed) FROM session_admin.policy_definition WHERE name = $2"
+	};
 	SaStatement *check = strcmp(type, "interval") == 0 ? &check_interval :
-		strcmp(type, "integer") == 0 ? &check_integer : &check_networks;
+		strcmp(type, "integer") == 0 ? &check_integer :
+		strcmp(type, "choice") == 0 ? &check_choice : &check_networks;
 	ValueError	error = {
 		.message = psprintf("\"%s\" is not a value for policy \"%s\"",
 							sa_clean(value, strlen(value), 64), name),
-		.hint = allowed_values(type, lowest, highest)
+		.hint = allowed_values(type, lowest, highest, choices)
 	};
 	ErrorContextCallback callback = {.callback = value_error_callback,.arg = &error};
 	SaArgs		args = {0};
@@ -522,8 +625,9 @@ checked_value(const char *name, const char *value, const char *type,
 		value = psprintf("{%s}", value);
 
 	sa_arg_text(&args, value);
-	sa_arg_text(&args, lowest);
-	sa_arg_text(&args, highest);
+	sa_arg_text(&args, check == &check_choice ? name : lowest);
+	if (check != &check_choice)
+		sa_arg_text(&args, highest);
 
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
@@ -543,7 +647,9 @@ Datum
 sa_set_policy(PG_FUNCTION_ARGS)
 {
 	static SaStatement find_definition = {.sql =
-		"SELECT type, default_value, lowest, highest, per_user"
+		"SELECT type, default_value, lowest, highest, per_user,"
+		" (SELECT string_agg(format('\"%s\"', a), ', ' ORDER BY n)"
+		"  FROM unnest(allowed) WITH ORDINALITY AS u (a, n))"
 		" FROM session_admin.policy_definition WHERE name = $1"
 	};
 	static SaStatement list_definitions = {.sql =
@@ -606,7 +712,7 @@ sa_set_policy(PG_FUNCTION_ARGS)
 	}
 	if (value != NULL)
 		value = checked_value(name, value, sa_result_text(0, 1),
-							  sa_result_text(0, 3), sa_result_text(0, 4));
+							  sa_result_text(0, 3), sa_result_text(0, 4), sa_result_text(0, 6));
 
 	sa_application_make(application_name, &application);
 	args = (SaArgs) {0};

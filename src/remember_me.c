@@ -423,30 +423,37 @@ rotate(Redemption *redemption, const Series *series)
 }
 
 /*
- * End the series and the user's sessions: one row of the feed for all of it
+ * End the series and what else the policy says: one row of the feed for all of it
  */
 static void
-end_stolen(const Redemption *redemption)
+end_stolen(const Redemption *redemption, int on_theft)
 {
 	static SaStatement delete_stolen = {.sql =
 		"WITH series AS ("
 		"  DELETE FROM session_admin.remember_me_token WHERE series = $3 AND application = $1"
 		"), sessions AS ("
-		"  DELETE FROM session_admin.session WHERE application = $1 AND user_name = $2"
+		"  DELETE FROM session_admin.session WHERE application = $1 AND user_name = $2 AND $4"
 		") SELECT"
 	};
-	SaEnding	ending = {.reason = "token_theft",.caller_writes_feed = true};
-	SaFeedRow	row = {.scope = "user",.application = redemption->application,
-	.user_name = redemption->user_name};
+	SaEnding	ending = {.reason = "token_theft"};
+	SaFeedRow	row = {.scope = on_theft == SA_END_SERIES ? "token" : "user",
+		.application = redemption->application,.user_name = redemption->user_name};
 	SaArgs		args = {0};
 
 	ending.at = GetCurrentTimestamp();
-	sa_arg_text(&args, redemption->application);
-	sa_arg_text(&args, redemption->user_name);
-	sa_arg_text(&args, redemption->shown.series);
-	sa_run_ending(&ending, &delete_stolen, &args);
-	sa_feed_write(&row, &ending);
-	sa_feed_notify(&row);
+	if (on_theft == SA_END_USER_AND_DEVICES)
+		sa_end_user(redemption->application, redemption->user_name, NULL, false, &ending);
+	else
+	{
+		ending.caller_writes_feed = true;
+		sa_arg_text(&args, redemption->application);
+		sa_arg_text(&args, redemption->user_name);
+		sa_arg_text(&args, redemption->shown.series);
+		sa_arg(&args, BOOLOID, BoolGetDatum(on_theft != SA_END_SERIES), false);
+		sa_run_ending(&ending, &delete_stolen, &args);
+		sa_feed_write(&row, &ending);
+		sa_feed_notify(&row);
+	}
 
 	record_event("token_theft", false, redemption->application,
 				 redemption->user_name, redemption->shown.series,
@@ -494,7 +501,7 @@ redeem(Redemption *redemption)
 	else
 	{
 		redemption->outcome = "theft";
-		end_stolen(redemption);
+		end_stolen(redemption, application.on_theft);
 		return;
 	}
 	redemption->outcome = "accepted";

@@ -39,26 +39,14 @@ PG_FUNCTION_INFO_V1(sa_login_failed);
 /* Are touches being written to their rows? */
 bool		sa_session_writing = false;
 
-/* The columns of session that a touch looks at; they are its first ones. */
-enum
-{
-	Anum_session_hash = 1,
-	Anum_session_application,
-	Anum_session_generation,
-	Anum_session_created_at,
-	Anum_session_last_access_at,
-	Anum_session_requests,
-	Anum_session_user_name
-};
-
-/* Read the row of a session with the latest snapshot; false if there is none. */
+/* Read the row of a session as the snapshot has it; false if there is none. */
 bool
-sa_session_read(const uint8 *hash, const char *application, SaSession *session)
+sa_session_read_at(Snapshot snapshot, const uint8 *hash, const char *application,
+				   SaSession *session)
 {
 	Oid			relid = get_relname_relid("session", get_namespace_oid("session_admin", false));
 	Relation	rel = table_open(relid, AccessShareLock);
 	Relation	index = index_open(sa_primary_key_index(rel), AccessShareLock);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	IndexScanDesc scan;
 	ScanKeyData keys[2];
@@ -69,6 +57,7 @@ sa_session_read(const uint8 *hash, const char *application, SaSession *session)
 	ScanKeyEntryInitialize(&keys[1], 0, 2, BTEqualStrategyNumber, InvalidOid,
 						   C_COLLATION_OID, F_TEXTEQ, CStringGetTextDatum(application));
 
+	snapshot = RegisterSnapshot(snapshot);
 	scan = sa_index_beginscan(rel, index, snapshot, lengthof(keys));
 	index_rescan(scan, keys, lengthof(keys), NULL, 0);
 
@@ -78,11 +67,11 @@ sa_session_read(const uint8 *hash, const char *application, SaSession *session)
 		bool		isnull;
 		Datum		user_name;
 
-		slot_getsomeattrs(slot, Anum_session_user_name);
-		session->generation = DatumGetInt64(slot_getattr(slot, Anum_session_generation, &isnull));
-		session->created_at = DatumGetTimestampTz(slot_getattr(slot, Anum_session_created_at, &isnull));
-		session->last_access_at = DatumGetTimestampTz(slot_getattr(slot, Anum_session_last_access_at, &isnull));
-		user_name = slot_getattr(slot, Anum_session_user_name, &isnull);
+		slot_getsomeattrs(slot, SA_SESSION_USER_NAME);
+		session->generation = DatumGetInt64(slot_getattr(slot, SA_SESSION_GENERATION, &isnull));
+		session->created_at = DatumGetTimestampTz(slot_getattr(slot, SA_SESSION_CREATED_AT, &isnull));
+		session->last_access_at = DatumGetTimestampTz(slot_getattr(slot, SA_SESSION_LAST_ACCESS_AT, &isnull));
+		user_name = slot_getattr(slot, SA_SESSION_USER_NAME, &isnull);
 		session->user_name = isnull ? NULL : TextDatumGetCString(user_name);
 		session->user_key = sa_user_key(session->user_name);
 		session->written_here = TransactionIdIsCurrentTransactionId(
@@ -98,10 +87,17 @@ sa_session_read(const uint8 *hash, const char *application, SaSession *session)
 	return found;
 }
 
+/* The same with the latest snapshot. */
+bool
+sa_session_read(const uint8 *hash, const char *application, SaSession *session)
+{
+	return sa_session_read_at(GetLatestSnapshot(), hash, application, session);
+}
+
 /* Is the session, whose row was read, valid now? */
-static bool
-session_is_valid(const SaSession *session, const SaApplication *application,
-				 const uint8 *hash, TimestampTz now)
+bool
+sa_session_is_valid(const SaSession *session, const SaApplication *application,
+					const uint8 *hash, TimestampTz now)
 {
 	SaLiveKey	key;
 	TimestampTz last_access_at;
@@ -180,7 +176,7 @@ touch(const uint8 *hash, const SaApplication *application, int64 requests)
 		return false;
 
 	sa_live_key(&key, application, hash);
-	if (!session_is_valid(&session, application, hash, now))
+	if (!sa_session_is_valid(&session, application, hash, now))
 		return false;
 
 	sa_test_point("fill_read");
@@ -297,6 +293,7 @@ sa_open_session(PG_FUNCTION_ARGS)
 	SaApplication application;
 	inet	   *address;
 	SaLiveKey	key;
+	SaSeat		seat;
 	SaArgs		args = {0};
 	text	   *ref;
 
@@ -314,6 +311,7 @@ sa_open_session(PG_FUNCTION_ARGS)
 		/* the lock may have been waited for */
 		sa_application_get(application_name, &application);
 		now = GetCurrentTimestamp();
+		sa_limit_user(&application, user_name, id.hash, now);
 	}
 
 	sa_arg(&args, BYTEAOID, PointerGetDatum(sa_bytea(id.hash, SA_HASH_LEN)), false);
@@ -329,12 +327,19 @@ sa_open_session(PG_FUNCTION_ARGS)
 	sa_arg_text(&args, device);
 	sa_arg_text(&args, node);
 
-	while (sa_run(&insert_session, &args) == 0)
+	for (;;)
 	{
-		/* the id is in use: what it was used for ends */
 		SaEnding	ending = {.reason = "replaced",.at = now};
 		SaArgs		in_use = {0};
+		uint64		inserted;
 
+		sa_seat_take(&seat, application_name, user_name, id.hash);
+		inserted = sa_run(&insert_session, &args);
+		sa_seat_taken(&seat);
+		if (inserted > 0)
+			break;
+
+		/* the id is in use: what it was used for ends */
 		CHECK_FOR_INTERRUPTS();
 		sa_arg(&in_use, BYTEAOID, args.values[0], false);
 		sa_arg_text(&in_use, application_name);
@@ -416,7 +421,7 @@ sa_renew_session(PG_FUNCTION_ARGS)
 	}
 	ending.at = GetCurrentTimestamp();
 	valid = valid && sa_application_find(application_name, &application) &&
-		session_is_valid(&session, &application, old_id.hash, ending.at);
+		sa_session_is_valid(&session, &application, old_id.hash, ending.at);
 	if (valid)
 	{
 		SaSession	in_use;

@@ -109,7 +109,21 @@ typedef struct SaUserLimit
 	uint64		user_key;
 	int64		idle_timeout;	/* in microseconds; 0: the application's */
 	int64		absolute_timeout;
+	int64		max_sessions;	/* PG_INT64_MIN: the application's */
+	int			on_session_limit;	/* 0: the application's */
 } SaUserLimit;
+
+/* What a policy of type choice says. */
+typedef enum SaChoice
+{
+	SA_REJECT = 1,
+	SA_EVICT_OLDEST,
+	SA_END_SERIES,
+	SA_END_USER,
+	SA_END_USER_AND_DEVICES,
+	SA_INVALIDATE,
+	SA_KEEP
+} SaChoice;
 
 typedef struct SaApplication
 {
@@ -120,9 +134,17 @@ typedef struct SaApplication
 	int64		idle_timeout;	/* these are in microseconds */
 	int64		absolute_timeout;
 	int64		anonymous_idle_timeout;
+	int64		anonymous_absolute_timeout;
 	int64		remember_me_lifetime;
 	int64		remember_me_grace;
 	int64		node_lease;
+	int64		max_sessions_per_user;	/* negative: no limit, here and below */
+	int64		max_sessions;
+	int64		max_anonymous_sessions;
+	int			on_session_limit;	/* an SaChoice, here and below */
+	int			on_theft;
+	int			on_restore;
+	uint64		policies_read;	/* grows each time that policies were read anew */
 	/* valid until the next look-up of an application: */
 	ArrayType  *trusted_proxies;	/* NULL: none */
 	SaUserLimit *user_limits;	/* of users who have their own, by user_key */
@@ -137,6 +159,8 @@ extern uint64 sa_user_key(const char *user_name);
 extern bool sa_times_are_valid(const SaApplication *application, uint64 user_key,
 							   int64 generation, TimestampTz created_at,
 							   TimestampTz last_access_at, TimestampTz now);
+extern int64 sa_max_sessions(const SaApplication *application, uint64 user_key,
+							 int *on_session_limit);
 extern int64 sa_policy_number(const char *application, const char *user_name,
 							  const char *name);
 extern uint64 sa_application_key(const char *name);
@@ -229,10 +253,41 @@ typedef struct SaSession
 	bool		written_here;	/* by this very transaction, which may abort */
 } SaSession;
 
+/* The columns of session that C looks at; they are its first ones. */
+enum
+{
+	SA_SESSION_HASH = 1,
+	SA_SESSION_APPLICATION,
+	SA_SESSION_GENERATION,
+	SA_SESSION_CREATED_AT,
+	SA_SESSION_LAST_ACCESS_AT,
+	SA_SESSION_REQUESTS,
+	SA_SESSION_USER_NAME
+};
+
 extern bool sa_session_writing;	/* this backend writes touches to their rows */
 extern uint64 sa_run_writing(SaStatement *statement, SaArgs *args);
 extern bool sa_session_read(const uint8 *hash, const char *application, SaSession *session);
+extern bool sa_session_read_at(Snapshot snapshot, const uint8 *hash, const char *application,
+							   SaSession *session);
+extern bool sa_session_is_valid(const SaSession *session, const SaApplication *application,
+								const uint8 *hash, TimestampTz now);
 extern void sa_session_by_ref(const char *ref, const char *application, uint8 *hash);
+
+/* limit.c: how many sessions there may be */
+typedef struct SaSeat
+{
+	Oid			session_relid;
+	uint32		application;
+	uint16		kind;
+	int			lockmode;
+} SaSeat;
+
+extern void sa_limit_user(const SaApplication *application, const char *user_name,
+						  const uint8 *hash, TimestampTz now);
+extern void sa_seat_take(SaSeat *seat, const char *application, const char *user_name,
+						 const uint8 *hash);
+extern void sa_seat_taken(const SaSeat *seat);
 
 /* live.c: the shared table of live sessions */
 typedef struct SaLiveKey

@@ -124,7 +124,8 @@ INSERT INTO matrix VALUES
 ('table',    'remember_me_ancestor',      '.....'),
 ('table',    'remember_me_token',         '.....'),
 ('table',    'session',                   '.....'),
-('sequence', 'invalidation_id_seq',       '.....');
+('sequence', 'invalidation_id_seq',       '.....'),
+('sequence', 'seat_ticket',               '.....');
 
 CREATE TEMP VIEW object AS
 SELECT 'function' AS kind, proname::text AS object, oid::regprocedure::text AS name, oid,

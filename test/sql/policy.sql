@@ -52,6 +52,17 @@ SELECT session_admin.set_policy('trusted_proxies', '{10.0.0.0/8,::1}');
 SELECT session_admin.set_policy('trusted_proxies', '');
 SELECT session_admin.set_policy('trusted_proxies', NULL);
 
+-- A choice, and a number
+SELECT session_admin.set_policy('on_session_limit', 'evict_oldest');
+SELECT session_admin.set_policy('on_session_limit', 'reject', 'backup');
+SELECT session_admin.set_policy('max_sessions', '100');
+SELECT name, user_name, value FROM session_admin.policies
+WHERE application = 'policy_test' AND name LIKE '%session%' AND value <> "default"
+   OR user_name = 'backup' ORDER BY 1, 2;
+SELECT session_admin.set_policy('on_session_limit', NULL, 'backup');
+SELECT session_admin.set_policy('on_session_limit', NULL);
+SELECT session_admin.set_policy('max_sessions', NULL);
+
 -- Whatever IntervalStyle is set, the value is stored in one form.
 SET intervalstyle = iso_8601;
 SELECT session_admin.set_policy('node_lease', '90 s');
@@ -75,6 +86,12 @@ SELECT session_admin.set_policy('trusted_proxies', '{NULL}');
 SELECT session_admin.set_policy('trusted_proxies', '{{10.0.0.0/8}}');
 SELECT session_admin.set_policy('trusted_proxies', '10.0.0.0/8}');
 SELECT session_admin.set_policy('trusted_proxies', '10.0.0.0/8', 'alice');
+SELECT session_admin.set_policy('on_session_limit', 'evict');
+SELECT session_admin.set_policy('on_theft', '');
+SELECT session_admin.set_policy('on_restore', 'keep', 'alice');
+SELECT session_admin.set_policy('max_sessions', '-2');
+SELECT session_admin.set_policy('max_sessions', '1e3');
+SELECT session_admin.set_policy('max_sessions_per_user', '1000001', 'alice');
 SELECT session_admin.set_policy('idle_timeout', '1 hour', '');
 SELECT session_admin.set_policy('idle_timeout', '1 hour', NULL, '');
 SELECT session_admin.set_policy(E'\x1b[2J'';DROP TABLE x', '1 hour');

@@ -1,0 +1,414 @@
+/*
+ * limit.c
+ *	  How many sessions there may be: of a user, of all users of an application
+ *	  (seats), and of nobody.
+ *
+ * None of these is ever exceeded by what is committed, and a login that is under
+ * way holds its place: one more is refused at once, it does not wait.
+ *
+ * Of a user.  Whoever opens a session for a user holds the lock on the user's
+ * account until commit (account.c), so that what is counted after it is all
+ * that there is.
+ *
+ * Seats, and anonymous sessions.  Nothing is locked until commit here: logins do
+ * not wait for each other's transactions, and cannot deadlock.  Each login draws
+ * a ticket from a sequence, which no rollback takes back.  A count of n sessions
+ * that was made at ticket t says of each later ticket u that there are not more
+ * than n + (u - t) sessions, its own included.  While that is within the limit,
+ * it needs no look at the table.  Only when it is not, the sessions are counted
+ * anew: those that are committed and those of transactions that are under way,
+ * which might commit.
+ *
+ * A session must not be inserted unseen while another login counts.  So the
+ * lock of the application's seats is held from before the ticket until after
+ * the row is in the table, and no longer: shared by those who find room by their
+ * ticket, exclusively by who counts.  A policy is read under that lock, so that
+ * after its change no login that has not heard of it is still on its way.
+ *
+ * What has ended by time, or with its generation, is not counted.
+ */
+#include "session_admin.h"
+
+#include "access/genam.h"
+#include "access/relscan.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
+#include "commands/sequence.h"
+#include "executor/tuptable.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/hsearch.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+/*
+ * Where counting takes long, and there is no room, a backend does not count
+ * again before this many times as long has gone by.
+ */
+#define COUNT_PAUSE		10
+#define COUNT_LONG		(5 * 1000)	/* microseconds */
+#define COUNT_PAUSE_MAX	USECS_PER_SEC
+
+/* What this backend knows of an application's seats. */
+typedef struct EstimateKey
+{
+	Oid			session_relid;
+	int			anonymous;
+	uint64		application;
+} EstimateKey;
+
+typedef struct Estimate
+{
+	EstimateKey key;
+	uint64		policies_read;	/* what it was counted by; 0: not counted yet */
+	int64		counted;		/* sessions, at that ticket */
+	int64		ticket;
+	TimestampTz full_until;
+} Estimate;
+
+/* Of a new version of a row, or a new row, that is not committed yet. */
+typedef struct SessionHash
+{
+	uint8		bytes[SA_HASH_LEN];
+} SessionHash;
+
+static HTAB *estimates = NULL;
+
+static Estimate *
+find_estimate(const SaApplication *application, bool anonymous)
+{
+	EstimateKey key = {0};
+	Estimate   *estimate;
+	bool		found;
+
+	if (estimates == NULL)
+	{
+		HASHCTL		ctl = {0};
+
+		ctl.keysize = sizeof(EstimateKey);
+		ctl.entrysize = sizeof(Estimate);
+		estimates = hash_create("session_admin seats", 16, &ctl, HASH_ELEM | HASH_BLOBS);
+	}
+
+	key.session_relid = application->session_relid;
+	key.anonymous = anonymous;
+	key.application = application->key;
+	estimate = hash_search(estimates, &key, HASH_ENTER, &found);
+	if (!found || estimate->policies_read != application->policies_read)
+	{
+		/* with other time limits, sessions that had ended may be live again */
+		estimate->policies_read = 0;
+		estimate->full_until = 0;
+	}
+	return estimate;
+}
+
+/* Is the session in this row live? */
+static bool
+is_live(TupleTableSlot *slot, const SaApplication *application, const uint8 *hash, TimestampTz now)
+{
+	bool		anonymous;
+	bool		isnull;
+	Datum		user_name = slot_getattr(slot, SA_SESSION_USER_NAME, &anonymous);
+	int64		generation = DatumGetInt64(slot_getattr(slot, SA_SESSION_GENERATION, &isnull));
+	TimestampTz created_at =
+		DatumGetTimestampTz(slot_getattr(slot, SA_SESSION_CREATED_AT, &isnull));
+	TimestampTz last_access_at =
+		DatumGetTimestampTz(slot_getattr(slot, SA_SESSION_LAST_ACCESS_AT, &isnull));
+	TimestampTz live_access_at;
+	int64		requests;
+	SaLiveKey	key;
+	uint64		user_key = 0;
+
+	if (!anonymous)
+		user_key = application->n_user_limits == 0 ? 1 :
+			sa_user_key(TextDatumGetCString(user_name));
+	if (sa_times_are_valid(application, user_key, generation, created_at, last_access_at, now))
+		return true;
+
+	/* perhaps it was used since */
+	sa_live_key(&key, application, hash);
+	sa_live_read(&key, &live_access_at, &requests);
+	return live_access_at > last_access_at &&
+		sa_times_are_valid(application, user_key, generation, created_at, live_access_at, now);
+}
+
+static int
+compare_hashes(const void *a, const void *b)
+{
+	return memcmp(a, b, SA_HASH_LEN);
+}
+
+/*
+ * How many live sessions of this kind are there in the application, not counting
+ * one, with those that are not committed yet?  It stops at the limit.
+ *
+ * It looks at all versions of the rows: an MVCC snapshot tells which version
+ * counts.  A version that was made since the snapshot, or that is not committed,
+ * is either of a row that the snapshot has, too, or of a new one.
+ */
+static int64
+count_sessions(const SaApplication *application, bool anonymous, const uint8 *except,
+			   TimestampTz now, int64 limit)
+{
+	Oid			nspid = get_namespace_oid("session_admin", false);
+	Relation	rel = table_open(application->session_relid, AccessShareLock);
+	Relation	index = index_open(get_relname_relid("session_application_idx", nspid),
+								   AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	SessionHash *uncommitted = palloc(sizeof(SessionHash));
+	int			n_uncommitted = 0;
+	int			max_uncommitted = 1;
+	IndexScanDesc scan;
+	ScanKeyData keys[2];
+	int64		n = 0;
+
+	ScanKeyEntryInitialize(&keys[0], 0, 1, BTEqualStrategyNumber, InvalidOid,
+						   C_COLLATION_OID, F_TEXTEQ, CStringGetTextDatum(application->name));
+	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_BOOLEQ, BoolGetDatum(anonymous));
+	scan = sa_index_beginscan(rel, index, SnapshotAny, lengthof(keys));
+	index_rescan(scan, keys, lengthof(keys), NULL, 0);
+
+	while (n < limit && index_getnext_slot(scan, ForwardScanDirection, slot))
+	{
+		bool		isnull;
+		bytea	   *value = DatumGetByteaPP(slot_getattr(slot, SA_SESSION_HASH, &isnull));
+		uint8	   *hash = (uint8 *) VARDATA_ANY(value);
+		TransactionId xmin;
+
+		CHECK_FOR_INTERRUPTS();
+		if (memcmp(hash, except, SA_HASH_LEN) == 0 ||
+			!is_live(slot, application, hash, now))
+			continue;
+		if (table_tuple_satisfies_snapshot(rel, slot, snapshot))
+		{
+			n++;
+			continue;
+		}
+
+		xmin = DatumGetTransactionId(slot_getsysattr(slot, MinTransactionIdAttributeNumber,
+													 &isnull));
+		if (!TransactionIdIsNormal(xmin) || TransactionIdIsCurrentTransactionId(xmin) ||
+			!XidInMVCCSnapshot(xmin, snapshot) || TransactionIdDidAbort(xmin))
+			continue;
+		if (n_uncommitted == max_uncommitted)
+		{
+			max_uncommitted *= 2;
+			uncommitted = repalloc_huge(uncommitted, max_uncommitted * sizeof(SessionHash));
+		}
+		memcpy(uncommitted[n_uncommitted++].bytes, hash, SA_HASH_LEN);
+	}
+	index_endscan(scan);
+
+	qsort(uncommitted, n_uncommitted, sizeof(SessionHash), compare_hashes);
+	for (int i = 0; i < n_uncommitted && n < limit; i++)
+	{
+		const uint8 *hash = uncommitted[i].bytes;
+		SaSession	session;
+
+		if (i > 0 && memcmp(hash, uncommitted[i - 1].bytes, SA_HASH_LEN) == 0)
+			continue;
+		CHECK_FOR_INTERRUPTS();
+		if (!sa_session_read_at(snapshot, hash, application->name, &session) ||
+			!sa_session_is_valid(&session, application, hash, now))
+			n++;
+	}
+
+	pfree(uncommitted);
+	ExecDropSingleTupleTableSlot(slot);
+	UnregisterSnapshot(snapshot);
+	index_close(index, AccessShareLock);
+	table_close(rel, AccessShareLock);
+	return n;
+}
+
+static void pg_attribute_noreturn()
+refuse(const SaApplication *application, bool anonymous)
+{
+	if (anonymous)
+		ereport(ERROR,
+				(errcode(SA_ERRCODE_LIMIT),
+				 errmsg("limit of anonymous sessions reached in application \"%s\"",
+						application->name),
+				 errhint("See the policy \"max_anonymous_sessions\".")));
+	ereport(ERROR,
+			(errcode(SA_ERRCODE_LIMIT),
+			 errmsg("session limit reached in application \"%s\"", application->name),
+			 errhint("End a session, or see the policy \"max_sessions\".")));
+}
+
+/*
+ * Before a session with this id is inserted (user_name NULL: an anonymous one),
+ * the application made already: take a seat, or refuse.  The caller is connected
+ * to SPI, inserts at once, and then calls sa_seat_taken.
+ */
+void
+sa_seat_take(SaSeat *seat, const char *application_name, const char *user_name,
+			 const uint8 *hash)
+{
+	bool		anonymous = user_name == NULL;
+	Oid			ticket_relid = get_relname_relid("seat_ticket",
+												 get_namespace_oid("session_admin", false));
+	SaApplication application;
+
+	sa_application_get(application_name, &application);
+	seat->session_relid = application.session_relid;
+	seat->application = (uint32) application.key;
+	seat->kind = anonymous ? 2 : 1;
+	seat->lockmode = ShareLock;
+
+	for (;;)
+	{
+		TimestampTz now;
+		Estimate   *estimate;
+		int64		limit;
+		int64		ticket;
+		int64		n;
+		TimestampTz counted_at;
+
+		/* an object that nothing else locks */
+		LockDatabaseObject(seat->session_relid, seat->application, seat->kind, seat->lockmode);
+
+		sa_application_get(application_name, &application);
+		limit = anonymous ? application.max_anonymous_sessions : application.max_sessions;
+		if (limit < 0)
+			return;
+
+		ticket = nextval_internal(ticket_relid, false);
+		estimate = find_estimate(&application, anonymous);
+		if (estimate->policies_read != 0 &&
+			estimate->counted + (ticket - estimate->ticket) <= limit)
+			return;
+
+		now = GetCurrentTimestamp();
+		if (now < estimate->full_until)
+			refuse(&application, anonymous);
+
+		if (seat->lockmode == ShareLock)
+		{
+			sa_seat_taken(seat);
+			seat->lockmode = ExclusiveLock;
+			continue;
+		}
+
+		n = count_sessions(&application, anonymous, hash, now, limit);
+		counted_at = GetCurrentTimestamp();
+		if (n >= limit)
+		{
+			if (counted_at - now > COUNT_LONG)
+				estimate->full_until = counted_at +
+					Min(COUNT_PAUSE * (counted_at - now), COUNT_PAUSE_MAX);
+			refuse(&application, anonymous);
+		}
+		estimate->policies_read = application.policies_read;
+		estimate->counted = n + 1;
+		estimate->ticket = ticket;
+		return;
+	}
+}
+
+/* After that row is in the table, committed or not. */
+void
+sa_seat_taken(const SaSeat *seat)
+{
+	UnlockDatabaseObject(seat->session_relid, seat->application, seat->kind, seat->lockmode);
+}
+
+/*
+ * How many live sessions has the user, whose account is locked, not counting one
+ * that will be replaced?
+ */
+static int64
+count_sessions_of_user(const SaApplication *application, const char *user_name,
+					   const uint8 *except, TimestampTz now)
+{
+	Oid			nspid = get_namespace_oid("session_admin", false);
+	Relation	rel = table_open(application->session_relid, AccessShareLock);
+	Relation	index = index_open(get_relname_relid("session_user_name_idx", nspid),
+								   AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	IndexScanDesc scan;
+	ScanKeyData keys[2];
+	int64		n = 0;
+
+	ScanKeyEntryInitialize(&keys[0], 0, 1, BTEqualStrategyNumber, InvalidOid,
+						   C_COLLATION_OID, F_TEXTEQ, CStringGetTextDatum(user_name));
+	ScanKeyEntryInitialize(&keys[1], 0, 2, BTEqualStrategyNumber, InvalidOid,
+						   C_COLLATION_OID, F_TEXTEQ, CStringGetTextDatum(application->name));
+	scan = sa_index_beginscan(rel, index, snapshot, lengthof(keys));
+	index_rescan(scan, keys, lengthof(keys), NULL, 0);
+
+	while (index_getnext_slot(scan, ForwardScanDirection, slot))
+	{
+		bool		isnull;
+		bytea	   *value = DatumGetByteaPP(slot_getattr(slot, SA_SESSION_HASH, &isnull));
+		uint8	   *hash = (uint8 *) VARDATA_ANY(value);
+
+		CHECK_FOR_INTERRUPTS();
+		if (memcmp(hash, except, SA_HASH_LEN) != 0 && is_live(slot, application, hash, now))
+			n++;
+	}
+
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	UnregisterSnapshot(snapshot);
+	index_close(index, AccessShareLock);
+	table_close(rel, AccessShareLock);
+	return n;
+}
+
+/*
+ * Before a session with this id is opened for a user whose account is locked:
+ * make room for it, if the policy says so, or refuse.  The caller is connected
+ * to SPI.
+ */
+void
+sa_limit_user(const SaApplication *application, const char *user_name, const uint8 *hash,
+			  TimestampTz now)
+{
+	static SaStatement delete_oldest = {.sql =
+		"DELETE FROM session_admin.session s USING ("
+		"  SELECT session_hash, application FROM session_admin.session_state"
+		"  WHERE application = $1 AND user_name = $2 AND session_hash <> $3 AND ended_at IS NULL"
+		"  ORDER BY last_access_at DESC, created_at DESC, session_hash OFFSET $4) o"
+		" WHERE s.session_hash = o.session_hash AND s.application = o.application"
+	};
+	int			on_session_limit;
+	int64		limit = sa_max_sessions(application, sa_user_key(user_name), &on_session_limit);
+	SaArgs		args = {0};
+
+	if (limit < 0)
+		return;
+
+	sa_arg_text(&args, application->name);
+	sa_arg_text(&args, user_name);
+	sa_arg(&args, BYTEAOID, PointerGetDatum(sa_bytea(hash, SA_HASH_LEN)), false);
+	for (;;)
+	{
+		SaEnding	ending = {.reason = "session_limit",.at = now};
+		SaArgs		delete_args = args;
+
+		CHECK_FOR_INTERRUPTS();
+		if (limit > 0 && count_sessions_of_user(application, user_name, hash, now) < limit)
+			return;
+		if (limit == 0 || on_session_limit != SA_EVICT_OLDEST)
+			ereport(ERROR,
+					(errcode(SA_ERRCODE_LIMIT),
+					 errmsg("session limit reached for user \"%s\"", user_name),
+					 errhint("End one of the user's sessions, or see the policies \"max_sessions_per_user\" and \"on_session_limit\".")));
+		sa_arg(&delete_args, INT8OID, Int64GetDatum(limit - 1), false);
+		sa_run_ending(&ending, &delete_oldest, &delete_args);
+	}
+}
