@@ -4,7 +4,7 @@
 
 measure_batch() { # FORM ROUND
 	record "batch_$1" "$sessions" 1 "$2" \
-		"$(as_user test/bench/batches "port=${ports[preloaded]} dbname=$database" "$1" 1000 "$seconds")" ids/s
+		"$(as_user test/bench/batches "dbname=$database" "$1" 1000 "$seconds")" ids/s
 }
 
 part_batches() {

@@ -4,35 +4,40 @@
 
 touch_calls=20000
 
-measure_wal() { # SERVER ROUND
+# Others write too (autovacuum, the worker, snapshots of what runs): the first two
+# wait, and the least of the rounds is what touches write.
+measure_wal() { # NAME ROUND
 	local before after
 
-	before=$(sql "$1" "$database" "SELECT pg_current_wal_insert_lsn()")
-	per_second "$1" "$database" touch "$sessions" 1 -t "$touch_calls" >/dev/null
-	after=$(sql "$1" "$database" "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '$before')")
-	record "wal_$1" "$sessions" 1 "$2" "$(awk -v b="$after" -v n="$touch_calls" 'BEGIN { printf "%.3f", b / n }')" bytes
+	before=$(sql "$database" 'SELECT pg_current_wal_insert_lsn()')
+	per_second "$database" touch "$sessions" 1 -t "$touch_calls" >/dev/null
+	after=$(sql "$database" "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '$before')")
+	record "$1" "$sessions" 1 "$2" \
+		"$(awk -v bytes="$after" -v n="$touch_calls" 'BEGIN { printf "%.3f", bytes / n }')" bytes
 }
 
-# Others write too (snapshots of running transactions, autovacuum): they are off, and
-# the least of the rounds is what a touch writes.
+# Megabytes of shared memory that a server with these settings would take.
+shared_memory() { # SETTING…
+	as_user postgres -D "$work/unused" -C shared_memory_size "${@/#/-c}"
+}
+
 part_footprint() {
-	local server with without
+	local with without
 
 	echo "footprint"
-	for server in "${!ports[@]}"; do
-		sql "$server" "$database" "ALTER SYSTEM SET autovacuum = off"
-		sql "$server" "$database" "SELECT pg_reload_conf()" >/dev/null
-		sql "$server" "$database" "CHECKPOINT"
-	done
-	take_turns measure_wal preloaded
-	for server in "${!ports[@]}"; do
-		sql "$server" "$database" "ALTER SYSTEM RESET autovacuum"
-		sql "$server" "$database" "SELECT pg_reload_conf()" >/dev/null
-	done
+	sql postgres 'ALTER SYSTEM SET autovacuum = off'
+	sql postgres "ALTER SYSTEM SET session_admin.flush_interval = '1h'"
+	sql postgres 'SELECT pg_reload_conf()' >/dev/null
+	# what the worker had begun
+	sql "$database" 'SELECT session_admin.maintain()' >/dev/null
+	take_turns measure_wal wal
+	sql postgres 'ALTER SYSTEM RESET ALL'
+	sql postgres 'SELECT pg_reload_conf()' >/dev/null
 
-	# all that the preloaded server has beyond the other
-	with=$(sql preloaded postgres 'SELECT sum(allocated_size) FROM pg_shmem_allocations WHERE name IS NOT NULL')
-	without=$(sql plain postgres 'SELECT sum(allocated_size) FROM pg_shmem_allocations WHERE name IS NOT NULL')
+	as_user initdb -D "$work/unused" --no-sync >/dev/null
+	without=$(shared_memory)
+	with=$(shared_memory shared_preload_libraries=session_admin \
+		session_admin.max_live_sessions="$max_live_sessions")
 	record shared_memory "$max_live_sessions" 1 1 \
-		"$(awk -v b=$((with - without)) -v n="$max_live_sessions" 'BEGIN { printf "%.1f", b / n }')" bytes
+		"$(awk -v mb=$((with - without)) -v n="$max_live_sessions" 'BEGIN { printf "%.1f", mb * 1048576 / n }')" bytes
 }

@@ -5,7 +5,7 @@
 
 measure_invalidate_user() { # NAME ROUND
 	record "$1" "$sessions" "$clients" "$2" \
-		"$(per_second preloaded "$database" "$1" "$sessions" "$clients" -t "$each" \
+		"$(per_second "$database" "$1" "$sessions" "$clients" -t "$each" \
 			-D number=$((first + ($2 - 1) * each)))" invalidations/s
 }
 

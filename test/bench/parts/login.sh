@@ -5,7 +5,7 @@
 
 measure_login() { # NAME ROUND
 	record "$1" "$sessions" "$clients" "$2" \
-		"$(per_second preloaded "$database" "$1" "$sessions" "$clients" -T "$seconds")" logins/s
+		"$(per_second "$database" "$1" "$sessions" "$clients" -T "$seconds")" logins/s
 }
 
 part_login() {

@@ -14,7 +14,7 @@ part_nodes() {
 			record node_notified "$nodes" 1 "$round" "$notified" ms
 			record node_fetched "$nodes" 1 "$round" "$fetched" ms
 			record node_acknowledged "$nodes" 1 "$round" "$acknowledged" ms
-		done < <(as_user test/bench/nodes "port=${ports[preloaded]} dbname=$database" "$nodes" "$invalidations")
+		done < <(as_user test/bench/nodes "dbname=$database" "$nodes" "$invalidations")
 		[[ $round -eq $invalidations ]] || die "could not measure $nodes nodes"
 	done
 }

@@ -3,19 +3,17 @@
 # One request of one session: what it costs to ask whether the session is valid and
 # to count the request.
 
-# For bench.hash(), and so that all sessions are in the live table.
+# For bench.hash(), and so that all sessions are in the shared table.
 prepare_touch() {
-	local server invalid
+	local invalid
 
-	for server in "${!ports[@]}"; do
-		sql "$server" "$database" 'SELECT encode(session_hash, $$hex$$) FROM session_admin.session' |
-			perl -ne 'chomp; print pack "H*", $_' >"$work/session_hashes"
-		chmod a+r "$work/session_hashes"
-		as_user cp "$work/session_hashes" "$work/$server/"
-		invalid=$(sql "$server" "$database" 'SELECT count(*) FILTER (WHERE NOT
-			session_admin.touch_session(session_hash)) FROM session_admin.session')
-		[[ $invalid -eq 0 ]] || die "$invalid sessions are not valid"
-	done
+	sql "$database" "SELECT encode(session_hash, 'hex') FROM session_admin.session" |
+		perl -ne 'chomp; print pack "H*", $_' >"$work/session_hashes"
+	chmod a+r "$work/session_hashes"
+	as_user cp "$work/session_hashes" "$work/data/"
+	invalid=$(sql "$database" 'SELECT count(*) FILTER (WHERE NOT
+		session_admin.touch_session(session_hash)) FROM session_admin.session')
+	[[ $invalid -eq 0 ]] || die "$invalid sessions are not valid"
 	[[ -z ${redis:-} ]] || redis_per_second 4 $((sessions * 5)) -P 100 >/dev/null
 }
 
@@ -32,26 +30,26 @@ redis_for_seconds() { # CLIENTS
 	redis_per_second "$1" $((${rate%.*} * seconds))
 }
 
+# Requests a second, with settings for this connection.
+touches_with() { # SETTINGS SCRIPT
+	PGOPTIONS=$1 per_second "$database" "$2" "$sessions" "$clients" -T "$seconds"
+}
+
 measure_touch() { # NAME ROUND
-	local value
+	local not_preloaded='-c session_admin.use_shared_memory=off' value
 
 	case $1 in
+		# the next write is a day away, or at each touch
 		touch_plain)
-			# the time of a write is far away
-			value=$(PGOPTIONS='-c session_admin.touch_interval=1d' \
-				per_second plain "$database" touch "$sessions" "$clients" -T "$seconds") ;;
+			value=$(touches_with "$not_preloaded -c session_admin.touch_interval=1d" touch) ;;
 		touch_plain_write)
-			value=$(PGOPTIONS='-c session_admin.touch_interval=0' \
-				per_second plain "$database" touch "$sessions" "$clients" -T "$seconds") ;;
+			value=$(touches_with "$not_preloaded -c session_admin.touch_interval=0" touch) ;;
 		update_async)
-			value=$(PGOPTIONS='-c synchronous_commit=off' \
-				per_second plain "$database" update "$sessions" "$clients" -T "$seconds") ;;
-		select | update | spring)
-			value=$(per_second plain "$database" "$1" "$sessions" "$clients" -T "$seconds") ;;
+			value=$(touches_with '-c synchronous_commit=off' update) ;;
 		redis)
 			value=$(redis_for_seconds "$clients") ;;
 		*)
-			value=$(per_second preloaded "$database" "$1" "$sessions" "$clients" -T "$seconds") ;;
+			value=$(touches_with '' "$1") ;;
 	esac
 	record "$1" "$sessions" "$clients" "$2" "$value" requests/s
 }

@@ -18,7 +18,7 @@ make_jira() { # SCHEMA
 			FROM generate_series(1, $rows) n;
 			VACUUM ANALYZE cwd_user;
 		SQL
-	} | as_user psql -X -q -v ON_ERROR_STOP=1 -p "${ports[preloaded]}" -d watched
+	} | as_user psql -X -q -v ON_ERROR_STOP=1 -d watched
 }
 
 measure_watched() { # SCHEMA ROUND
@@ -27,22 +27,22 @@ measure_watched() { # SCHEMA ROUND
 	for change in nothing passwords; do
 		value="updated_date = now()"
 		[[ $change = nothing ]] || value="credential = '{PKCS5S2}' || md5(credential)"
-		record "${1}_$change" "$rows" 1 "$2" "$(milliseconds preloaded watched \
+		record "${1}_$change" "$rows" 1 "$2" "$(milliseconds watched \
 			"VACUUM $1.cwd_user" 'CHECKPOINT' "UPDATE $1.cwd_user SET $value")" ms
 	done
 }
 
 part_watched() {
 	echo "watched table"
-	fill watched 1000 preloaded
-	if [[ -z $(sql preloaded watched "SELECT FROM pg_proc WHERE proname = 'attach_application'") ]]; then
+	fill watched 1000
+	if [[ -z $(sql watched "SELECT FROM pg_proc WHERE proname = 'attach_application'") ]]; then
 		echo "watched table: skipped, there is no attach_application()"
 		discard watched
 		return
 	fi
 	make_jira unwatched
 	make_jira watched
-	sql preloaded watched "SELECT * FROM session_admin.attach_application('jira', 'watched')" >/dev/null
+	sql watched "SELECT * FROM session_admin.attach_application('jira', 'watched')" >/dev/null
 	take_turns measure_watched unwatched watched
 	discard watched
 }
