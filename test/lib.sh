@@ -3,7 +3,11 @@
 # What test/check and test/demo share: a PostgreSQL, the extension built and
 # installed, and servers of their own.  Sourced, not run.
 #
-#	install_packages PURPOSE   PURPOSE is build or test: what has to be there
+#	install_packages PURPOSE   what has to be there for it: PURPOSE is build, test,
+#	                           coverage, valgrind or sqlsmith
+#	make_work                  sets work: given as WORK, or a temporary directory
+#	private_postgresql         a copy of the PostgreSQL, in $work, for builds that are
+#	                           not to be installed; leaves PG_CONFIG of it
 #	prepare                    sets work, tree, user and bindir; builds and installs
 #	as_user COMMAND            runs it as $user, in $tree
 #	in_background COMMAND      the same, until cleanup
@@ -57,7 +61,7 @@ missing_packages() {
 	have make || echo make
 	have gcc || echo gcc
 	[[ -e /usr/include/stdlib.h ]] || echo libc6-dev
-	if [[ $purpose = test ]]; then
+	if [[ $purpose != build ]]; then
 		have clang || compgen -G '/usr/bin/clang-[0-9]*' >/dev/null || echo clang
 		! have apt-get || compgen -G '/usr/lib/llvm-*/lib/clang/*/lib/*/libclang_rt.fuzzer*' >/dev/null ||
 			echo libclang-rt-dev
@@ -65,6 +69,14 @@ missing_packages() {
 		have pg_prove || echo libtap-parser-sourcehandler-pgtap-perl
 		perl -MIPC::Run -e 1 2>/dev/null || echo libipc-run-perl
 	fi
+	case $purpose in
+		coverage) have lcov || echo lcov ;;
+		valgrind)
+			have valgrind || echo valgrind
+			[[ -e /usr/lib/debug/.build-id ]] || echo libc6-dbg
+			;;
+		sqlsmith) have sqlsmith || echo sqlsmith ;;
+	esac
 
 	# apt has nothing for a PostgreSQL elsewhere
 	[[ -z $given_pg_config ]] || return 0
@@ -73,7 +85,7 @@ missing_packages() {
 	major=${major:-15}
 	[[ -x $(pg_dir bindir)/postgres ]] || echo "postgresql-$major"
 	[[ -e $("$PG_CONFIG" --pgxs 2>/dev/null) ]] || echo "postgresql-server-dev-$major"
-	if [[ $purpose = test ]]; then
+	if [[ $purpose != build ]]; then
 		[[ -e $(pg_dir sharedir)/extension/pgtap.control ]] || echo "postgresql-$major-pgtap"
 	fi
 }
@@ -144,7 +156,7 @@ build_and_install() {
 }
 
 # Stops what runs in the background and the servers below $work, whoever started
-# them there, and removes it, unless KEEP is set.
+# them there, and removes it, unless KEEP or WORK is set.
 cleanup() {
 	local pid pidfile
 
@@ -157,14 +169,42 @@ cleanup() {
 		kill -QUIT "$(head -n 1 "$pidfile")" 2>/dev/null || true
 	done < <(find "$work" -name postmaster.pid 2>/dev/null)
 	cd /
-	if [[ -n ${KEEP:-} ]]; then
+	if [[ -n ${WORK:-} ]]; then
+		:
+	elif [[ -n ${KEEP:-} ]]; then
 		printf '\n%s is kept\n' "$work"
 	else
 		rm -rf "$work"
 	fi
 }
 
+make_work() {
+	[[ -z ${work:-} ]] || return 0
+	# short: the name of a socket has some 100 characters at most
+	work=${WORK:-$(mktemp -d /tmp/session_admin.XXXXXX)}
+	chmod a+rx "$work"
+}
+
+# PostgreSQL finds its files from where it lies itself.
+private_postgresql() {
+	local dir
+
+	make_work
+	mkdir "$work/pg"
+	for dir in $(pg_dir bindir) $(pg_dir pkglibdir) $(pg_dir sharedir); do
+		mkdir -p "$work/pg${dir%/*}"
+		[[ -e $work/pg$dir ]] || cp -aL "$dir" "$work/pg$dir"
+	done
+	for dir in $(pg_dir pkgincludedir) $(pg_dir libdir); do
+		mkdir -p "$work/pg${dir%/*}"
+		ln -s "$dir" "$work/pg$dir"
+	done
+	PG_CONFIG=$work/pg$(pg_dir bindir)/pg_config
+	export PG_CONFIG
+}
+
 prepare() {
+	make_work
 	bindir=$(pg_dir bindir)
 	# the server refuses root
 	user=$(id -un)
@@ -172,8 +212,6 @@ prepare() {
 		user=postgres
 		id "$user" >/dev/null 2>&1 || user=nobody
 	fi
-	# short: the name of a socket has some 100 characters at most
-	work=$(mktemp -d /tmp/session_admin.XXXXXX)
 	tree=$work/tree
 	build_and_install
 }
