@@ -75,6 +75,7 @@ CREATE TABLE session_admin.session (
     user_agent      text,
     device          text,
     node            text,
+    reauthenticated_at timestamptz,
     PRIMARY KEY (session_hash, application)
 ) WITH (fillfactor = 80);
 -- The user name first, here and below: people ask for a user more often than
@@ -105,6 +106,7 @@ CREATE TABLE session_admin.ended_session (
     user_agent      text,
     device          text,
     node            text,
+    reauthenticated_at timestamptz,
     ended_at        timestamptz NOT NULL,
     end_reason      text NOT NULL,
     ended_by        text NOT NULL,

@@ -141,6 +141,26 @@ AS 'MODULE_PATHNAME', 'sa_renew_session';
 COMMENT ON FUNCTION session_admin.renew_session(bytea, bytea, text) IS
 'gives a session a new id (both by their SHA-256), against session fixation; gives its new session_ref';
 
+CREATE FUNCTION session_admin.reauthenticate(
+    session_id text,
+    login_method text DEFAULT 'password',
+    application text DEFAULT NULL)
+RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'sa_reauthenticate';
+COMMENT ON FUNCTION session_admin.reauthenticate(text, text, text) IS
+'raises a session that a token opened, after the user has logged in again; false if it is not valid; then give it a new id with renew_session';
+
+CREATE FUNCTION session_admin.reauthenticate(
+    session_id bytea,
+    login_method text DEFAULT 'password',
+    application text DEFAULT NULL)
+RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'sa_reauthenticate';
+COMMENT ON FUNCTION session_admin.reauthenticate(bytea, text, text) IS
+'raises a session (by the SHA-256 of its id) that a token opened, after the user has logged in again; false if it is not valid; then give it a new id with renew_session';
+
 CREATE FUNCTION session_admin.close_session(
     session_id text,
     application text DEFAULT NULL)

@@ -20,7 +20,7 @@ SELECT c.capability, c.kind, o.object
 FROM (VALUES
     -- opens and checks sessions; sees only what it is told about a session of its own
     ('application', 'function', '{open_session,touch_session,touch_sessions,renew_session,
-        close_session,login_failed,issue_remember_me,redeem_remember_me,revoke_remember_me,
+        reauthenticate,close_session,login_failed,issue_remember_me,redeem_remember_me,revoke_remember_me,
         rename_remembered_device,my_sessions,my_devices,end_my_session,end_my_other_sessions,
         session_ref,log_id,client_address,capability_application}'),
     ('application', 'view', '{login_pressure}'),

@@ -1,6 +1,6 @@
 /*
  * session.c
- *	  Sessions: open, touch, renew, close, and failed logins.
+ *	  Sessions: open, touch, renew, reauthenticate, close, and failed logins.
  *
  * A touch asks one question: is this session still valid?  It reads the row by
  * its key with the latest snapshot, whatever the caller's, and writes no more
@@ -33,6 +33,7 @@ PG_FUNCTION_INFO_V1(sa_open_session);
 PG_FUNCTION_INFO_V1(sa_touch_session);
 PG_FUNCTION_INFO_V1(sa_touch_sessions);
 PG_FUNCTION_INFO_V1(sa_renew_session);
+PG_FUNCTION_INFO_V1(sa_reauthenticate);
 PG_FUNCTION_INFO_V1(sa_close_session);
 PG_FUNCTION_INFO_V1(sa_login_failed);
 
@@ -385,10 +386,11 @@ sa_renew_session(PG_FUNCTION_ARGS)
 	static SaStatement copy_session = {.sql =
 		"INSERT INTO session_admin.session (session_hash, application, generation, created_at,"
 		" last_access_at, requests, user_name, login_method, client_address, peer_address,"
-		" log_id, user_agent, device, node)"
+		" log_id, user_agent, device, node, reauthenticated_at)"
 		" SELECT $3, application, generation, created_at, $5,"
 		"  requests + coalesce(session_admin.live_requests(session_hash, application), 0),"
-		"  user_name, login_method, client_address, peer_address, $4, user_agent, device, node"
+		"  user_name, login_method, client_address, peer_address, $4, user_agent, device, node,"
+		"  reauthenticated_at"
 		" FROM session_admin.session WHERE session_hash = $1 AND application = $2"
 		" FOR NO KEY UPDATE"
 	};
@@ -450,6 +452,84 @@ sa_renew_session(PG_FUNCTION_ARGS)
 	SPI_finish();
 
 	PG_RETURN_TEXT_P(sa_ref_text(new_id.hash));
+}
+
+/*
+ * reauthenticate(session_id, login_method, application)
+ *
+ * The user has proved who they are once more, in a session that may have been
+ * opened by less (a remember-me token).  False if the session is not valid.  Its
+ * absolute timeout counts from its beginning as before.
+ */
+Datum
+sa_reauthenticate(PG_FUNCTION_ARGS)
+{
+	static SaStatement raise = {.sql =
+		"UPDATE session_admin.session SET login_method = $3, reauthenticated_at = $4"
+		" WHERE session_hash = $1 AND application = $2"
+		" RETURNING user_name::text, client_address, user_agent, device, node"
+	};
+	SaSessionId id;
+	char	   *login_method = sa_cleaned_or_null(fcinfo, 1, SA_LABEL_MAX);
+	char	   *application_name = sa_application_arg(fcinfo, 2);
+	TimestampTz now = GetCurrentTimestamp();
+	SaApplication application;
+	SaSession	session;
+	SaArgs		args = {0};
+	bool		raised = false;
+
+	sa_session_id_arg(fcinfo, 0, &id);
+	if (login_method == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("login method must not be null")));
+	if (strcmp(login_method, "remember_me") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a remember-me token does not reauthenticate a user"),
+				 errhint("Ask the user for a password or the like, and name that.")));
+
+	SPI_connect();
+	if (sa_application_find(application_name, &application) &&
+		sa_session_read(id.hash, application_name, &session) &&
+		sa_session_is_valid(&session, &application, id.hash, now))
+	{
+		if (session.user_name == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("session has no user who could be reauthenticated"),
+					 errhint("Use open_session() for a login.")));
+
+		sa_arg(&args, BYTEAOID, PointerGetDatum(sa_bytea(id.hash, SA_HASH_LEN)), false);
+		sa_arg_text(&args, application_name);
+		sa_arg_text(&args, login_method);
+		sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(now), false);
+		/* it may have ended meanwhile */
+		raised = sa_run(&raise, &args) > 0;
+	}
+	if (raised)
+	{
+		bool		isnull;
+		Datum		address = sa_result(0, 2, &isnull);
+		SaLoginEvent event = {
+			.application = application_name,
+			.user_name = sa_result_text(0, 1),
+			.event = "reauthenticated",
+			.succeeded = true,
+			.login_method = login_method,
+			.client_address = isnull ? NULL : DatumGetInetPP(address),
+			.user_agent = sa_result_text(0, 3),
+			.device = sa_result_text(0, 4),
+			.node = sa_result_text(0, 5),
+			.session_ref = text_to_cstring(sa_ref_text(id.hash)),
+			.at = now
+		};
+
+		sa_login_event_record(&event);
+	}
+	SPI_finish();
+
+	PG_RETURN_BOOL(raised);
 }
 
 /* close_session(session_id, application) */

@@ -17,6 +17,7 @@ INSERT INTO matrix VALUES
 ('function', 'touch_session',             'a....'),
 ('function', 'touch_sessions',            'a....'),
 ('function', 'renew_session',             'a....'),
+('function', 'reauthenticate',            'a....'),
 ('function', 'close_session',             'a....'),
 ('function', 'login_failed',              'a....'),
 ('function', 'issue_remember_me',         'a....'),

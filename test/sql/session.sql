@@ -398,6 +398,32 @@ ROLLBACK;
 SELECT session_admin.touch_session('id of mallory') AS "after it";
 SELECT count(*) FROM session_admin.account WHERE application = 'session_test' AND user_name = 'mallory';
 
+-- A session that a remember-me token opened is raised by a password; the
+-- session stays what it was, and gets a new id.
+SELECT session_admin.open_session('id of nina', 'nina', '192.0.2.4', user_agent => 'Firefox', login_method => 'remember_me');
+SELECT session_admin.reauthenticate('id of nina');
+SELECT session_admin.touch_session('id of nina') AS valid;
+SELECT user_name, login_method, client_address, created_at < now() AS "as old as before"
+FROM session_admin.current_sessions WHERE application = 'session_test' AND user_name = 'nina';
+SELECT session_admin.reauthenticate(sha256('id of nina'), 'webauthn');
+SELECT session_admin.renew_session('id of nina', 'new id of nina');
+SELECT event, succeeded, login_method, client_address, user_agent,
+       session_ref = session_admin.session_ref('id of nina') AS "its session"
+FROM session_admin.login_history WHERE application = 'session_test' AND user_name = 'nina' ORDER BY at;
+SELECT login_count FROM session_admin.last_login WHERE application = 'session_test' AND user_name = 'nina';
+SELECT session_admin.close_session('new id of nina');
+SELECT end_reason, login_method, reauthenticated_at > created_at AS reauthenticated
+FROM session_admin.ended_session WHERE application = 'session_test' AND user_name = 'nina' ORDER BY ended_at;
+
+-- not where there is nothing to raise, and not by less
+SELECT session_admin.reauthenticate('new id of nina') AS ended, session_admin.reauthenticate('unheard of') AS unknown,
+       session_admin.reauthenticate('id', application => 'unheard of') AS nowhere;
+SELECT session_admin.open_session('id of a visitor') IS NOT NULL AS opened;
+SELECT session_admin.reauthenticate('id of a visitor');
+SELECT session_admin.reauthenticate('id of a visitor', 'remember_me');
+SELECT session_admin.reauthenticate('id of a visitor', NULL);
+SELECT count(*) FROM session_admin.login_event WHERE application = 'session_test' AND event = 'reauthenticated';
+
 -- leave no session to the tests that follow
 DELETE FROM session_admin.session WHERE application = 'session_test';
 DROP VIEW live, ended;
