@@ -59,8 +59,8 @@ CREATE TABLE session_admin.product_column (
     columns         text[] NOT NULL,
     required        boolean NOT NULL DEFAULT false,
     -- numbers: ms (the default) or s since 1970; times without zone: local (the default) or utc;
-    -- user_key: key (the default) or "key or name"
-    reading         text CHECK (reading IN ('ms', 's', 'local', 'utc', 'key', 'key or name')),
+    -- user_key: key (the default) or "key or name"; user_name: as it is or "any case"
+    reading         text CHECK (reading IN ('ms', 's', 'local', 'utc', 'key', 'key or name', 'any case')),
     -- what is not seen if there is no such column
     unseen          text,
     PRIMARY KEY (product, part, role),

@@ -142,6 +142,8 @@ read_reading(const char *reading)
 		return SA_READING_UTC;
 	if (strcmp(reading, "key or name") == 0)
 		return SA_READING_KEY_OR_NAME;
+	if (strcmp(reading, "any case") == 0)
+		return SA_READING_ANY_CASE;
 	return SA_READING_DEFAULT;
 }
 

@@ -22,6 +22,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/tuptable.h"
@@ -29,6 +30,7 @@
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/fmgrprotos.h"
+#include "utils/formatting.h"
 #include "utils/guc.h"
 #include "utils/inet.h"
 #include "utils/lsyscache.h"
@@ -41,9 +43,6 @@ PG_FUNCTION_INFO_V1(sa_capture);
 
 /* Rows that are applied together */
 #define BATCH_ROWS		10000
-
-/* Digits of a secret's hash that are kept, to tell one token from another */
-#define TOKEN_REF_LEN	SA_REF_LEN
 
 const char *const sa_part_names[SA_NPARTS] = {
 	[SA_PART_IDENTITY] = "identity",
@@ -244,6 +243,8 @@ user_name_of(const SaWatch *watch, TupleTableSlot *slot)
 {
 	char	   *name = role_text(watch, SA_ROLE_USER_NAME, slot);
 
+	if (name != NULL && watch->columns[SA_ROLE_USER_NAME].reading == SA_READING_ANY_CASE)
+		name = str_tolower(name, strlen(name), DEFAULT_COLLATION_OID);
 	if (name == NULL || *name == '\0' || strlen(name) > SA_USER_NAME_MAX)
 		return NULL;
 	return name;
@@ -370,6 +371,24 @@ add_logins(SaCaptured *captured, TupleTableSlot *slot)
 	}
 }
 
+/* A count of failures that goes up, with no time, means now. */
+static void
+add_failure(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
+{
+	const SaWatch *watch = captured->watch;
+	int64		old_count = 0;
+	int64		new_count;
+
+	if (SA_HAS(watch, SA_ROLE_LAST_FAILED_LOGIN_AT) ||
+		!read_number(role_text(watch, SA_ROLE_CURRENT_FAILED_COUNT, new), &new_count))
+		return;
+	if (old != NULL)
+		(void) read_number(role_text(watch, SA_ROLE_CURRENT_FAILED_COUNT, old), &old_count);
+	if (new_count > old_count)
+		add_login(captured, new, SA_ROLE_LAST_FAILED_LOGIN_AT, SA_READING_DEFAULT,
+				  TimestampTzGetDatum(GetCurrentTimestamp()), false, TIMESTAMPTZOID);
+}
+
 /* Add what an attribute tells of logins, if it is one of those that do. */
 static void
 add_attribute(SaCaptured *captured, TupleTableSlot *slot)
@@ -392,26 +411,34 @@ add_attribute(SaCaptured *captured, TupleTableSlot *slot)
 	}
 }
 
+/* The first digits of the hash of a secret, to tell one from another. */
+static char *
+secret_ref(char *secret)
+{
+	uint8		hash[SA_HASH_LEN];
+	char	   *ref;
+
+	if (secret == NULL)
+		return NULL;
+	sa_sha256(secret, strlen(secret), hash);
+	explicit_bzero(secret, strlen(secret));
+	ref = palloc0(SA_HASH_LEN * 2 + 1);
+	hex_encode((char *) hash, SA_HASH_LEN, ref);
+	ref[SA_REF_LEN] = '\0';
+	return ref;
+}
+
 static void
 add_token(SaCaptured *captured, TupleTableSlot *slot, const char *event)
 {
 	const SaWatch *watch = captured->watch;
-	char	   *secret = role_text(watch, SA_ROLE_SECRET, slot);
-	char	   *ref = NULL;
 
-	if (secret != NULL)
-	{
-		uint8		hash[SA_HASH_LEN];
-
-		sa_sha256(secret, strlen(secret), hash);
-		explicit_bzero(secret, strlen(secret));
-		ref = palloc0(SA_HASH_LEN * 2 + 1);
-		hex_encode((char *) hash, SA_HASH_LEN, ref);
-		ref[TOKEN_REF_LEN] = '\0';
-	}
 	sa_captured_add_text(captured, &captured->token_user, user_of(watch, slot));
 	sa_captured_add_text(captured, &captured->token_event, event);
-	sa_captured_add_text(captured, &captured->token_ref, ref);
+	sa_captured_add_text(captured, &captured->token_ref,
+						 secret_ref(role_text(watch, SA_ROLE_SECRET, slot)));
+	sa_captured_add_text(captured, &captured->token_series,
+						 secret_ref(role_text(watch, SA_ROLE_SERIES, slot)));
 }
 
 static void
@@ -439,6 +466,8 @@ row_inserted(SaCaptured *captured, TupleTableSlot *slot)
 			break;
 		case SA_PART_LOGIN:
 			add_logins(captured, slot);
+			if (!captured->backfill)
+				add_failure(captured, NULL, slot);
 			break;
 		case SA_PART_REMEMBER_ME:
 			if (!captured->backfill)
@@ -472,6 +501,26 @@ row_deleted(SaCaptured *captured, TupleTableSlot *slot)
 	}
 }
 
+/* A row of which a column that tells of logins may differ. */
+static void
+logins_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
+{
+	const SaWatch *watch = captured->watch;
+	bool		unchanged = true;
+
+	for (SaRole role = 0; role < SA_NROLES; role++)
+	{
+		if (SA_IS_LOGIN_ROLE(role) && !role_unchanged(watch, role, old, new))
+			unchanged = false;
+	}
+	if (unchanged)
+		return;
+
+	add_logins(captured, new);
+
+	add_failure(captured, old, new);
+}
+
 /* A row of part account or identity, of which at least one column differs. */
 static void
 user_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
@@ -481,7 +530,6 @@ user_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
 	char	   *new_name = user_name_of(watch, new);
 	char	   *old_other = role_text(watch, SA_ROLE_OTHER_NAME, old);
 	char	   *new_other = role_text(watch, SA_ROLE_OTHER_NAME, new);
-	bool		logins_unchanged = true;
 
 	if (new_name == NULL)
 	{
@@ -521,32 +569,7 @@ user_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
 			sa_captured_add_text(captured, &captured->account, new_name);
 	}
 
-	for (SaRole role = 0; role < SA_NROLES; role++)
-	{
-		if (SA_IS_LOGIN_ROLE(role) && !role_unchanged(watch, role, old, new))
-			logins_unchanged = false;
-	}
-	if (!logins_unchanged)
-		add_logins(captured, new);
-}
-
-/* A row of part login, of which at least one column differs. */
-static void
-logins_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
-{
-	const SaWatch *watch = captured->watch;
-	int64		old_count;
-	int64		new_count;
-
-	add_logins(captured, new);
-
-	/* a count that goes up, with no time: now */
-	if (!SA_HAS(watch, SA_ROLE_LAST_FAILED_LOGIN_AT) &&
-		read_number(role_text(watch, SA_ROLE_CURRENT_FAILED_COUNT, new), &new_count) &&
-		(!read_number(role_text(watch, SA_ROLE_CURRENT_FAILED_COUNT, old), &old_count) ||
-		 new_count > old_count))
-		add_login(captured, new, SA_ROLE_LAST_FAILED_LOGIN_AT, SA_READING_DEFAULT,
-				  TimestampTzGetDatum(GetCurrentTimestamp()), false, TIMESTAMPTZOID);
+	logins_updated(captured, old, new);
 }
 
 static void
@@ -1001,15 +1024,19 @@ sa_capture_forget_users(const char *application, ArrayType *user_names, SaEnding
 		SaWatch    *watch = lfirst(cell);
 		SaRole		role = SA_HAS(watch, SA_ROLE_USER_KEY) ? SA_ROLE_USER_KEY : SA_ROLE_USER_NAME;
 		ArrayType  *values = known_as(watch, user_names);
+		const char *column;
+		char	   *condition;
 
 		if (values == NULL || !SA_HAS(watch, role))
 			continue;
-		forget(watch,
-			   psprintf("%s OPERATOR(pg_catalog.=) ANY ($1::%s[])",
-						quote_identifier(get_attname(watch->relid, watch->columns[role].attnum, false)),
-						format_type_extended(watch->columns[role].type, -1,
-											 FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY)),
-			   values, &details);
+		column = quote_identifier(get_attname(watch->relid, watch->columns[role].attnum, false));
+		if (watch->columns[role].reading == SA_READING_ANY_CASE)
+			condition = psprintf("pg_catalog.lower(%s::text) OPERATOR(pg_catalog.=) ANY ($1)", column);
+		else
+			condition = psprintf("%s OPERATOR(pg_catalog.=) ANY ($1::%s[])", column,
+								 format_type_extended(watch->columns[role].type, -1,
+													  FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
+		forget(watch, condition, values, &details);
 	}
 
 	if (details.users == NULL)

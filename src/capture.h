@@ -67,7 +67,8 @@ typedef enum SaReading
 	SA_READING_DEFAULT,
 	SA_READING_SECONDS,
 	SA_READING_UTC,
-	SA_READING_KEY_OR_NAME
+	SA_READING_KEY_OR_NAME,
+	SA_READING_ANY_CASE
 } SaReading;
 
 typedef struct SaColumn
@@ -172,7 +173,8 @@ typedef struct SaCaptured
 
 	SaValues	token_user;		/* a key, if the part has a key_of */
 	SaValues	token_event;
-	SaValues	token_ref;
+	SaValues	token_ref;		/* digits of the secret's hash */
+	SaValues	token_series;	/* of that of the series */
 
 	/* over all batches: what was written to the feed */
 	int64		fed;

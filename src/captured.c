@@ -530,12 +530,19 @@ flush_tokens(SaCaptured *captured)
 {
 	static SaStatement record_tokens = {.sql =
 		"WITH token AS MATERIALIZED ("
-		"  SELECT * FROM unnest($2::text[], $3::text[], $4::text[]) AS t (user_name, event, ref)"
+		/* a successor in a series that we have seen is a use of it */
+		"  SELECT t.user_name, d.detail, CASE WHEN t.event = 'remember_me_issued' AND EXISTS ("
+		"      SELECT FROM session_admin.login_event e WHERE e.application = $1"
+		"        AND e.user_name = t.user_name AND e.detail = d.detail"
+		"        AND e.event IN ('remember_me_issued', 'remember_me_used'))"
+		"    THEN 'remember_me_used' ELSE t.event END AS event"
+		"  FROM unnest($2::text[], $3::text[], $4::text[], $9::text[]) AS t (user_name, event, ref, series)"
+		"  CROSS JOIN LATERAL (SELECT coalesce('series ' || t.series, 'token ' || t.ref) AS detail) d"
 		"), recorded AS ("
 		"  INSERT INTO session_admin.login_event"
 		"    (at, application, user_name, event, succeeded, login_method, detail)"
 		"  SELECT $5, $1, user_name, event, true, 'remember_me',"
-		"    concat_ws(', ', 'token ' || ref, CASE WHEN event = 'remember_me_revoked' THEN $6 END)"
+		"    concat_ws(', ', detail, CASE WHEN event = 'remember_me_revoked' THEN $6 END)"
 		"  FROM token"
 		"), fed AS ("
 		"  INSERT INTO session_admin.invalidation"
@@ -572,6 +579,7 @@ flush_tokens(SaCaptured *captured)
 	sa_arg_text(&args, row.reason);
 	sa_arg_text(&args, sa_actor_or_null());
 	sa_arg(&args, BOOLOID, BoolGetDatum(forgetting == NULL), false);
+	arg_array(&args, &captured->token_series, TEXTOID);
 	sa_run(&record_tokens, &args);
 
 	if (sa_result_int64(0, 1) > 0)
