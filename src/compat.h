@@ -15,6 +15,11 @@
 #include "utils/rel.h"
 #include "utils/relcache.h"
 
+/* 18: stands before the function, and pg_attribute_noreturn() is no more */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn pg_attribute_noreturn()
+#endif
+
 /* 15: InitMaterializedSRF had another name before its first minor releases */
 static inline void
 sa_init_materialized_srf(FunctionCallInfo fcinfo)

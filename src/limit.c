@@ -233,7 +233,7 @@ count_sessions(const SaApplication *application, bool anonymous, const uint8 *ex
 	return n;
 }
 
-static void pg_attribute_noreturn()
+pg_noreturn static void
 refuse(const SaApplication *application, bool anonymous)
 {
 	if (anonymous)
