@@ -2,8 +2,8 @@
  * test_point.c
  *	  Windows that a test can hold open, in builds with TEST_POINTS=1 only.
  *
- * In the source, sa_test_point("name") marks a window.  A backend that has set
- * session_admin.test_point to that name waits there, once for each time it is
+ * In the source, sa_test_point("name") marks a window.  A backend that has that
+ * name in the list session_admin.test_points waits there, once for each time it is
  * set, until another backend calls release('name').  "name:error" throws there
  * instead.  Commit callbacks have such windows, too: nothing here allocates, and
  * what waits is only interrupted where interrupts are.
@@ -41,8 +41,9 @@ typedef struct Point
 } Point;
 
 static Point *points = NULL;
-static char *test_point = NULL;
-static bool armed = false;
+static char *test_points = NULL;
+static int	waits = 0;			/* a bit for each point */
+static int	throws = 0;
 
 static shmem_request_hook_type prev_shmem_request_hook = NULL;
 static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
@@ -73,23 +74,46 @@ shmem_startup(void)
 	LWLockRelease(AddinShmemInitLock);
 }
 
-static void
-assign_test_point(const char *newval, pg_attribute_unused() void *extra)
+/* Is this in the list? */
+static bool
+is_listed(const char *list, const char *name, const char *suffix)
 {
-	armed = newval[0] != '\0';
+	while (*list != '\0')
+	{
+		size_t		length = strcspn(list, ",");
+
+		if (length == strlen(name) + strlen(suffix) &&
+			strncmp(list, name, strlen(name)) == 0 &&
+			strncmp(list + strlen(name), suffix, strlen(suffix)) == 0)
+			return true;
+		list += length;
+		list += strspn(list, ",");
+	}
+	return false;
+}
+
+static void
+assign_test_points(const char *newval, pg_attribute_unused() void *extra)
+{
+	waits = throws = 0;
+	for (size_t i = 0; i < lengthof(names); i++)
+	{
+		waits |= is_listed(newval, names[i], "") << i;
+		throws |= is_listed(newval, names[i], ":error") << i;
+	}
 }
 
 /* Preloaded, and only then, there are windows. */
 void
 sa_test_point_init(void)
 {
-	DefineCustomStringVariable("session_admin.test_point",
-							   "Names the window in which this session waits.",
+	DefineCustomStringVariable("session_admin.test_points",
+							   "Names the windows in which this session waits.",
 							   NULL,
-							   &test_point,
+							   &test_points,
 							   "",
 							   PGC_USERSET, 0,
-							   NULL, assign_test_point, NULL);
+							   NULL, assign_test_points, NULL);
 
 	if (!process_shared_preload_libraries_in_progress)
 		return;
@@ -99,41 +123,48 @@ sa_test_point_init(void)
 	shmem_startup_hook = shmem_startup;
 }
 
-static Point *
+static int
 find_point(const char *name)
 {
 	for (size_t i = 0; i < lengthof(names); i++)
 	{
 		if (strcmp(names[i], name) == 0)
-			return &points[i];
+			return i;
 	}
 	elog(ERROR, "there is no test point \"%s\"", name);
+}
+
+static void
+leave(pg_attribute_unused() int code, Datum point)
+{
+	pg_atomic_fetch_sub_u32(&((Point *) DatumGetPointer(point))->held, 1);
 }
 
 /* The window of this name. */
 void
 sa_test_point(const char *name)
 {
-	size_t		length = strlen(name);
 	Point	   *point;
 	uint32		releases;
+	int			bit;
 
-	if (!armed || points == NULL || strncmp(test_point, name, length) != 0)
+	if ((waits == 0 && throws == 0) || points == NULL)
 		return;
-
-	if (strcmp(test_point + length, ":error") == 0)
+	bit = 1 << find_point(name);
+	if (throws & bit)
 	{
-		armed = false;
+		throws &= ~bit;
 		elog(ERROR, "error at test point \"%s\"", name);
 	}
-	if (test_point[length] != '\0')
+	if (!(waits & bit))
 		return;
 
-	armed = false;
-	point = find_point(name);
+	waits &= ~bit;
+	point = &points[find_point(name)];
 	releases = pg_atomic_read_u32(&point->releases);
 	pg_atomic_fetch_add_u32(&point->held, 1);
-	PG_TRY();
+	/* also if it is terminated here */
+	PG_ENSURE_ERROR_CLEANUP(leave, PointerGetDatum(point));
 	{
 		while (pg_atomic_read_u32(&point->releases) == releases)
 		{
@@ -141,18 +172,15 @@ sa_test_point(const char *name)
 			pg_usleep(500);
 		}
 	}
-	PG_FINALLY();
-	{
-		pg_atomic_fetch_sub_u32(&point->held, 1);
-	}
-	PG_END_TRY();
+	PG_END_ENSURE_ERROR_CLEANUP(leave, PointerGetDatum(point));
+	leave(0, PointerGetDatum(point));
 }
 
 /* held(name): waits until some backend does so there */
 Datum
 sa_test_point_held(PG_FUNCTION_ARGS)
 {
-	Point	   *point = find_point(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	Point	   *point = &points[find_point(text_to_cstring(PG_GETARG_TEXT_PP(0)))];
 
 	while (pg_atomic_read_u32(&point->held) == 0)
 	{
@@ -166,7 +194,7 @@ sa_test_point_held(PG_FUNCTION_ARGS)
 Datum
 sa_test_point_release(PG_FUNCTION_ARGS)
 {
-	Point	   *point = find_point(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	Point	   *point = &points[find_point(text_to_cstring(PG_GETARG_TEXT_PP(0)))];
 
 	pg_atomic_fetch_add_u32(&point->releases, 1);
 	while (pg_atomic_read_u32(&point->held) != 0)
