@@ -24,7 +24,7 @@ DATA = $(filter-out sql/$(DATA_built),$(wildcard sql/$(EXTENSION)--*.sql))
 EXTRA_CLEAN = $(DATA_built) results regression.out regression.diffs tmp_instance tmp_instance_iso
 
 # PostgreSQL's headers are system headers: only our own code is to be free of warnings.
-PG_CPPFLAGS = -isystem $(includedir_server)
+PG_CPPFLAGS = -isystem $(includedir_server) -DSA_VERSION='"$(EXTVERSION)"'
 # Paths are left out: the same source gives the same library wherever it is built.
 PG_CFLAGS = -Wall -Wextra -ffile-prefix-map=$(CURDIR)=.
 
@@ -57,7 +57,7 @@ PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
-$(OBJS): $(wildcard src/*.h)
+$(OBJS): $(wildcard src/*.h) session_admin.control
 
 $(DATA_built): $(sort $(wildcard sql/[0-9][0-9]_*.sql))
 	cat $^ > $@
@@ -96,7 +96,7 @@ warnings: warnings-gcc warnings-clang
 warnings-gcc warnings-clang: warnings-%:
 	@set -e; for file in $(sort $(wildcard src/*.c src/follow/*.c)); do \
 		$(WARNINGS_$*) -O2 -std=gnu99 -fwrapv -fno-strict-aliasing $(WARNINGS) -Werror \
-			$(CPPFLAGS) -DSA_VERSION='"$(EXTVERSION)"' \
+			$(CPPFLAGS) \
 			-isystem $(includedir) -isystem $(includedir_internal) -c -o /dev/null $$file; \
 	done; echo "$*: no warnings"
 

@@ -29,6 +29,12 @@ BEGIN ATOMIC
                count(*) FILTER (WHERE n.state = 'lease expired') AS expired,
                count(*) FILTER (WHERE n.state = 'behind') AS behind
         FROM session_admin.nodes n
+    ), live AS (
+        SELECT l.used, l.capacity, l.unflushed FROM session_admin.live_status() l
+    ), worker AS (
+        SELECT w.*, interval '2 minutes'
+                    + 3 * current_setting('session_admin.flush_interval')::interval AS patience
+        FROM session_admin.worker_status() w
     ), partition AS (
         SELECT count(*) FILTER (
                    WHERE pg_get_expr(c.relpartbound, c.oid) LIKE 'FOR VALUES FROM (''%'
@@ -48,13 +54,48 @@ BEGIN ATOMIC
                   WHERE l.at >= date_trunc('month', statement_timestamp())) AS rows
     )
     SELECT 'preloaded',
-           CASE WHEN preloaded.yes THEN 'yes'
-                ELSE 'no; a touch is faster with it in shared_preload_libraries' END,
+           CASE WHEN worker.state = 'not preloaded'
+                THEN 'no; a touch is faster with it in shared_preload_libraries'
+                ELSE 'yes' END,
            'ok'
-    FROM (SELECT EXISTS (
-            SELECT FROM regexp_split_to_table(current_setting('shared_preload_libraries'), '[\s,"]+')
-                AS l (library)
-            WHERE l.library ~ '(^|/)session_admin(\.so)?$') AS yes) preloaded
+    FROM worker
+    UNION ALL
+    SELECT 'worker',
+           concat_ws('; ',
+               CASE worker.state
+                    WHEN 'not preloaded' THEN 'none'
+                    WHEN 'failed' THEN format('failed %s times', greatest(worker.failures, 1))
+                    ELSE worker.state END,
+               'last run ' || worker.ended_at::timestamp(0) || ' UTC',
+               nullif(worker.done, '')),
+           CASE worker.state
+                WHEN 'no launcher' THEN 'look in the server log for "session_admin launcher"; max_worker_processes may be too low'
+                WHEN 'no process' THEN 'raise max_worker_processes'
+                WHEN 'no room' THEN 'call session_admin.maintain() here: too many databases use the extension'
+                WHEN 'other version' THEN 'call ALTER EXTENSION session_admin UPDATE'
+                WHEN 'failed' THEN coalesce(
+                    format('look in the server log for SQLSTATE %s of "session_admin worker"', worker.sqlstate),
+                    'look in the server log for "session_admin worker"')
+                WHEN 'locked out' THEN CASE
+                    WHEN worker.succeeded_at > statement_timestamp() - worker.patience THEN 'ok'
+                    ELSE 'look in pg_locks for who holds locks in schema session_admin' END
+                ELSE 'ok' END
+    FROM worker
+    UNION ALL
+    SELECT 'sessions in shared memory',
+           format('%s of %s', live.used, live.capacity),
+           CASE WHEN live.used > 0.9 * live.capacity THEN 'raise session_admin.max_live_sessions'
+                ELSE 'ok' END
+    FROM live
+    UNION ALL
+    SELECT 'requests not flushed', live.unflushed::text,
+           CASE WHEN live.unflushed = 0 THEN 'ok'
+                WHEN worker.state = 'off'
+                THEN 'call session_admin.maintain(), or set session_admin.worker = on'
+                WHEN worker.succeeded_at < statement_timestamp() - worker.patience
+                THEN 'see "worker", or call session_admin.maintain()'
+                ELSE 'ok' END
+    FROM live, worker
     UNION ALL
     SELECT 'sessions to archive', backlog.rows::text,
            CASE WHEN backlog.oldest < statement_timestamp() - interval '1 hour'

@@ -15,6 +15,7 @@ int			sa_touch_interval = 60;
 int			sa_max_live_sessions = 100000;
 int			sa_flush_interval = 10;
 bool		sa_use_shared_memory = true;
+bool		sa_worker_enabled = true;
 
 /* The person behind a change, made harmless; NULL if none is named. */
 const char *
@@ -93,6 +94,14 @@ sa_guc_init(void)
 							10, 1, 3600,
 							PGC_SIGHUP, GUC_UNIT_S,
 							NULL, NULL, NULL);
+
+	DefineCustomBoolVariable("session_admin.worker",
+							 "Does the housekeeping in the background.",
+							 "When off, something has to call session_admin.maintain().",
+							 &sa_worker_enabled,
+							 true,
+							 PGC_SIGHUP, 0,
+							 NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("session_admin");
 }

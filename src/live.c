@@ -67,6 +67,7 @@
 
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
+#include "funcapi.h"
 #include "miscadmin.h"
 #include "port/atomics.h"
 #include "storage/ipc.h"
@@ -79,12 +80,14 @@
 
 PG_FUNCTION_INFO_V1(sa_live_last_access);
 PG_FUNCTION_INFO_V1(sa_live_requests);
+PG_FUNCTION_INFO_V1(sa_live_status);
 
 #define PARTITIONS		64
 #define SLOTS			4096
 #define EPOCH_NONE		PG_UINT64_MAX	/* of an entry that has to be read again */
 #define CREATED_CHANGED	DT_NOBEGIN	/* of an entry whose row has changed */
 #define CHAIN_MAX		64		/* no bucket has as many entries */
+#define BUCKETS_MAX		10000	/* in one go, while all locks are held */
 
 /*
  * With more sessions than this counted in one backend, start anew: most of them
@@ -214,6 +217,8 @@ shmem_startup(void)
 	LWLockRelease(AddinShmemInitLock);
 
 	locks = GetNamedLWLockTranche("session_admin");
+	if (!found)
+		sa_restart_init();
 }
 
 /* Ask for the shared memory, if preloaded. */
@@ -505,26 +510,27 @@ scan(SaLiveTouch *touches, int n, uint32 *position,
 {
 	HASH_SEQ_STATUS status;
 	Entry	   *entry;
+	uint32		first = *position;
 	int			found = 0;
 
-	if (!sa_live_enabled())
-		return 0;
-
 	hash_seq_init(&status, entries);
-	status.curBucket = *position;
+	status.curBucket = first;
 	*position = 0;
 	for (int i = 0; i < PARTITIONS; i++)
 		LWLockAcquire(&locks[i].lock, LW_SHARED);
 	while ((entry = hash_seq_search(&status)) != NULL)
 	{
-		if (!wanted(entry, arg))
-			continue;
-		touches[found].key = entry->key;
-		touches[found].requests = (int64) pg_atomic_read_u64(&entry->requests);
-		touches[found].last_access_at = (TimestampTz) pg_atomic_read_u64(&entry->last_access_at);
-		found++;
+		if (wanted(entry, arg))
+		{
+			touches[found].key = entry->key;
+			touches[found].requests = (int64) pg_atomic_read_u64(&entry->requests);
+			touches[found].last_access_at = (TimestampTz) pg_atomic_read_u64(&entry->last_access_at);
+			found++;
+		}
 		/* stop at the end of a bucket's chain: the next call starts at a bucket */
-		if (found == n || (found >= n - CHAIN_MAX && status.curEntry == NULL))
+		if (found == n ||
+			(status.curEntry == NULL &&
+			 (found >= n - CHAIN_MAX || status.curBucket - first >= BUCKETS_MAX)))
 		{
 			*position = status.curBucket;
 			break;
@@ -546,11 +552,74 @@ is_unflushed(const Entry *entry, const void *relation)
 		pg_atomic_read_u64(unconstify(pg_atomic_uint64 *, &entry->requests)) != 0;
 }
 
-/* Requests that the table session (this one) does not count yet. */
+/*
+ * Requests that the table session (this one) does not count yet.  There may be
+ * more, although there was none, until *position is 0 again.
+ */
 int
 sa_live_unflushed(SaLiveTouch *touches, int n, uint32 *position, Oid relation)
 {
+	if (!sa_live_enabled())
+		return 0;
 	return scan(touches, n, position, is_unflushed, &relation);
+}
+
+/* With InvalidOid, of any database. */
+static bool
+is_unflushed_of(const Entry *entry, const void *database)
+{
+	return (*(const Oid *) database == InvalidOid ||
+			*(const Oid *) database == entry->key.database) &&
+		pg_atomic_read_u64(unconstify(pg_atomic_uint64 *, &entry->requests)) != 0;
+}
+
+/* The same of all databases, for restart.c. */
+int
+sa_live_unflushed_anywhere(SaLiveTouch *touches, int n, uint32 *position)
+{
+	Oid			any = InvalidOid;
+
+	return scan(touches, n, position, is_unflushed_of, &any);
+}
+
+/* Are there any of this database? */
+bool
+sa_live_any_unflushed(Oid database)
+{
+	SaLiveTouch touches[CHAIN_MAX + 1];
+	uint32		position = 0;
+	int			n;
+
+	if (!sa_live_enabled())
+		return false;
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		n = scan(touches, lengthof(touches), &position, is_unflushed_of, &database);
+	} while (n == 0 && position != 0);
+	return n > 0;
+}
+
+/*
+ * Requests that were not flushed when the server was shut down.  What else there
+ * is to know of the session is read from its row at the first touch.
+ */
+void
+sa_live_restore(const SaLiveTouch *touch)
+{
+	uint32		hash_value = hash_key(&touch->key, sizeof(SaLiveKey));
+	bool		found;
+	Entry	   *entry = hash_search_with_hash_value(entries, &touch->key, hash_value,
+													HASH_ENTER_NULL, &found);
+
+	if (entry == NULL || found)
+		return;
+	entry->user_key = 0;
+	entry->generation = 0;
+	entry->created_at = CREATED_CHANGED;
+	entry->epoch = EPOCH_NONE;
+	pg_atomic_init_u64(&entry->last_access_at, (uint64) touch->last_access_at);
+	pg_atomic_init_u64(&entry->requests, (uint64) touch->requests);
 }
 
 /* Entries that no touch will find, or that it has to read again anyway. */
@@ -708,4 +777,38 @@ sa_live_requests(PG_FUNCTION_ARGS)
 	if (!read_args(fcinfo, &last_access_at, &requests))
 		PG_RETURN_NULL();
 	PG_RETURN_INT64(requests);
+}
+
+/* live_status() returns (used, capacity, unflushed) */
+Datum
+sa_live_status(PG_FUNCTION_ARGS)
+{
+	SaLiveTouch touches[CHAIN_MAX * 2];
+	uint32		position = 0;
+	int64		used;
+	int64		capacity;
+	int64		unflushed = 0;
+	TupleDesc	desc;
+	Datum		values[3];
+	bool		nulls[3] = {false, false, false};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+
+	sa_live_usage(&used, &capacity);
+	while (sa_live_enabled())
+	{
+		int			n = scan(touches, lengthof(touches), &position, is_unflushed_of, &MyDatabaseId);
+
+		for (int i = 0; i < n; i++)
+			unflushed += touches[i].requests;
+		if (position == 0)
+			break;
+		CHECK_FOR_INTERRUPTS();
+	}
+
+	values[0] = Int64GetDatum(used);
+	values[1] = Int64GetDatum(capacity);
+	values[2] = Int64GetDatum(unflushed);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
 }

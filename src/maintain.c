@@ -82,11 +82,13 @@ batch_done(int64 rows, bool *more)
 	return rows;
 }
 
-/* The table session. */
+/* The table session, if there is one. */
 static Oid
 session_relid(void)
 {
-	return get_relname_relid("session", get_namespace_oid("session_admin", false));
+	Oid			schema = get_namespace_oid("session_admin", true);
+
+	return OidIsValid(schema) ? get_relname_relid("session", schema) : InvalidOid;
 }
 
 /* A batch of what only the shared table of live sessions knows of touches. */
@@ -112,14 +114,20 @@ flush_touches(bool *more)
 	};
 	static uint32 position = 0;
 	SaLiveTouch *touches = palloc(BATCH * sizeof(SaLiveTouch));
-	int			n = sa_live_unflushed(touches, BATCH, &position, session_relid());
-	Datum	   *hashes = palloc((n + 1) * sizeof(Datum));
-	Datum	   *names = palloc((n + 1) * sizeof(Datum));
-	Datum	   *times = palloc((n + 1) * sizeof(Datum));
-	Datum	   *requests = palloc((n + 1) * sizeof(Datum));
+	Datum	   *hashes = palloc(BATCH * sizeof(Datum));
+	Datum	   *names = palloc(BATCH * sizeof(Datum));
+	Datum	   *times = palloc(BATCH * sizeof(Datum));
+	Datum	   *requests = palloc(BATCH * sizeof(Datum));
+	Oid			relation = session_relid();
 	SaArgs		args = {0};
+	int			n = 0;
 	uint64		settled;
 
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		n += sa_live_unflushed(touches + n, BATCH - n, &position, relation);
+	} while (n < BATCH / 2 && position != 0);
 	if (n == 0)
 		return 0;
 
@@ -145,9 +153,12 @@ flush_touches(bool *more)
 	return n;
 }
 
-/* Entries of the shared table of live sessions that are of no use. */
-static int64
-forget_stale_entries(pg_attribute_unused() bool *more)
+/*
+ * Entries of the shared table of live sessions that are of no use.  Where the
+ * extension was dropped, these are all of the database.
+ */
+int64
+sa_forget_stale_entries(pg_attribute_unused() bool *more)
 {
 	static SaStatement list_databases = {.sql =
 		"SELECT array_agg(oid) FROM pg_database"
@@ -365,16 +376,16 @@ drop_partitions(pg_attribute_unused() bool *more)
 
 /* What there is to do, in this order. */
 static const SaTask tasks[] = {
-	{"partitions made", make_partitions, true},
-	{"sessions archived", archive_sessions, false},
+	{"partitions made", make_partitions, true, 60},
+	{"sessions archived", archive_sessions, false, 60},
 	/* after archiving, which adds what is not flushed: until commit both have it */
-	{"touches flushed", flush_touches, false},
-	{"tokens archived", archive_tokens, false},
-	{"last seen noted", note_last_seen, false},
-	{"history forgotten", forget_history, false},
-	{"partitions dropped", drop_partitions, true},
-	{"feed purged", sa_feed_purge, false},
-	{"live entries forgotten", forget_stale_entries, false},
+	{"touches flushed", flush_touches, false, 0},
+	{"tokens archived", archive_tokens, false, 60},
+	{"last seen noted", note_last_seen, false, 60},
+	{"history forgotten", forget_history, false, 60},
+	{"partitions dropped", drop_partitions, true, 60},
+	{"feed purged", sa_feed_purge, false, 60},
+	{"live entries forgotten", sa_forget_stale_entries, false, 60},
 };
 
 const SaTask *

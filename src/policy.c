@@ -327,6 +327,7 @@ load(const char *name)
 	loaded.session_relid = session_relid;
 	loaded.policies_read = policies_read;
 	sa_arg_text(&args, name);
+	sa_worker_note_database();
 
 	rows = sa_run(&read_policies, &args);
 	if (rows == 0)

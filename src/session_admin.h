@@ -37,6 +37,7 @@ extern int	sa_touch_interval;	/* seconds */
 extern int	sa_max_live_sessions;
 extern int	sa_flush_interval;	/* seconds */
 extern bool sa_use_shared_memory;
+extern bool sa_worker_enabled;
 extern const char *sa_actor_or_null(void);
 extern void sa_guc_init(void);
 
@@ -340,7 +341,10 @@ extern void sa_live_applications_finish(void);
 extern bool sa_live_applications_in_doubt(void);
 extern int	sa_live_unflushed(SaLiveTouch *touches, int n, uint32 *position, Oid relation);
 extern int	sa_live_forget_stale(const SaLiveOwners *owners, uint32 *position);
+extern int	sa_live_unflushed_anywhere(SaLiveTouch *touches, int n, uint32 *position);
+extern bool sa_live_any_unflushed(Oid database);
 extern void sa_live_flushed(const SaLiveTouch *touch, bool flushed);
+extern void sa_live_restore(const SaLiveTouch *touch);
 extern void sa_live_usage(int64 *used, int64 *capacity);
 extern int64 sa_unwritten_count(const SaLiveKey *key, TimestampTz created_at,
 								TimestampTz now, int64 requests);
@@ -372,10 +376,19 @@ typedef struct SaTask
 	const char *name;
 	int64		(*run) (bool *more);	/* one batch; returns rows or partitions */
 	bool		takes_strong_locks;
+	int			every;			/* seconds between two runs by the worker; 0: flush_interval */
 } SaTask;
 
 extern const SaTask *sa_tasks(int *n);
 extern bool sa_task_run(const SaTask *task, int64 *rows);
+extern int64 sa_forget_stale_entries(bool *more);
+
+/* worker.c: the background worker */
+extern void sa_worker_init(void);
+extern void sa_worker_note_database(void);
+
+/* restart.c: touches that outlive an orderly restart */
+extern void sa_restart_init(void);
 
 /* test/points/test_point.c: windows that a test can hold open; nothing in normal builds */
 #ifdef SA_TEST_POINTS

@@ -131,6 +131,9 @@ INSERT INTO good_call (signature, arguments) VALUES
 INSERT INTO good_call (signature, arguments) VALUES
 ('session_admin.maintain()', ''),
 ('session_admin.health_items()', ''),
+('session_admin.worker_status()', ''),
+('session_admin.live_status()', ''),
+('session_admin.note_database()', ''),
 ('session_admin.application_or_current(text)', $$'bad input'$$),
 ('session_admin.dormant_users(timestamptz,text)', $$now() | NULL$$),
 ('session_admin.check_steps(timestamptz,timestamptz,interval)', $$now() - '1 day'::interval | now() | '1 hour'$$),

@@ -1,0 +1,144 @@
+/*
+ * restart.c
+ *	  Touches that outlive an orderly restart.
+ *
+ * When the server shuts down, the shared table of live sessions may count
+ * requests that the tables do not: no worker can be started any more.  So the
+ * postmaster, the last process that is left, writes them to a file, and counts
+ * them again when it starts.  There, the file is removed.
+ *
+ * The file belongs to one state of the data directory: it names the shutdown
+ * checkpoint, which must be the last that was made when it is read.  What a
+ * crash, a restored backup or a start without this library leaves is of no use.
+ * It is written by and for the same build: numbers are as they are in memory.
+ */
+#include "session_admin.h"
+
+#include <unistd.h>
+
+#include "catalog/pg_control.h"
+#include "common/controldata_utils.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/fd.h"
+#include "storage/ipc.h"
+
+#define FILE_NAME		PGSTAT_STAT_PERMANENT_DIRECTORY "/session_admin.stat"
+#define TEMPORARY_NAME	FILE_NAME ".tmp"
+#define FILE_VERSION	0x53410001
+#define BATCH			1000
+
+typedef struct Header
+{
+	uint32		version;
+	uint32		entry_size;
+	uint64		system_identifier;
+	XLogRecPtr	checkpoint;
+	int64		n_touches;
+} Header;
+
+/* What a file that belongs to this state has to begin with; false if it is no orderly one. */
+static bool
+make_header(Header *header)
+{
+	bool		crc_ok;
+	ControlFileData *control = get_controlfile(DataDir, &crc_ok);
+	bool		orderly = crc_ok && control->state == DB_SHUTDOWNED;
+
+	memset(header, 0, sizeof(*header));
+	header->version = FILE_VERSION;
+	header->entry_size = sizeof(SaLiveTouch);
+	header->system_identifier = control->system_identifier;
+	header->checkpoint = control->checkPoint;
+	pfree(control);
+	return orderly;
+}
+
+/* At the end of the postmaster, after all others and the shutdown checkpoint. */
+static void
+save(int code, pg_attribute_unused() Datum arg)
+{
+	SaLiveTouch *touches;
+	Header		header;
+	uint32		position = 0;
+	FILE	   *file;
+	bool		ok;
+
+	if (code != 0 || !make_header(&header))
+		return;
+
+	file = AllocateFile(TEMPORARY_NAME, PG_BINARY_W);
+	touches = palloc(BATCH * sizeof(SaLiveTouch));
+	/* the header is complete, and written again, when all is counted */
+	ok = file != NULL && fwrite(&header, sizeof(header), 1, file) == 1;
+	while (ok)
+	{
+		int			n = sa_live_unflushed_anywhere(touches, BATCH, &position);
+
+		ok = fwrite(touches, sizeof(SaLiveTouch), n, file) == (size_t) n;
+		header.n_touches += n;
+		if (position == 0)
+			break;
+	}
+	ok = ok && fseeko(file, 0, SEEK_SET) == 0 &&
+		fwrite(&header, sizeof(header), 1, file) == 1;
+	if (file != NULL && FreeFile(file) != 0)
+		ok = false;
+	if (!ok)
+		ereport(LOG,
+				(errcode_for_file_access(),
+				 errmsg("could not write file \"%s\": %m", TEMPORARY_NAME)));
+	if (!ok || header.n_touches == 0)
+		(void) unlink(TEMPORARY_NAME);
+	else
+		(void) durable_rename(TEMPORARY_NAME, FILE_NAME, LOG);
+}
+
+/* At its start: the shared table is empty and nobody else is there. */
+static void
+load(void)
+{
+	FILE	   *file = AllocateFile(FILE_NAME, PG_BINARY_R);
+	Header		expected;
+	Header		header;
+	SaLiveTouch touch;
+	int64		n = 0;
+
+	if (file == NULL)
+	{
+		if (errno != ENOENT)
+			ereport(LOG,
+					(errcode_for_file_access(),
+					 errmsg("could not read file \"%s\": %m", FILE_NAME)));
+		return;
+	}
+
+	if (make_header(&expected) && fread(&header, sizeof(header), 1, file) == 1)
+	{
+		expected.n_touches = header.n_touches;
+		if (memcmp(&header, &expected, sizeof(header)) == 0)
+		{
+			for (; n < header.n_touches && fread(&touch, sizeof(touch), 1, file) == 1; n++)
+				sa_live_restore(&touch);
+		}
+	}
+	if (n == 0)
+		ereport(LOG,
+				(errmsg("ignored file \"%s\", which is not of the last shutdown", FILE_NAME)));
+	FreeFile(file);
+	/* it must not be counted twice */
+	if (unlink(FILE_NAME) != 0)
+		ereport(LOG,
+				(errcode_for_file_access(),
+				 errmsg("could not remove file \"%s\": %m", FILE_NAME)));
+}
+
+/* Restore what the last shutdown left, and save at the next. */
+void
+sa_restart_init(void)
+{
+	if (IsUnderPostmaster)
+		return;
+	load();
+	on_shmem_exit(save, (Datum) 0);
+}
