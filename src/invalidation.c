@@ -65,13 +65,55 @@ sa_run_ending(SaEnding *ending, SaStatement *statement, SaArgs *args)
 }
 
 /*
+ * Are all of the rows sessions that were valid until now?  Then nobody has to ask
+ * how each of them had ended before, which costs more than all the rest.
+ */
+static bool
+all_were_valid(TriggerData *trigdata, TimestampTz now)
+{
+	Tuplestorestate *rows = trigdata->tg_oldtable;
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(trigdata->tg_relation),
+													&TTSOpsMinimalTuple);
+	bool		valid = true;
+
+	tuplestore_select_read_pointer(rows, tuplestore_alloc_read_pointer(rows, EXEC_FLAG_REWIND));
+	tuplestore_rescan(rows);
+	while (valid && tuplestore_gettupleslot(rows, true, false, slot))
+	{
+		bool		isnull;
+		SaApplication application;
+		SaSession	session = {0};
+		bytea	   *hash = DatumGetByteaPP(slot_getattr(slot, SA_SESSION_HASH, &isnull));
+		char	   *name = TextDatumGetCString(slot_getattr(slot, SA_SESSION_APPLICATION, &isnull));
+		Datum		user_name = slot_getattr(slot, SA_SESSION_USER_NAME, &isnull);
+
+		session.user_name = isnull ? NULL : TextDatumGetCString(user_name);
+		session.user_key = sa_user_key(session.user_name);
+		session.generation = DatumGetInt64(slot_getattr(slot, SA_SESSION_GENERATION, &isnull));
+		session.created_at = DatumGetTimestampTz(slot_getattr(slot, SA_SESSION_CREATED_AT, &isnull));
+		session.last_access_at = DatumGetTimestampTz(slot_getattr(slot, SA_SESSION_LAST_ACCESS_AT, &isnull));
+		valid = sa_application_find(name, &application) &&
+			sa_session_is_valid(&session, &application, (uint8 *) VARDATA_ANY(hash), now);
+		CHECK_FOR_INTERRUPTS();
+		pfree(name);
+		if (session.user_name != NULL)
+			pfree(session.user_name);
+	}
+	tuplestore_select_read_pointer(rows, 0);
+	ExecDropSingleTupleTableSlot(slot);
+	return valid;
+}
+
+/*
  * Both triggers: run the statement that archives old_table, and tell of what it
  * wrote to the feed.  Its result is one row: sessions that were live, tokens
  * that were, rows of the feed, and of these the highest id and (meaningful if
- * it is the only one) the application, the user and the session's hash.
+ * it is the only one) the application, the user and the session's hash.  The
+ * other statement, if any, does the same for sessions that were all valid.
  */
 static Datum
-archive(FunctionCallInfo fcinfo, const char *function, const char *scope, SaStatement *statement)
+archive(FunctionCallInfo fcinfo, const char *function, const char *scope,
+		SaStatement *statement, SaStatement *of_valid)
 {
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
 	SaEnding	by_hand = {.reason = "admin"};
@@ -103,6 +145,8 @@ archive(FunctionCallInfo fcinfo, const char *function, const char *scope, SaStat
 	sa_arg_text(&args, ending->reason);
 	sa_arg_text(&args, sa_actor_or_null());
 	sa_arg(&args, BOOLOID, BoolGetDatum(!ending->caller_writes_feed), false);
+	if (of_valid != NULL && all_were_valid(trigdata, ending->at))
+		statement = of_valid;
 	sa_run(statement, &args);
 
 	ending->sessions_ended += sa_result_int64(0, 1);
@@ -199,6 +243,35 @@ sa_session_changed(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
+/* What becomes of the rows "gone": the end of both statements below. */
+#define ARCHIVE_SESSIONS_SQL \
+	"), archived AS (" \
+	"  INSERT INTO session_admin.ended_session (session_hash, application, created_at," \
+	"    last_access_at, requests, user_name, login_method, client_address, peer_address," \
+	"    log_id, user_agent, device, node, reauthenticated_at, ended_at, end_reason, ended_by," \
+	"    actor)" \
+	"  SELECT session_hash, application, created_at, last_access, request_count, user_name," \
+	"    login_method, client_address, peer_address, log_id, user_agent, device, node," \
+	"    reauthenticated_at," \
+	"    coalesce(ended_before, $1), end_reason, ended_by, actor" \
+	"  FROM gone" \
+	"), seen AS (" \
+	"  INSERT INTO session_admin.account_seen (application, user_name, at)" \
+	"  SELECT application, user_name, max(last_access)" \
+	"  FROM gone WHERE user_name IS NOT NULL GROUP BY application, user_name" \
+	"), fed AS (" \
+	"  INSERT INTO session_admin.invalidation" \
+	"    (at, scope, application, user_name, session_hash, reason, actor, sessions_ended)" \
+	"  SELECT coalesce(ended_before, $1), 'session', application, user_name, session_hash," \
+	"    end_reason, actor, CASE WHEN ended_before IS NULL THEN 1 ELSE 0 END" \
+	"  FROM gone WHERE $4 AND generation_end IS NULL" \
+	"  RETURNING id, application, user_name, session_hash, reason" \
+	")" \
+	" SELECT (SELECT count(*) FROM gone WHERE ended_before IS NULL), 0::bigint," \
+	"  count(*), max(id), min(application)::text, min(user_name)::text," \
+	"  decode(min(encode(session_hash, 'hex')), 'hex'), min(reason)" \
+	" FROM fed"
+
 /*
  * Trigger: sessions have left the table.  Which of them had ended before, and
  * how, is told as view session_state tells it.  What ended with its generation
@@ -207,7 +280,18 @@ sa_session_changed(PG_FUNCTION_ARGS)
 Datum
 sa_session_ended(PG_FUNCTION_ARGS)
 {
-	static SaStatement archive_sessions = {.sql =
+	static SaStatement archive_valid = {.sql =
+		"WITH gone AS MATERIALIZED ("
+		"  SELECT *, NULL::timestamptz AS generation_end, NULL::timestamptz AS ended_before,"
+		"    $2 AS end_reason, session_user AS ended_by, $3 AS actor,"
+		"    greatest(last_access_at, session_admin.live_last_access(session_hash, application))"
+		"      AS last_access,"
+		"    requests + coalesce(session_admin.live_requests(session_hash, application), 0)"
+		"      AS request_count"
+		"  FROM old_table"
+		ARCHIVE_SESSIONS_SQL
+	};
+	static SaStatement archive_any = {.sql =
 		"WITH gone AS MATERIALIZED ("
 		"  SELECT o.*, d.generation_end, e.ended_at AS ended_before,"
 		"         CASE WHEN e.ended_at IS NULL THEN $2"
@@ -242,35 +326,11 @@ sa_session_ended(PG_FUNCTION_ARGS)
 		"  CROSS JOIN LATERAL (SELECT"
 		"    CASE WHEN least(d.idle_end, d.absolute_end) <= $1 OR d.generation_end IS NOT NULL"
 		"         THEN least(d.idle_end, d.absolute_end, d.generation_end) END AS ended_at) e"
-		"), archived AS ("
-		"  INSERT INTO session_admin.ended_session (session_hash, application, created_at,"
-		"    last_access_at, requests, user_name, login_method, client_address, peer_address,"
-		"    log_id, user_agent, device, node, reauthenticated_at, ended_at, end_reason, ended_by,"
-		"    actor)"
-		"  SELECT session_hash, application, created_at, last_access, request_count, user_name,"
-		"    login_method, client_address, peer_address, log_id, user_agent, device, node,"
-		"    reauthenticated_at,"
-		"    coalesce(ended_before, $1), end_reason, ended_by, actor"
-		"  FROM gone"
-		"), seen AS ("
-		"  INSERT INTO session_admin.account_seen (application, user_name, at)"
-		"  SELECT application, user_name, max(last_access)"
-		"  FROM gone WHERE user_name IS NOT NULL GROUP BY application, user_name"
-		"), fed AS ("
-		"  INSERT INTO session_admin.invalidation"
-		"    (at, scope, application, user_name, session_hash, reason, actor, sessions_ended)"
-		"  SELECT coalesce(ended_before, $1), 'session', application, user_name, session_hash,"
-		"    end_reason, actor, CASE WHEN ended_before IS NULL THEN 1 ELSE 0 END"
-		"  FROM gone WHERE $4 AND generation_end IS NULL"
-		"  RETURNING id, application, user_name, session_hash, reason"
-		")"
-		" SELECT (SELECT count(*) FROM gone WHERE ended_before IS NULL), 0::bigint,"
-		"  count(*), max(id), min(application)::text, min(user_name)::text,"
-		"  decode(min(encode(session_hash, 'hex')), 'hex'), min(reason)"
-		" FROM fed"
+		ARCHIVE_SESSIONS_SQL
 	};
 
-	Datum		result = archive(fcinfo, "session_ended", "session", &archive_sessions);
+	Datum		result = archive(fcinfo, "session_ended", "session",
+								 &archive_any, &archive_valid);
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
 
 	add_pending(trigdata, trigdata->tg_oldtable, false);
@@ -324,7 +384,7 @@ sa_token_revoked(PG_FUNCTION_ARGS)
 		" FROM fed"
 	};
 
-	return archive(fcinfo, "token_revoked", "token", &archive_tokens);
+	return archive(fcinfo, "token_revoked", "token", &archive_tokens, NULL);
 }
 
 /*
