@@ -203,9 +203,15 @@ foreach my $mode ('fast', 'immediate')
 }
 
 
-# A server that does not remember the node (restored, or promoted too early)
+# A server that does not remember the node (restored, or promoted too early).  The
+# node is halted between two calls, so that it comes back only after all of this.
+$n1->{process}->signal('STOP');
+$server->poll_query_until('postgres',
+	"SELECT count(*) = 0 FROM pg_stat_activity WHERE state <> 'idle' AND query LIKE '%sync_node%' AND pid <> pg_backend_pid()")
+  or die 'node is still at work';
 sql("DELETE FROM session_admin.node WHERE node = 'n1'");
 $id = log_out('grace');
+$n1->{process}->signal('CONT');
 $server->poll_query_until('postgres', 'SELECT count(applied) = 2 FROM session_admin.node')
   or die 'node was not registered again';
 wait_until('all', 'applied', $id);
