@@ -6,12 +6,24 @@
  * login would lock its one row.
  */
 
+-- Not dumped, so that a database that was restored from a dump has another one.
+CREATE TABLE session_admin.installation (
+    singleton   boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    id          uuid NOT NULL DEFAULT gen_random_uuid(),
+    since       timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+INSERT INTO session_admin.installation DEFAULT VALUES;
+COMMENT ON TABLE session_admin.installation IS
+'one row: a mark of the place where this data lives, and since when';
+
 CREATE TABLE session_admin.application (
     name        text COLLATE "C" PRIMARY KEY
                 CHECK (name <> '' AND octet_length(name) <= 63),
     -- part of what makes a session or token valid: adding one ends them all
     generation  bigint NOT NULL DEFAULT 1,
-    created_at  timestamptz NOT NULL DEFAULT clock_timestamp()
+    created_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- the mark of the place where it lives; another one came from a dump
+    home        text COLLATE "C"
 );
 COMMENT ON TABLE session_admin.application IS
 'products whose sessions are kept; made on first use';

@@ -102,6 +102,33 @@ LEFT JOIN session_admin.policy p
 COMMENT ON VIEW session_admin.effective_policy IS
 'the value of each policy in each application';
 
+-- pg_upgrade keeps the row and the database's OID.  A copy of the database has
+-- the row, too, but another OID.
+CREATE VIEW session_admin.installation_mark AS
+SELECT i.id || '/' || d.oid AS home, i.id::text AS id, i.since
+FROM session_admin.installation i
+CROSS JOIN pg_database d WHERE d.datname = current_database();
+COMMENT ON VIEW session_admin.installation_mark IS
+'the mark of this database';
+
+-- No session and no token has the generation -1.
+CREATE VIEW session_admin.application_state AS
+SELECT a.name, CASE WHEN r.restored THEN -1 ELSE a.generation END AS generation,
+       m.moved, r.restored,
+       -- a copy does not say when it was made
+       CASE WHEN NOT r.restored THEN NULL
+            WHEN starts_with(a.home, h.id) IS NOT FALSE THEN statement_timestamp()
+            ELSE h.since END AS restored_at,
+       CASE WHEN r.restored THEN 'restored' ELSE 'admin' END AS end_reason
+FROM session_admin.application a
+LEFT JOIN session_admin.installation_mark h ON true
+LEFT JOIN session_admin.policy p
+    ON p.application = a.name AND p.user_name IS NULL AND p.name = 'on_restore'
+CROSS JOIN LATERAL (SELECT h.home IS NULL OR h.home IS DISTINCT FROM a.home AS moved) m
+CROSS JOIN LATERAL (SELECT m.moved AND p.value IS DISTINCT FROM 'keep' AS restored) r;
+COMMENT ON VIEW session_admin.application_state IS
+'the generation that is valid in each application, none if it came from a dump and nobody has used it since';
+
 -- Months and years count as extract(epoch) counts them, here and in C.
 CREATE VIEW session_admin.time_limit AS
 SELECT application,

@@ -27,7 +27,7 @@ SELECT s.session_hash, s.application, s.generation, s.created_at, l.last_access_
        least(d.idle_end, d.absolute_end) AS expires_at,
        e.ended_at,
        CASE WHEN e.ended_at IS NULL THEN NULL
-            WHEN e.ended_at = d.generation_end THEN coalesce(g.reason, 'admin')
+            WHEN e.ended_at = d.generation_end THEN coalesce(g.reason, a.end_reason)
             WHEN e.ended_at = d.absolute_end THEN 'absolute_timeout'
             ELSE 'idle_timeout' END AS end_reason,
        CASE WHEN e.ended_at IS NULL THEN NULL
@@ -35,7 +35,7 @@ SELECT s.session_hash, s.application, s.generation, s.created_at, l.last_access_
             ELSE 'session_admin' END AS ended_by,
        CASE WHEN e.ended_at = d.generation_end THEN g.actor END AS actor
 FROM session_admin.session s
-JOIN session_admin.application a ON a.name = s.application
+JOIN session_admin.application_state a ON a.name = s.application
 JOIN session_admin.time_limit t ON t.application = s.application
 LEFT JOIN session_admin.user_time_limit u
     ON u.application = s.application AND u.user_name = s.user_name
@@ -52,7 +52,7 @@ CROSS JOIN LATERAL (SELECT
     s.created_at + CASE WHEN s.user_name IS NULL THEN t.anonymous_absolute_timeout
                         ELSE coalesce(u.absolute_timeout, t.absolute_timeout) END AS absolute_end,
     CASE WHEN s.generation <> a.generation
-         THEN greatest(g.ended_at, s.created_at) END AS generation_end) d
+         THEN greatest(g.ended_at, a.restored_at, s.created_at) END AS generation_end) d
 CROSS JOIN LATERAL (SELECT
     CASE WHEN least(d.idle_end, d.absolute_end) <= statement_timestamp()
               OR d.generation_end IS NOT NULL

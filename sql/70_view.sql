@@ -210,7 +210,7 @@ SELECT t.application,
        t.last_used_at,
        t.created_at + l.remember_me_lifetime AS expires_at
 FROM session_admin.remember_me_token t
-JOIN session_admin.application a ON a.name = t.application AND a.generation = t.generation
+JOIN session_admin.application_state a ON a.name = t.application AND a.generation = t.generation
 JOIN session_admin.time_limit l ON l.application = t.application
 WHERE t.created_at + l.remember_me_lifetime > statement_timestamp();
 COMMENT ON VIEW session_admin.remembered_devices IS

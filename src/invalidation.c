@@ -295,7 +295,7 @@ sa_session_ended(PG_FUNCTION_ARGS)
 		"WITH gone AS MATERIALIZED ("
 		"  SELECT o.*, d.generation_end, e.ended_at AS ended_before,"
 		"         CASE WHEN e.ended_at IS NULL THEN $2"
-		"              WHEN e.ended_at = d.generation_end THEN coalesce(g.reason, 'admin')"
+		"              WHEN e.ended_at = d.generation_end THEN coalesce(g.reason, a.end_reason, 'admin')"
 		"              WHEN e.ended_at = d.absolute_end THEN 'absolute_timeout'"
 		"              ELSE 'idle_timeout' END AS end_reason,"
 		"         CASE WHEN e.ended_at IS NULL THEN session_user"
@@ -305,7 +305,7 @@ sa_session_ended(PG_FUNCTION_ARGS)
 		"              WHEN e.ended_at = d.generation_end THEN g.actor END AS actor,"
 		"         l.last_access_at AS last_access, l.requests AS request_count"
 		"  FROM old_table o"
-		"  LEFT JOIN session_admin.application a ON a.name = o.application"
+		"  LEFT JOIN session_admin.application_state a ON a.name = o.application"
 		"  LEFT JOIN session_admin.time_limit t ON t.application = o.application"
 		"  LEFT JOIN session_admin.user_time_limit u"
 		"    ON u.application = o.application AND u.user_name = o.user_name"
@@ -322,7 +322,7 @@ sa_session_ended(PG_FUNCTION_ARGS)
 		"    o.created_at + CASE WHEN o.user_name IS NULL THEN t.anonymous_absolute_timeout"
 		"                        ELSE coalesce(u.absolute_timeout, t.absolute_timeout) END AS absolute_end,"
 		"    CASE WHEN o.generation <> a.generation"
-		"         THEN greatest(g.ended_at, o.created_at) END AS generation_end) d"
+		"         THEN greatest(g.ended_at, a.restored_at, o.created_at) END AS generation_end) d"
 		"  CROSS JOIN LATERAL (SELECT"
 		"    CASE WHEN least(d.idle_end, d.absolute_end) <= $1 OR d.generation_end IS NOT NULL"
 		"         THEN least(d.idle_end, d.absolute_end, d.generation_end) END AS ended_at) e"
@@ -348,17 +348,17 @@ sa_token_revoked(PG_FUNCTION_ARGS)
 		"WITH gone AS MATERIALIZED ("
 		"  SELECT o.*, e.ended_at AS ended_before, d.generation_end,"
 		"         CASE WHEN e.ended_at IS NULL THEN $2"
-		"              WHEN e.ended_at = d.generation_end THEN coalesce(g.reason, 'admin')"
+		"              WHEN e.ended_at = d.generation_end THEN coalesce(g.reason, a.end_reason, 'admin')"
 		"              ELSE 'absolute_timeout' END AS end_reason"
 		"  FROM old_table o"
-		"  LEFT JOIN session_admin.application a ON a.name = o.application"
+		"  LEFT JOIN session_admin.application_state a ON a.name = o.application"
 		"  LEFT JOIN session_admin.time_limit t ON t.application = o.application"
 		"  LEFT JOIN session_admin.application_generation g"
 		"    ON g.application = o.application AND g.generation = o.generation"
 		"  CROSS JOIN LATERAL (SELECT"
 		"    o.created_at + t.remember_me_lifetime AS lifetime_end,"
 		"    CASE WHEN o.generation <> a.generation"
-		"         THEN greatest(g.ended_at, o.created_at) END AS generation_end) d"
+		"         THEN greatest(g.ended_at, a.restored_at, o.created_at) END AS generation_end) d"
 		"  CROSS JOIN LATERAL (SELECT"
 		"    CASE WHEN d.lifetime_end <= $1 OR d.generation_end IS NOT NULL"
 		"         THEN least(d.lifetime_end, d.generation_end) END AS ended_at) e"
@@ -455,7 +455,8 @@ sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_s
 		"  GROUP BY user_name"
 		"), remembered AS ("
 		"  SELECT t.user_name, count(*) AS n FROM session_admin.remember_me_token t"
-		"  JOIN session_admin.application a ON a.name = t.application AND a.generation = t.generation"
+		"  JOIN session_admin.application_state a"
+		"    ON a.name = t.application AND a.generation = t.generation"
 		"  JOIN session_admin.time_limit l ON l.application = t.application"
 		"    AND t.created_at + l.remember_me_lifetime > $5"
 		"  WHERE t.application = $1 AND t.user_name = ANY ($2)"
@@ -710,7 +711,8 @@ sa_end_generation(const char *application, SaEnding *ending)
 		" CASE WHEN (SELECT count(*) FROM (SELECT FROM session_admin.remember_me_token"
 		"    WHERE $1 IS NULL OR application = $1 LIMIT $2 + 1) t) <= $2"
 		"  THEN (SELECT count(*) FROM session_admin.remember_me_token t"
-		"    JOIN session_admin.application a ON a.name = t.application AND a.generation = t.generation"
+		"    JOIN session_admin.application_state a"
+		"    ON a.name = t.application AND a.generation = t.generation"
 		"    JOIN session_admin.time_limit l ON l.application = t.application"
 		"      AND t.created_at + l.remember_me_lifetime > clock_timestamp()"
 		"    WHERE $1 IS NULL OR t.application = $1) ELSE -1 END"
@@ -722,9 +724,10 @@ sa_end_generation(const char *application, SaEnding *ending)
 		"), noted AS ("
 		"  INSERT INTO session_admin.application_generation"
 		"    (application, generation, ended_at, reason, ended_by, actor)"
-		"  SELECT name, generation, $2, $3, session_user, $4 FROM locked"
+		"  SELECT name, generation, $2, $3, coalesce($5, session_user), $4 FROM locked"
 		")"
-		" UPDATE session_admin.application a SET generation = locked.generation + 1"
+		" UPDATE session_admin.application a SET generation = locked.generation + 1,"
+		"  home = (SELECT home FROM session_admin.installation_mark)"
 		" FROM locked WHERE a.name = locked.name RETURNING a.name::text"
 	};
 	SaFeedRow	row = {.scope = application ? "application" : "all",.application = application};
@@ -757,6 +760,7 @@ sa_end_generation(const char *application, SaEnding *ending)
 	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(ending->at), false);
 	sa_arg_text(&args, ending->reason);
 	sa_arg_text(&args, sa_actor_or_null());
+	sa_arg_text(&args, ending->ended_by);
 	ended = sa_run(&next_generation, &args);
 	if (application != NULL && ended == 0)
 		ereport(ERROR,

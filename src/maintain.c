@@ -209,7 +209,7 @@ archive_tokens(bool *more)
 	static SaStatement delete_ended = {.sql =
 		"DELETE FROM session_admin.remember_me_token t USING ("
 		"  SELECT series, t.application FROM session_admin.remember_me_token t"
-		"  JOIN session_admin.application a ON a.name = t.application"
+		"  JOIN session_admin.application_state a ON a.name = t.application"
 		"  JOIN session_admin.time_limit l ON l.application = t.application"
 		"  WHERE t.generation <> a.generation"
 		"    OR t.created_at + l.remember_me_lifetime <= clock_timestamp() LIMIT $1) e"
@@ -456,6 +456,7 @@ sa_maintain(PG_FUNCTION_ARGS)
 	/* one at a time; this blocks no reader and no login */
 	run_sql("LOCK TABLE session_admin.ended_session IN SHARE UPDATE EXCLUSIVE MODE");
 
+	sa_settle_all();
 	for (size_t i = 0; i < lengthof(tasks); i++)
 	{
 		Datum		values[2];

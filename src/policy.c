@@ -14,6 +14,12 @@
  * truth waits for it to be over (sa_policy_settle), so that no node is answered,
  * and keeps, what is older than what it was told.
  *
+ * An application that came here by a restore from a dump has the mark of another
+ * place.  Until somebody uses it, none of its sessions and tokens is valid (or
+ * all are, if the policy on_restore says so); who opens the first session then
+ * ends its generation, so that what was ended after the dump was made does not
+ * come back to life.
+ *
  * Rows are read with a snapshot that is taken after the invalidations were
  * accepted; if more of them arrive while reading, it reads again.
  */
@@ -300,8 +306,8 @@ static bool
 load(const char *name)
 {
 	static SaStatement read_policies = {.sql =
-		"SELECT a.generation, e.name::text, e.value"
-		" FROM session_admin.application a"
+		"SELECT a.generation, e.name::text, e.value, a.moved"
+		" FROM session_admin.application_state a"
 		" JOIN session_admin.effective_policy e ON e.application = a.name"
 		" WHERE a.name = $1"
 	};
@@ -320,6 +326,7 @@ load(const char *name)
 	SaApplication loaded = {0};
 	SaApplication *entry;
 	SaArgs		args = {0};
+	bool		isnull;
 	uint64		rows;
 
 	strlcpy(loaded.name, name, sizeof(loaded.name));
@@ -333,6 +340,7 @@ load(const char *name)
 	if (rows == 0)
 		return false;
 	loaded.generation = sa_result_int64(0, 1);
+	loaded.moved = DatumGetBool(sa_result(0, 4, &isnull));
 	for (uint64 i = 0; i < rows; i++)
 		set_policy_value(&loaded, sa_result_text(i, 2), sa_result_text(i, 3));
 
@@ -445,11 +453,12 @@ sa_application_find(const char *name, SaApplication *application)
 }
 
 /* The same, made on first use. */
-void
-sa_application_make(const char *name, SaApplication *application)
+static void
+make(const char *name, SaApplication *application)
 {
 	static SaStatement insert_application = {.sql =
-		"INSERT INTO session_admin.application (name) VALUES ($1)"
+		"INSERT INTO session_admin.application (name, home)"
+		" SELECT $1, (SELECT home FROM session_admin.installation_mark)"
 		" ON CONFLICT (name) DO NOTHING"
 	};
 
@@ -467,6 +476,96 @@ sa_application_make(const char *name, SaApplication *application)
 		SPI_finish();
 		sa_owner_leave(&owner);
 	}
+}
+
+/* This application came from a dump: from now on it lives here. */
+static void
+settle(const char *name)
+{
+	static SaStatement make_mark = {.sql =
+		"INSERT INTO session_admin.installation DEFAULT VALUES ON CONFLICT DO NOTHING"
+	};
+	static SaStatement lock_application = {.sql =
+		"SELECT FROM session_admin.application WHERE name = $1 FOR NO KEY UPDATE"
+	};
+	static SaStatement find_state = {.sql =
+		"SELECT restored, restored_at FROM session_admin.application_state"
+		" WHERE name = $1 AND moved"
+	};
+	static SaStatement adopt = {.sql =
+		"UPDATE session_admin.application"
+		" SET home = (SELECT home FROM session_admin.installation_mark) WHERE name = $1"
+	};
+	SaArgs		args = {0};
+
+	sa_run(&make_mark, NULL);
+	sa_arg_text(&args, name);
+	sa_run(&lock_application, &args);
+	/* somebody else may have done it */
+	if (sa_run(&find_state, &args) > 0)
+	{
+		SaEnding	ending = {.reason = "restored",.ended_by = "session_admin"};
+		bool		isnull;
+		bool		restored = DatumGetBool(sa_result(0, 1, &isnull));
+
+		ending.at = DatumGetTimestampTz(sa_result(0, 2, &isnull));
+		if (restored)
+			sa_end_generation(name, &ending);
+		else
+			sa_run(&adopt, &args);
+	}
+}
+
+/* The same, made on first use, and settled if it came from a dump. */
+void
+sa_application_make(const char *name, SaApplication *application)
+{
+	make(name, application);
+	while (application->moved)
+	{
+		SaOwner		owner;
+
+		CHECK_FOR_INTERRUPTS();
+		sa_owner_enter(&owner);
+		SPI_connect();
+		settle(name);
+		SPI_finish();
+		sa_owner_leave(&owner);
+		sa_application_get(name, application);
+	}
+}
+
+/* All of them.  The caller is connected to SPI. */
+void
+sa_settle_all(void)
+{
+	static SaStatement list_moved = {.sql =
+		"SELECT name::text FROM session_admin.application_state WHERE moved ORDER BY name"
+	};
+	uint64		n = sa_run(&list_moved, NULL);
+	char	  **names = palloc((n + 1) * sizeof(char *));
+
+	for (uint64 i = 0; i < n; i++)
+		names[i] = sa_result_text(i, 1);
+	for (uint64 i = 0; i < n; i++)
+		settle(names[i]);
+}
+
+/*
+ * Is there an application, and do all of them live here?  If not, this database
+ * may be in the middle of a restore: policies may still be missing, and tables
+ * that will be there must not be made.  The caller is connected to SPI.
+ */
+bool
+sa_is_settled(void)
+{
+	static SaStatement find_settled = {.sql =
+		"SELECT coalesce(bool_and(NOT moved), false) FROM session_admin.application_state"
+	};
+	bool		isnull;
+
+	sa_run(&find_settled, NULL);
+	return DatumGetBool(sa_result(0, 1, &isnull));
 }
 
 /* The same, an error if there is none of this name. */
@@ -715,7 +814,8 @@ sa_set_policy(PG_FUNCTION_ARGS)
 		value = checked_value(name, value, sa_result_text(0, 1),
 							  sa_result_text(0, 3), sa_result_text(0, 4), sa_result_text(0, 6));
 
-	sa_application_make(application_name, &application);
+	/* not settled yet, so that this can still be on_restore */
+	make(application_name, &application);
 	args = (SaArgs) {0};
 	sa_arg_text(&args, application_name);
 	sa_arg_text(&args, user_name);

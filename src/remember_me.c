@@ -324,7 +324,7 @@ lock_series(const char *application, const char *series_name, Series *series)
 		"SELECT t.user_name, t.generation = a.generation, t.validator_hash,"
 		" t.parent_hash, t.salt, t.rotated_at, t.created_at"
 		" FROM session_admin.remember_me_token t"
-		" JOIN session_admin.application a ON a.name = t.application"
+		" JOIN session_admin.application_state a ON a.name = t.application"
 		" WHERE t.series = $1 AND t.application = $2 FOR NO KEY UPDATE OF t"
 	};
 	SaArgs		args = {0};

@@ -131,7 +131,8 @@ typedef struct SaApplication
 	char		name[SA_NAME_MAX + 1];
 	uint64		key;			/* the name, hashed */
 	Oid			session_relid;	/* the table session */
-	int64		generation;
+	int64		generation;		/* none is valid: -1 */
+	bool		moved;			/* came from a dump, and was not used since */
 	int64		idle_timeout;	/* these are in microseconds */
 	int64		absolute_timeout;
 	int64		anonymous_idle_timeout;
@@ -155,6 +156,8 @@ typedef struct SaApplication
 extern bool sa_application_find(const char *name, SaApplication *application);
 extern void sa_application_make(const char *name, SaApplication *application);
 extern void sa_application_get(const char *name, SaApplication *application);
+extern void sa_settle_all(void);
+extern bool sa_is_settled(void);
 extern const char *sa_application_of_key(uint64 key);
 extern uint64 sa_user_key(const char *user_name);
 extern bool sa_times_are_valid(const SaApplication *application, uint64 user_key,
@@ -206,6 +209,7 @@ typedef struct SaEnding
 {
 	const char *reason;
 	TimestampTz at;
+	const char *ended_by;		/* of a generation; NULL: session_user */
 	bool		caller_writes_feed; /* one row for all, instead of one a session or token */
 	bool		caller_notifies;	/* once, of several endings */
 	/* the rest is the result */

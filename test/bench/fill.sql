@@ -4,7 +4,7 @@
 SET client_min_messages = warning;
 
 CREATE EXTENSION session_admin;
-INSERT INTO session_admin.application (name) VALUES ('default');
+INSERT INTO session_admin.application (name, home) SELECT 'default', home FROM session_admin.installation_mark;
 
 -- as touch_session is declared
 CREATE SCHEMA bench;
