@@ -587,7 +587,6 @@ flush_tokens(SaCaptured *captured)
 		row.id = sa_result_int64(0, 2);
 		row.user_name = sa_result_text(0, 3);
 		note_feed(captured, &row, sa_result_int64(0, 1));
-		sa_pending_told();
 		ForceSyncCommit();
 	}
 	for (int i = 0; forgetting != NULL && i < users.n; i++)
@@ -654,7 +653,6 @@ sa_captured_truncated(SaCaptured *captured)
 		ending.tokens_revoked = -1;
 		sa_login_event_record(&event);
 		sa_feed_write(&row, &ending);
-		sa_pending_told();
 		note_feed(captured, &row, 1);
 	}
 	else

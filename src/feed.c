@@ -8,9 +8,10 @@
  * application runs with synchronous_commit = off: who was told that a session
  * has ended must not see it come back after a crash.
  *
- * A notification that cannot be sent costs a poll.  So the queue is looked at
- * first: NOTIFY would fail at commit, and with it the invalidation, when the
- * queue is full.
+ * There is one notification a statement, sent before the commit, whatever number of
+ * rows it has ended.  One that cannot be sent costs a poll.  So the queue is looked
+ * at first: NOTIFY would fail at commit, and with it the invalidation, when the queue
+ * is full.
  */
 #include "session_admin.h"
 
@@ -36,16 +37,29 @@ append_pair(StringInfo json, const char *key, const char *value)
 	escape_json(json, value);
 }
 
-/* Ring the bell, unless the queue is nearly full. */
-static void
-notify(const char *payload)
+/*
+ * Ring the bell, unless the queue is nearly full; without a payload, for more rows
+ * than fit, up to this one.
+ */
+void
+sa_feed_ring(int64 id, const char *payload)
 {
+	char		many[64];
+
 	if (DatumGetFloat8(DirectFunctionCall1(pg_notification_queue_usage, (Datum) 0)) > QUEUE_USAGE_MAX)
 	{
 		ereport(WARNING,
 				(errmsg("notification queue is nearly full: nodes will learn of this when they poll"),
 				 errhint("Look for sessions that listen and stay in a transaction.")));
 		return;
+	}
+
+	if (!sa_notify_detail)
+		payload = "{\"scope\":\"many\"}";
+	else if (payload == NULL)
+	{
+		snprintf(many, sizeof(many), "{\"scope\":\"many\",\"id\":" INT64_FORMAT "}", id);
+		payload = many;
 	}
 	Async_Notify(CHANNEL, payload);
 }
@@ -81,17 +95,12 @@ sa_feed_write(SaFeedRow *row, const SaEnding *ending)
 	ForceSyncCommit();
 }
 
-/* Tell of one row of the feed. */
+/* Tell of one row of the feed, when the transaction commits. */
 void
 sa_feed_notify(const SaFeedRow *row)
 {
+	MemoryContext context = MemoryContextSwitchTo(TopTransactionContext);
 	StringInfoData json;
-
-	if (!sa_notify_detail)
-	{
-		notify("{\"scope\":\"many\"}");
-		return;
-	}
 
 	initStringInfo(&json);
 	appendStringInfo(&json, "{\"id\":" INT64_FORMAT, row->id);
@@ -107,25 +116,14 @@ sa_feed_notify(const SaFeedRow *row)
 	}
 	append_pair(&json, "reason", row->reason);
 	appendStringInfoChar(&json, '}');
+	MemoryContextSwitchTo(context);
 
-	if (json.len < PAYLOAD_MAX)
-		notify(json.data);
-	else
-		sa_feed_notify_many(row->id);
-	pfree(json.data);
+	sa_pending_told(row->id, json.len < PAYLOAD_MAX ? json.data : NULL);
 }
 
-/* Tell of more rows than fit, up to this one. */
+/* Tell of several rows, up to this one. */
 void
 sa_feed_notify_many(int64 id)
 {
-	if (sa_notify_detail)
-	{
-		char		payload[64];
-
-		snprintf(payload, sizeof(payload), "{\"scope\":\"many\",\"id\":" INT64_FORMAT "}", id);
-		notify(payload);
-	}
-	else
-		notify("{\"scope\":\"many\"}");
+	sa_pending_told(id, NULL);
 }

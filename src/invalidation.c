@@ -155,10 +155,7 @@ archive(FunctionCallInfo fcinfo, const char *function, const char *scope,
 	if (fed > 0)
 		ending->id = sa_result_int64(0, 4);
 	if (fed > 0 || ending->caller_writes_feed)
-	{
-		sa_pending_told();
 		ForceSyncCommit();
-	}
 	if (fed == 1)
 	{
 		bool		isnull;
@@ -417,7 +414,6 @@ sa_truncated(PG_FUNCTION_ARGS)
 	sa_run_ending(&ending, sessions ? &delete_sessions : &delete_tokens, NULL);
 	sa_feed_write(&row, &ending);
 	sa_feed_notify(&row);
-	sa_pending_told();
 	SPI_finish();
 
 	PG_RETURN_POINTER(NULL);
@@ -511,7 +507,6 @@ sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_s
 	ending->tokens_revoked += sa_result_int64(0, 4);
 	row.user_name = sa_result_text(0, 5);
 
-	sa_pending_told();
 	ForceSyncCommit();
 	if (ending->caller_notifies)
 		return;
@@ -780,7 +775,6 @@ sa_end_generation(const char *application, SaEnding *ending)
 
 	sa_feed_write(&row, ending);
 	ending->id = row.id;
-	sa_pending_told();
 	sa_feed_notify(&row);
 }
 

@@ -9,12 +9,15 @@
  * transaction while a subtransaction of it runs, so that what a subtransaction
  * added is always the end of the list.
  *
- * Nothing can fail in these callbacks: memory is taken when keys are added.
+ * Nothing can fail in these callbacks, but the notification before commit: memory
+ * is taken when keys are added.
  */
 #include "session_admin.h"
 
 #include "access/xact.h"
+#include "tcop/pquery.h"
 #include "utils/memutils.h"
+#include "utils/portal.h"
 
 /* More keys than this are not kept: everything is put in doubt instead. */
 #ifndef KEYS_MAX
@@ -36,12 +39,20 @@ typedef struct Pending
 	SubTransactionId subid;
 	Kind		kind;
 	SaLiveTouch touch;
+	/* KIND_TOLD: by which statement, the row of the feed, and its notification */
+	uint64		statement;
+	int64		id;
+	const char *payload;
 } Pending;
 
 static Pending *pending = NULL;
 static int	n_pending = 0;
 static int	max_pending = 0;
 static int	n_ended = 0;		/* of them up to KIND_APPLICATIONS */
+
+/* Statements of clients that told something are numbered; is this one? */
+static uint64 last_statement = 0;
+static bool in_statement = false;
 
 /* Have the sessions that end been counted as started? */
 static bool started = false;
@@ -65,7 +76,7 @@ start(const Pending *item)
 		sa_live_flushed(&item->touch, true);
 }
 
-static void
+static Pending *
 add(Kind kind, const SaLiveTouch *touch)
 {
 	Pending    *item;
@@ -92,6 +103,7 @@ add(Kind kind, const SaLiveTouch *touch)
 	/* another callback before commit may end sessions after ours has run */
 	if (started)
 		start(item);
+	return item;
 }
 
 /* Is this the last that the current subtransaction has added? */
@@ -124,12 +136,69 @@ sa_pending_applications(Oid relation)
 		add(KIND_APPLICATIONS, &touch);
 }
 
-/* This transaction told the nodes of something. */
-void
-sa_pending_told(void)
+static void
+statement_ended(pg_attribute_unused() void *arg)
 {
-	if (!added_last(KIND_TOLD))
-		add(KIND_TOLD, NULL);
+	in_statement = false;
+}
+
+/* The number of the client's statement that runs now. */
+static uint64
+current_statement(void)
+{
+	if (!in_statement)
+	{
+		last_statement++;
+		if (ActivePortal != NULL)
+		{
+			MemoryContextCallback *callback = MemoryContextAlloc(ActivePortal->portalContext,
+																 sizeof(MemoryContextCallback));
+
+			callback->func = statement_ended;
+			callback->arg = NULL;
+			MemoryContextRegisterResetCallback(ActivePortal->portalContext, callback);
+			in_statement = true;
+		}
+	}
+	return last_statement;
+}
+
+/*
+ * This transaction wrote to the feed.  The nodes are notified before commit, once
+ * for each statement: with this payload, allocated in TopTransactionContext, if it
+ * is all that the statement wrote.
+ */
+void
+sa_pending_told(int64 id, const char *payload)
+{
+	uint64		statement = current_statement();
+	Pending    *item = add(KIND_TOLD, NULL);
+
+	item->statement = statement;
+	item->id = id;
+	item->payload = payload;
+	if (started)
+		sa_feed_ring(id, payload);
+}
+
+/* Notify of what was written to the feed and not rolled back. */
+static void
+ring(void)
+{
+	const Pending *last = NULL; /* of the statement */
+	bool		only = true;
+
+	for (int i = 0; i < n_pending; i++)
+	{
+		if (pending[i].kind != KIND_TOLD)
+			continue;
+		if (last != NULL && last->statement != pending[i].statement)
+			sa_feed_ring(last->id, only ? last->payload : NULL);
+		only = last == NULL || last->statement != pending[i].statement;
+		last = &pending[i];
+	}
+	if (last != NULL)
+		sa_feed_ring(last->id, only ? last->payload : NULL);
 }
 
 /* These requests will be in the table when this transaction has committed. */
@@ -194,6 +263,7 @@ xact_callback(XactEvent event, pg_attribute_unused() void *arg)
 	switch (event)
 	{
 		case XACT_EVENT_PRE_COMMIT:
+			ring();
 			for (int i = 0; i < n_pending; i++)
 				start(&pending[i]);
 			started = true;

@@ -243,6 +243,7 @@ typedef struct SaFeedRow
 extern void sa_feed_write(SaFeedRow *row, const SaEnding *ending);
 extern void sa_feed_notify(const SaFeedRow *row);
 extern void sa_feed_notify_many(int64 id);
+extern void sa_feed_ring(int64 id, const char *payload);
 
 /* node.c: who follows the feed */
 extern int64 sa_feed_purge(bool *more);	/* a task of maintain(): one batch */
@@ -357,7 +358,7 @@ extern void sa_unwritten_written(const SaLiveKey *key);
 /* pending.c: what this transaction will do to that table */
 extern void sa_pending_ended(const SaLiveKey *key, bool row_remains);
 extern void sa_pending_applications(Oid relation);
-extern void sa_pending_told(void);
+extern void sa_pending_told(int64 id, const char *payload);
 extern void sa_pending_flushed(const SaLiveTouch *touch);
 extern bool sa_pending_any(void);
 extern void sa_pending_init(void);
