@@ -108,10 +108,11 @@ INDENT_OPTS = -bad -bap -bbb -bc -bl -cli1 -cp33 -cdb -nce -d0 -di12 -nfc1 -i4 -
 indent:
 	@set -e; types=$$(mktemp); new=$$(mktemp); \
 	{ grep -rhoE '^(typedef .*|\})[^A-Za-z]*\w+;' $(includedir_server) src | grep -oE '\w+;$$' | tr -d ';'; \
-	  printf '%s\n' FILE bool size_t ssize_t pid_t; } | sort -u >$$types; \
+	  printf '%s\n' FILE bool size_t ssize_t pid_t PGconn PGresult __m128i; } | sort -u >$$types; \
 	for file in $(sort $(wildcard src/*.[ch] src/follow/*.[ch])); do \
 		pg_bsd_indent $(INDENT_OPTS) -U$$types $$file $$new; \
-		sed -i -E 's/^(\w+)\s+\*$$/\1 */' $$new; \
+		sed -i -E -e 's/^(\w+)\s+\*$$/\1 */' -e 's/,\.(\w+ = )/, .\1/g' \
+			-e '/\] =$$/ { N; s/\n$$//; }' $$new; \
 		cmp -s $$file $$new || { echo "$$file"; cat $$new >$$file; }; \
 	done; rm -f $$types $$new
 

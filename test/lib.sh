@@ -25,6 +25,8 @@ given_pg_config=${PG_CONFIG:-}
 
 # nothing of the caller's may lead to a server of theirs
 unset "${!PG@}" CDPATH
+# a busy machine, or a server under valgrind, takes its time to start
+export PGCTLTIMEOUT=600
 [[ $given_pg_config != */* || $given_pg_config = /* ]] || given_pg_config=$PWD/$given_pg_config
 PG_CONFIG=${given_pg_config:-pg_config}
 export TZ=UTC PGCLIENTENCODING=UTF8 PSQLRC=/dev/null PSQL_PAGER=
