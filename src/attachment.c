@@ -1,40 +1,54 @@
 /*
  * attachment.c
- *	  Which tables of products are watched, and how that begins and ends.
+ *	  What is noted of the tables of products that are watched.
  *
- * What the tables of a product mean is data (tables product, product_part and
- * product_column).  attach_application finds them in a schema by their columns,
- * notes what it found in attachment and attachment_column, and makes triggers
- * that call capture().  Each backend keeps what it has read of these notes, per
+ * Each backend keeps what it has read of attachment and attachment_column, per
  * table, until PostgreSQL tells that the table was altered: making and dropping
  * a trigger is such a change, and so is the renaming of a column.
- *
- * Attaching must not keep the product waiting.  So what is there is read first,
- * under no lock that matters to anybody; then all tables are locked against
- * writers, the triggers are made, and only the rows that changed since are read
- * again.  While it waits for one of these locks it holds none of the others.
  */
 #include "capture.h"
 
 #include "access/table.h"
-#include "access/xact.h"
-#include "catalog/namespace.h"
+#include "access/transam.h"
 #include "catalog/pg_type.h"
-#include "commands/trigger.h"
-#include "funcapi.h"
-#include "miscadmin.h"
-#include "storage/lmgr.h"
-#include "utils/acl.h"
-#include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
-#include "utils/snapmgr.h"
 
-PG_FUNCTION_INFO_V1(sa_attach_application);
-PG_FUNCTION_INFO_V1(sa_detach_application);
+const char *const sa_part_names[SA_NPARTS] = {
+	[SA_PART_IDENTITY] = "identity",
+	[SA_PART_ACCOUNT] = "account",
+	[SA_PART_ATTRIBUTE] = "attribute",
+	[SA_PART_LOGIN] = "login",
+	[SA_PART_REMEMBER_ME] = "remember_me",
+	[SA_PART_SESSION] = "session"
+};
+
+const char *const sa_role_names[SA_NROLES] = {
+	[SA_ROLE_USER_NAME] = "user_name",
+	[SA_ROLE_USER_KEY] = "user_key",
+	[SA_ROLE_KEY] = "key",
+	[SA_ROLE_OTHER_NAME] = "other_name",
+	[SA_ROLE_CREDENTIAL] = "credential",
+	[SA_ROLE_ACTIVE] = "active",
+	[SA_ROLE_LOCKED_AT] = "locked_at",
+	[SA_ROLE_DELETED_AT] = "deleted_at",
+	[SA_ROLE_LAST_LOGIN_AT] = "last_login_at",
+	[SA_ROLE_PREVIOUS_LOGIN_AT] = "previous_login_at",
+	[SA_ROLE_LAST_FAILED_LOGIN_AT] = "last_failed_login_at",
+	[SA_ROLE_LOGIN_COUNT] = "login_count",
+	[SA_ROLE_CURRENT_FAILED_COUNT] = "current_failed_count",
+	[SA_ROLE_TOTAL_FAILED_COUNT] = "total_failed_count",
+	[SA_ROLE_LAST_SEEN_AT] = "last_seen_at",
+	[SA_ROLE_LAST_LOGIN_ADDRESS] = "last_login_address",
+	[SA_ROLE_ATTRIBUTE_NAME] = "attribute_name",
+	[SA_ROLE_ATTRIBUTE_VALUE] = "attribute_value",
+	[SA_ROLE_SECRET] = "secret",
+	[SA_ROLE_SERIES] = "series",
+	[SA_ROLE_CREATED_AT] = "created_at",
+	[SA_ROLE_USED_AT] = "used_at"
+};
 
 /* What was read of one table. */
 typedef struct CachedTable
@@ -46,51 +60,6 @@ typedef struct CachedTable
 } CachedTable;
 
 static HTAB *cache = NULL;
-
-/* The triggers: which parts need them, and how they are made. */
-#define PART(part)	(1 << (part))
-#define USERS		(PART(SA_PART_ACCOUNT) | PART(SA_PART_IDENTITY))
-
-static const struct
-{
-	const char *event;
-	const char *name;
-	int			parts;
-	const char *transition_tables;
-}			triggers[] =
-{
-	{"INSERT", "session_admin_insert",
-		USERS | PART(SA_PART_ATTRIBUTE) | PART(SA_PART_LOGIN) | PART(SA_PART_REMEMBER_ME),
-	"REFERENCING NEW TABLE AS new_table"},
-	{"UPDATE", "session_admin_update",
-		USERS | PART(SA_PART_ATTRIBUTE) | PART(SA_PART_LOGIN) | PART(SA_PART_REMEMBER_ME),
-	"REFERENCING OLD TABLE AS old_table NEW TABLE AS new_table"},
-	{"DELETE", "session_admin_delete",
-		USERS | PART(SA_PART_REMEMBER_ME),
-	"REFERENCING OLD TABLE AS old_table"},
-	{"TRUNCATE", "session_admin_truncate",
-		USERS | PART(SA_PART_REMEMBER_ME),
-	""}
-};
-
-/* One row of match_product: a part if role is NULL, else a column of it. */
-typedef struct Match
-{
-	char	   *part;
-	Oid			relid;
-	char	   *relation_name;
-	char	   *role;
-	char	   *column_name;
-	char	   *reading;
-	char	   *key_of;
-	char	   *state;
-	char	   *note;
-	int64		rows;			/* read of this part */
-} Match;
-
-/*
- * What was read of tables
- */
 
 static void
 relcache_callback(pg_attribute_unused() Datum arg, Oid relid)
@@ -120,8 +89,8 @@ sa_attachment_init(void)
 }
 
 /* The place of the name in the list, or -1. */
-static int
-find_name(const char *const *names, int n, const char *name)
+int
+sa_find_name(const char *const *names, int n, const char *name)
 {
 	for (int i = 0; i < n; i++)
 	{
@@ -217,8 +186,8 @@ load(Relation relation, MemoryContext context)
 		char	   *product = sa_result_text(i, 2);
 		char	   *key_of = sa_result_text(i, 4);
 		char	   *alias_pattern = sa_result_text(i, 5);
-		int			part = find_name(sa_part_names, SA_NPARTS, sa_result_text(i, 3));
-		int			role = find_name(sa_role_names, SA_NROLES, sa_result_text(i, 6));
+		int			part = sa_find_name(sa_part_names, SA_NPARTS, sa_result_text(i, 3));
+		int			role = sa_find_name(sa_role_names, SA_NROLES, sa_result_text(i, 6));
 		MemoryContext old = MemoryContextSwitchTo(context);
 
 		if (watch == NULL || strcmp(watch->application, application) != 0 ||
@@ -229,7 +198,7 @@ load(Relation relation, MemoryContext context)
 			watch->product = pstrdup(product);
 			watch->alias_pattern = alias_pattern ? pstrdup(alias_pattern) : NULL;
 			watch->part = part;
-			watch->key_of = Max(find_name(sa_part_names, SA_NPARTS, key_of), 0);
+			watch->key_of = Max(sa_find_name(sa_part_names, SA_NPARTS, key_of), 0);
 			watch->relid = RelationGetRelid(relation);
 			watches = lappend(watches, watch);
 		}
@@ -346,491 +315,4 @@ sa_watches_of_part(const char *application, SaPart part)
 		table_close(relation, NoLock);
 	}
 	return result;
-}
-
-/*
- * Attaching
- */
-
-/* Add one row to the report. */
-static void
-report(FunctionCallInfo fcinfo, const char *part, const char *object, const char *state,
-	   const char *note)
-{
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	Datum		values[4];
-	bool		nulls[4] = {false};
-
-	values[0] = CStringGetTextDatum(part);
-	values[1] = CStringGetTextDatum(object);
-	values[2] = CStringGetTextDatum(state);
-	values[3] = CStringGetTextDatum(note);
-	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
-}
-
-/* Refuse a product that nobody has described. */
-static void
-check_product(const char *product, bool *built_in)
-{
-	static SaStatement find_product = {.sql =
-		"SELECT (SELECT built_in FROM session_admin.product WHERE product = $1),"
-		" (SELECT string_agg(product, ', ' ORDER BY product) FROM session_admin.product)"
-	};
-	SaArgs		args = {0};
-	bool		isnull;
-
-	sa_arg_text(&args, product);
-	sa_run(&find_product, &args);
-	*built_in = DatumGetBool(sa_result(0, 1, &isnull));
-	if (isnull)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("unknown product \"%s\"", sa_clean(product, strlen(product), SA_NAME_MAX)),
-				 errhint("Products are %s.", sa_result_text(0, 2))));
-}
-
-/* Find the product's tables in the schema. */
-static Match *
-find_tables(const char *product, const char *schema, int *nmatches)
-{
-	static SaStatement match_product = {.sql =
-		"SELECT part, relation, relation_name, role, column_name, reading, key_of, state, note"
-		" FROM session_admin.match_product($1, $2)"
-	};
-	SaArgs		args = {0};
-	Match	   *matches;
-	uint64		rows;
-
-	sa_arg_text(&args, product);
-	sa_arg_text(&args, schema);
-	rows = sa_run(&match_product, &args);
-	matches = palloc0((rows + 1) * sizeof(Match));
-	for (uint64 i = 0; i < rows; i++)
-	{
-		bool		isnull;
-
-		matches[i].part = sa_result_text(i, 1);
-		matches[i].relid = DatumGetObjectId(sa_result(i, 2, &isnull));
-		matches[i].relation_name = sa_result_text(i, 3);
-		matches[i].role = sa_result_text(i, 4);
-		matches[i].column_name = sa_result_text(i, 5);
-		matches[i].reading = sa_result_text(i, 6);
-		matches[i].key_of = sa_result_text(i, 7);
-		matches[i].state = sa_result_text(i, 8);
-		matches[i].note = sa_result_text(i, 9);
-	}
-	*nmatches = (int) rows;
-	return matches;
-}
-
-static bool
-is_attached(const Match *match)
-{
-	return strcmp(match->state, "attached") == 0;
-}
-
-/* The match that stands for this part as a whole; NULL if it is not attached. */
-static Match *
-attached_part(Match *matches, int nmatches, const char *part)
-{
-	for (int i = 0; i < nmatches; i++)
-	{
-		if (matches[i].role == NULL && strcmp(matches[i].part, part) == 0)
-			return is_attached(&matches[i]) ? &matches[i] : NULL;
-	}
-	return NULL;
-}
-
-/* Refuse what is not there; leave out the parts that make no sense alone. */
-static void
-check_parts(Match *matches, int nmatches, const char *product, const char *schema)
-{
-	int			attached = 0;
-
-	for (int i = 0; i < nmatches; i++)
-	{
-		Match	   *match = &matches[i];
-
-		if (match->role != NULL)
-			continue;
-		if (strcmp(match->state, "required") == 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_TABLE),
-					 errmsg("schema \"%s\" does not hold the tables of product \"%s\"", schema, product),
-					 errdetail("%s: %s.", match->relation_name, match->note)));
-		if (is_attached(match) && match->key_of != NULL &&
-			attached_part(matches, nmatches, match->key_of) == NULL)
-		{
-			match->state = "missing";
-			match->note = psprintf("part \"%s\" is missing, and with it the names of users",
-								   match->key_of);
-		}
-		attached += is_attached(match);
-	}
-	if (attached == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("schema \"%s\" holds no table of product \"%s\"", schema, product)));
-}
-
-/*
- * What came with the extension reads names and times, compares credentials and
- * keeps of secrets a hash: capability administrator is enough.  What somebody
- * else described could read anything: they must be allowed to.
- */
-static void
-check_privileges(Match *matches, int nmatches)
-{
-	for (int i = 0; i < nmatches; i++)
-	{
-		AclMode		needed = ACL_SELECT | ACL_TRIGGER | ACL_DELETE;
-
-		if (matches[i].role == NULL && is_attached(&matches[i]) &&
-			pg_class_aclmask(matches[i].relid, GetOuterUserId(), needed, ACLMASK_ALL) != needed)
-			aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, matches[i].relation_name);
-	}
-}
-
-/* Note what was found, in the place of what was noted before. */
-static void
-note_attachment(Match *matches, int nmatches, const char *application, const char *product)
-{
-	static SaStatement forget_attachment = {.sql =
-		"DELETE FROM session_admin.attachment WHERE application = $1 AND product = $2"
-	};
-	static SaStatement insert_attachment = {.sql =
-		"INSERT INTO session_admin.attachment"
-		" (application, product, part, relation, key_of, alias_pattern)"
-		" SELECT $1, $2, $3, $4, $5, alias_pattern FROM session_admin.product WHERE product = $2"
-	};
-	static SaStatement insert_column = {.sql =
-		"INSERT INTO session_admin.attachment_column"
-		" (application, product, part, role, column_name, reading)"
-		" VALUES ($1, $2, $3, $4, $5, $6)"
-	};
-	SaArgs		forget_args = {0};
-
-	sa_arg_text(&forget_args, application);
-	sa_arg_text(&forget_args, product);
-	sa_run(&forget_attachment, &forget_args);
-
-	for (int i = 0; i < nmatches; i++)
-	{
-		Match	   *match = &matches[i];
-		SaArgs		args = {0};
-
-		if (!is_attached(match) || attached_part(matches, nmatches, match->part) == NULL)
-			continue;
-		sa_arg_text(&args, application);
-		sa_arg_text(&args, product);
-		sa_arg_text(&args, match->part);
-		if (match->role == NULL)
-		{
-			sa_arg(&args, OIDOID, ObjectIdGetDatum(match->relid), false);
-			sa_arg_text(&args, match->key_of);
-			sa_run(&insert_attachment, &args);
-		}
-		else
-		{
-			sa_arg_text(&args, match->role);
-			sa_arg_text(&args, match->column_name);
-			sa_arg_text(&args, match->reading);
-			sa_run(&insert_column, &args);
-		}
-	}
-}
-
-/* Take what is in the tables as known; see sa_capture_existing. */
-static void
-read_tables(Match *matches, int nmatches, const char *application, const char *product,
-			Snapshot snapshot, Snapshot done)
-{
-	/* in the order of parts: keys come before what refers to them */
-	for (SaPart part = 0; part < SA_NPARTS; part++)
-	{
-		Match	   *match = attached_part(matches, nmatches, sa_part_names[part]);
-		Relation	relation;
-		ListCell   *cell;
-
-		if (match == NULL || part == SA_PART_REMEMBER_ME)
-			continue;
-		relation = table_open(match->relid, AccessShareLock);
-		foreach(cell, sa_watches_of(relation))
-		{
-			SaWatch    *watch = lfirst(cell);
-
-			if (watch->part == part && strcmp(watch->application, application) == 0 &&
-				strcmp(watch->product, product) == 0)
-				match->rows += sa_capture_existing(watch, relation, snapshot, done);
-		}
-		table_close(relation, NoLock);
-	}
-}
-
-/*
- * Lock all tables against writers.  Who waits for one holds none of the others,
- * so that nobody has to wait for this longer than this has to wait for them.
- */
-static void
-lock_tables(Match *matches, int nmatches)
-{
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	Oid			waits_for = InvalidOid;
-	bool		locked = false;
-
-	while (!locked)
-	{
-		CHECK_FOR_INTERRUPTS();
-		BeginInternalSubTransaction(NULL);
-		MemoryContextSwitchTo(context);
-
-		if (OidIsValid(waits_for))
-			LockRelationOid(waits_for, ShareRowExclusiveLock);
-		locked = true;
-		for (int i = 0; i < nmatches && locked; i++)
-		{
-			if (matches[i].role != NULL || !is_attached(&matches[i]))
-				continue;
-			if (!ConditionalLockRelationOid(matches[i].relid, ShareRowExclusiveLock))
-			{
-				waits_for = matches[i].relid;
-				locked = false;
-			}
-		}
-
-		if (locked)
-			ReleaseCurrentSubTransaction();
-		else
-			RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-	}
-}
-
-static void
-run_utility(const char *sql)
-{
-	int			result = SPI_execute(sql, false, 0);
-
-	if (result < 0)
-		elog(ERROR, "could not execute statement: %s", SPI_result_code_string(result));
-}
-
-static char *
-qualified_name(Relation relation)
-{
-	return quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)),
-									  RelationGetRelationName(relation));
-}
-
-static bool
-has_trigger(Relation relation, const char *name)
-{
-	for (int i = 0; relation->trigdesc && i < relation->trigdesc->numtriggers; i++)
-	{
-		if (strcmp(relation->trigdesc->triggers[i].tgname, name) == 0)
-			return true;
-	}
-	return false;
-}
-
-/* Make the triggers that the part needs and that the table has not got yet. */
-static void
-make_triggers(const Match *match)
-{
-	Relation	relation = table_open(match->relid, ShareRowExclusiveLock);
-	int			part = find_name(sa_part_names, SA_NPARTS, match->part);
-	char	   *table = qualified_name(relation);
-
-	for (size_t i = 0; i < lengthof(triggers); i++)
-	{
-		if ((triggers[i].parts & PART(part)) && !has_trigger(relation, triggers[i].name))
-			run_utility(psprintf("CREATE TRIGGER %s AFTER %s ON %s %s"
-								 " FOR EACH STATEMENT EXECUTE FUNCTION session_admin.capture()",
-								 triggers[i].name, triggers[i].event, table,
-								 triggers[i].transition_tables));
-	}
-	CacheInvalidateRelcache(relation);
-	table_close(relation, NoLock);
-}
-
-/* Drop the triggers, unless another attachment needs them. */
-static void
-drop_triggers(Oid relid)
-{
-	static SaStatement is_watched = {.sql =
-		"SELECT FROM session_admin.attachment WHERE relation = $1"
-	};
-	Relation	relation = try_table_open(relid, AccessExclusiveLock);
-	SaArgs		args = {0};
-
-	if (relation == NULL)
-		return;
-	sa_arg(&args, OIDOID, ObjectIdGetDatum(relid), false);
-	if (sa_run(&is_watched, &args) == 0)
-	{
-		for (size_t i = 0; i < lengthof(triggers); i++)
-		{
-			if (has_trigger(relation, triggers[i].name))
-				run_utility(psprintf("DROP TRIGGER %s ON %s", triggers[i].name,
-									 qualified_name(relation)));
-		}
-	}
-	CacheInvalidateRelcache(relation);
-	table_close(relation, NoLock);
-}
-
-static void
-report_matches(FunctionCallInfo fcinfo, Match *matches, int nmatches, const char *product)
-{
-	static SaStatement read_notes = {.sql =
-		"SELECT n.note FROM session_admin.product p"
-		" CROSS JOIN unnest(p.notes) WITH ORDINALITY AS n (note, n)"
-		" WHERE p.product = $1 ORDER BY n.n"
-	};
-	SaArgs		args = {0};
-	uint64		rows;
-
-	for (int i = 0; i < nmatches; i++)
-	{
-		Match	   *match = &matches[i];
-
-		if (match->role == NULL)
-			report(fcinfo, match->part, match->relation_name, match->state,
-				   is_attached(match) && strcmp(match->part, "remember_me") != 0 ?
-				   psprintf(INT64_FORMAT " rows read", match->rows) : match->note);
-		else if (attached_part(matches, nmatches, match->part) == NULL)
-			continue;
-		else if (match->column_name == NULL)
-			report(fcinfo, match->part, match->relation_name, match->state,
-				   psprintf("%s: %s", match->role, match->note));
-		else
-			report(fcinfo, match->part,
-				   psprintf("%s.%s", match->relation_name, match->column_name), match->state,
-				   match->note[0] == '\0' ? match->role :
-				   psprintf("%s: %s", match->role, match->note));
-	}
-
-	sa_arg_text(&args, product);
-	rows = sa_run(&read_notes, &args);
-	for (uint64 i = 0; i < rows; i++)
-		report(fcinfo, "product", product, "not seen", sa_result_text(i, 1));
-}
-
-/* attach_application(product, in_schema, application) */
-Datum
-sa_attach_application(PG_FUNCTION_ARGS)
-{
-	char	   *product = sa_text_or_null(fcinfo, 0);
-	char	   *schema = sa_text_or_null(fcinfo, 1);
-	char	   *application_name = sa_application_arg(fcinfo, 2);
-	SaApplication application;
-	Snapshot	first;
-	Snapshot	second;
-	Match	   *matches;
-	int			nmatches;
-	bool		built_in;
-
-	if (product == NULL || schema == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("product and schema must not be null")));
-
-	InitMaterializedSRF(fcinfo, 0);
-	SPI_connect();
-	check_product(product, &built_in);
-	if (!OidIsValid(get_namespace_oid(schema, true)))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_SCHEMA),
-				 errmsg("schema \"%s\" does not exist", sa_clean(schema, strlen(schema), NAMEDATALEN))));
-	if (get_namespace_oid(schema, true) == get_namespace_oid("session_admin", false) ||
-		strncmp(schema, "pg_", 3) == 0 || strcmp(schema, "information_schema") == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("schema \"%s\" cannot hold the tables of a product", schema)));
-
-	matches = find_tables(product, schema, &nmatches);
-	check_parts(matches, nmatches, product, schema);
-	if (!built_in)
-		check_privileges(matches, nmatches);
-
-	sa_application_make(application_name, &application);
-	note_attachment(matches, nmatches, application_name, product);
-	CommandCounterIncrement();
-
-	first = RegisterSnapshot(GetLatestSnapshot());
-	read_tables(matches, nmatches, application_name, product, first, NULL);
-
-	lock_tables(matches, nmatches);
-	for (int i = 0; i < nmatches; i++)
-	{
-		if (matches[i].role == NULL && is_attached(&matches[i]))
-			make_triggers(&matches[i]);
-	}
-
-	second = RegisterSnapshot(GetLatestSnapshot());
-	read_tables(matches, nmatches, application_name, product, second, first);
-	UnregisterSnapshot(second);
-	UnregisterSnapshot(first);
-
-	/* a new table without statistics is taken for empty */
-	run_utility("ANALYZE session_admin.account, session_admin.account_key");
-
-	report_matches(fcinfo, matches, nmatches, product);
-	SPI_finish();
-	return (Datum) 0;
-}
-
-/* detach_application(product, in_schema, application) */
-Datum
-sa_detach_application(PG_FUNCTION_ARGS)
-{
-	static SaStatement delete_attachment = {.sql =
-		"WITH gone AS ("
-		"  DELETE FROM session_admin.attachment t"
-		"  WHERE t.application = $3 AND ($1 IS NULL OR t.product = $1)"
-		"    AND ($2 IS NULL OR NOT EXISTS (SELECT FROM pg_class c"
-		"      JOIN pg_namespace n ON n.oid = c.relnamespace"
-		"      WHERE c.oid = t.relation AND n.nspname <> $2))"
-		"  RETURNING t.product, t.part, t.relation"
-		"), keys AS ("
-		"  DELETE FROM session_admin.account_key k USING gone"
-		"  WHERE k.application = $3 AND k.product = gone.product AND k.part = gone.part"
-		")"
-		" SELECT part::text, relation::oid, relation::text FROM gone ORDER BY product, part"
-	};
-	char	   *application = sa_application_arg(fcinfo, 2);
-	SaArgs		args = {0};
-	Match	   *gone;
-	uint64		rows;
-
-	InitMaterializedSRF(fcinfo, 0);
-	SPI_connect();
-	sa_arg(&args, TEXTOID, PG_GETARG_DATUM(0), PG_ARGISNULL(0));
-	sa_arg(&args, TEXTOID, PG_GETARG_DATUM(1), PG_ARGISNULL(1));
-	sa_arg_text(&args, application);
-	rows = sa_run(&delete_attachment, &args);
-	if (rows == 0)
-		ereport(ERROR,
-				(errcode(SA_ERRCODE_NOT_FOUND),
-				 errmsg("no table is attached to application \"%s\"", application),
-				 errhint("See table session_admin.attachment for what is attached to which application.")));
-
-	gone = palloc0(rows * sizeof(Match));
-	for (uint64 i = 0; i < rows; i++)
-	{
-		bool		isnull;
-
-		gone[i].part = sa_result_text(i, 1);
-		gone[i].relid = DatumGetObjectId(sa_result(i, 2, &isnull));
-		gone[i].relation_name = sa_result_text(i, 3);
-	}
-	for (uint64 i = 0; i < rows; i++)
-	{
-		drop_triggers(gone[i].relid);
-		report(fcinfo, gone[i].part, gone[i].relation_name, "detached", "");
-	}
-	SPI_finish();
-	return (Datum) 0;
 }

@@ -1,13 +1,14 @@
 /*
  * capture.h
- *	  What attachment.c, capture.c and captured.c share: which column of a
- *	  product's table plays which role, and what its rows tell.
+ *	  What the files share that watch the products' tables: attach.c,
+ *	  attachment.c, capture.c, capture_row.c, captured.c and forget.c.
  */
 #ifndef SA_CAPTURE_H
 #define SA_CAPTURE_H
 
 #include "session_admin.h"
 
+#include "executor/tuptable.h"
 #include "nodes/pg_list.h"
 #include "utils/rel.h"
 #include "utils/snapshot.h"
@@ -102,6 +103,7 @@ typedef struct SaWatch
 #define SA_HAS(watch, role) ((watch)->columns[role].attnum != InvalidAttrNumber)
 
 /* attachment.c */
+extern int	sa_find_name(const char *const *names, int n, const char *name);
 extern List *sa_watches_of(Relation relation);
 extern List *sa_watches_of_part(const char *application, SaPart part);
 
@@ -187,6 +189,14 @@ extern void sa_captured_add(SaCaptured *captured, SaValues *values, Datum value,
 extern void sa_captured_add_text(SaCaptured *captured, SaValues *values, const char *value);
 extern void sa_captured_flush(SaCaptured *captured);
 extern void sa_captured_truncated(SaCaptured *captured);
+
+/* capture_row.c */
+extern void sa_row_inserted(SaCaptured *captured, TupleTableSlot *slot);
+extern void sa_row_deleted(SaCaptured *captured, TupleTableSlot *slot);
+extern void sa_row_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new);
+
+/* forget.c */
+extern SaForgetting *sa_forgetting(Oid relid);
 
 /* capture.c */
 extern int64 sa_capture_existing(const SaWatch *watch, Relation relation,

@@ -370,7 +370,7 @@ extern bool sa_user_rename(const char *application, const char *old_name, const 
 /* attachment.c: which tables of products are watched */
 extern void sa_attachment_init(void);
 
-/* capture.c: what the products' own tables hold of users */
+/* forget.c: rows of users in the products' own tables */
 extern ArrayType *sa_capture_forget_users(const char *application, ArrayType *user_names,
 										  SaEnding *ending);
 extern int64 sa_capture_forget_application(const char *application, SaEnding *ending);

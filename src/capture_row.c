@@ -1,0 +1,547 @@
+/*
+ * capture_row.c
+ *	  What one row of a product's table tells, before and after a change.
+ *
+ * Only columns that play a role are looked at, and only types of PostgreSQL's
+ * own: no function of anybody else's runs here.  Values are read leniently, as
+ * they are other people's: what is not a time or a count tells nothing.
+ */
+#include "capture.h"
+
+#include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/fmgrprotos.h"
+#include "utils/formatting.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+/*
+ * Reading values
+ */
+
+static bool
+is_string(Oid type)
+{
+	return type == TEXTOID || type == VARCHAROID || type == BPCHAROID;
+}
+
+/* A value as text; NULL if it is null. */
+static char *
+value_as_text(Datum value, bool isnull, Oid type)
+{
+	Oid			output;
+	bool		varlena;
+	char	   *result;
+
+	if (isnull)
+		return NULL;
+	if (is_string(type))
+		result = TextDatumGetCString(value);
+	else
+	{
+		getTypeOutputInfo(type, &output, &varlena);
+		result = OidOutputFunctionCall(output, value);
+	}
+
+	if (type == BPCHAROID)
+	{
+		size_t		length = strlen(result);
+
+		while (length > 0 && result[length - 1] == ' ')
+			result[--length] = '\0';
+	}
+	return result;
+}
+
+/* What is in the column that plays this role, as text. */
+static char *
+role_text(const SaWatch *watch, SaRole role, TupleTableSlot *slot)
+{
+	const SaColumn *column = &watch->columns[role];
+	Datum		value;
+	bool		isnull;
+
+	if (column->attnum == InvalidAttrNumber)
+		return NULL;
+	value = slot_getattr(slot, column->attnum, &isnull);
+	return value_as_text(value, isnull, column->type);
+}
+
+/* Null before, and not any more? */
+static bool
+became_set(const SaWatch *watch, SaRole role, TupleTableSlot *old, TupleTableSlot *new)
+{
+	AttrNumber	attnum = watch->columns[role].attnum;
+
+	return attnum != InvalidAttrNumber &&
+		slot_attisnull(old, attnum) && !slot_attisnull(new, attnum);
+}
+
+/* The same value in both rows?  True also if no column plays this role. */
+static bool
+role_unchanged(const SaWatch *watch, SaRole role, TupleTableSlot *old, TupleTableSlot *new)
+{
+	AttrNumber	attnum = watch->columns[role].attnum;
+	Datum		old_value;
+	Datum		new_value;
+	bool		old_null;
+	bool		new_null;
+	Form_pg_attribute attribute;
+
+	if (attnum == InvalidAttrNumber)
+		return true;
+
+	old_value = slot_getattr(old, attnum, &old_null);
+	new_value = slot_getattr(new, attnum, &new_null);
+	if (old_null || new_null)
+		return old_null && new_null;
+	attribute = TupleDescAttr(old->tts_tupleDescriptor, attnum - 1);
+	return datum_image_eq(old_value, new_value, attribute->attbyval, attribute->attlen);
+}
+
+/* Does a flag of whatever type say yes? */
+static bool
+role_is_true(const SaWatch *watch, SaRole role, TupleTableSlot *slot)
+{
+	static const char *const yes[] = {"1", "t", "true", "y", "yes", "on", "active", "enabled"};
+	char	   *value = role_text(watch, role, slot);
+
+	for (size_t i = 0; value != NULL && i < lengthof(yes); i++)
+	{
+		if (pg_strcasecmp(value, yes[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* A count as text; false if it is none. */
+static bool
+read_number(const char *value, int64 *result)
+{
+	char	   *end;
+
+	if (value == NULL || *value == '\0')
+		return false;
+	errno = 0;
+	*result = strtoll(value, &end, 10);
+	/* of a numeric with decimals the whole is enough */
+	return errno == 0 && (*end == '\0' || *end == '.') && *result >= 0;
+}
+
+/* A time as text: a number since 1970; false if it is none. */
+static bool
+read_epoch(const char *value, SaReading reading, TimestampTz *result)
+{
+	const int64 unit = reading == SA_READING_SECONDS ? USECS_PER_SEC : 1000;
+	const int64 epoch = (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
+	int64		number;
+
+	/* 0 is how some say "never" */
+	if (!read_number(value, &number) || number == 0 || number > PG_INT64_MAX / unit)
+		return false;
+	*result = number * unit - epoch;
+	return IS_VALID_TIMESTAMP(*result);
+}
+
+static bool
+read_time(Datum value, bool isnull, Oid type, SaReading reading, TimestampTz *result)
+{
+	if (isnull)
+		return false;
+
+	switch (type)
+	{
+		case TIMESTAMPTZOID:
+			*result = DatumGetTimestampTz(value);
+			break;
+		case TIMESTAMPOID:
+			if (reading == SA_READING_UTC)
+				*result = DatumGetTimestamp(value);
+			else
+				*result = DatumGetTimestampTz(DirectFunctionCall1(timestamp_timestamptz, value));
+			break;
+		default:
+			return read_epoch(value_as_text(value, false, type), reading, result);
+	}
+	return !TIMESTAMP_NOT_FINITE(*result);
+}
+
+/*
+ * What rows tell
+ */
+
+/* The name of the user of this row, as it may stand in account; else NULL. */
+static char *
+user_name_of(const SaWatch *watch, TupleTableSlot *slot)
+{
+	char	   *name = role_text(watch, SA_ROLE_USER_NAME, slot);
+
+	if (name != NULL && watch->columns[SA_ROLE_USER_NAME].reading == SA_READING_ANY_CASE)
+		name = str_tolower(name, strlen(name), DEFAULT_COLLATION_OID);
+	if (name == NULL || *name == '\0' || strlen(name) > SA_USER_NAME_MAX)
+		return NULL;
+	return name;
+}
+
+/* The same, or the key, if the part has keys. */
+static char *
+user_of(const SaWatch *watch, TupleTableSlot *slot)
+{
+	if (SA_HAS(watch, SA_ROLE_USER_KEY))
+		return role_text(watch, SA_ROLE_USER_KEY, slot);
+	return user_name_of(watch, slot);
+}
+
+static void
+add_ended(SaCaptured *captured, const char *name, SaEndedBy by, SaEndedIf condition)
+{
+	if (name == NULL)
+		return;
+	sa_captured_add_text(captured, &captured->ended_name, name);
+	sa_captured_add(captured, &captured->ended_by, Int32GetDatum(by), false);
+	sa_captured_add(captured, &captured->ended_if, Int32GetDatum(condition), false);
+}
+
+/* The sessions of the user of this row end, under all spellings of the name. */
+static void
+user_ended(SaCaptured *captured, TupleTableSlot *slot, SaEndedBy by, SaEndedIf condition)
+{
+	const SaWatch *watch = captured->watch;
+	char	   *name = user_name_of(watch, slot);
+	char	   *other = role_text(watch, SA_ROLE_OTHER_NAME, slot);
+
+	add_ended(captured, name, by, condition);
+	if (name && other && strcmp(name, other) != 0)
+		add_ended(captured, other, by, SA_ENDED_IF_KNOWN);
+}
+
+static void
+add_renamed(SaCaptured *captured, const char *from, const char *to)
+{
+	if (strcmp(from, to) == 0)
+		return;
+	sa_captured_add_text(captured, &captured->renamed_from, from);
+	sa_captured_add_text(captured, &captured->renamed_to, to);
+}
+
+static void
+add_key(SaCaptured *captured, TupleTableSlot *slot, const char *name)
+{
+	char	   *key = role_text(captured->watch, SA_ROLE_KEY, slot);
+
+	if (key == NULL)
+		return;
+	sa_captured_add_text(captured, &captured->key, key);
+	sa_captured_add_text(captured, &captured->key_user, name);
+}
+
+static void
+add_key_gone(SaCaptured *captured, TupleTableSlot *slot)
+{
+	char	   *key = role_text(captured->watch, SA_ROLE_KEY, slot);
+
+	if (key != NULL)
+		sa_captured_add_text(captured, &captured->key_gone, key);
+}
+
+/* Add one thing that is told of a user's logins, unless there is no sense in it. */
+static void
+add_login(SaCaptured *captured, TupleTableSlot *slot, SaRole role, SaReading reading,
+		  Datum value, bool isnull, Oid type)
+{
+	const SaWatch *watch = captured->watch;
+	SaRole		key_role = SA_HAS(watch, SA_ROLE_USER_KEY) ? SA_ROLE_USER_KEY : SA_ROLE_KEY;
+	char	   *key = role_text(watch, key_role, slot);
+	char	   *user = user_name_of(watch, slot);
+	TimestampTz at = 0;
+	int64		number = 0;
+	char	   *address = NULL;
+	bool		is_time = false;
+	bool		is_number = false;
+
+	switch (role)
+	{
+		case SA_ROLE_LOGIN_COUNT:
+		case SA_ROLE_CURRENT_FAILED_COUNT:
+		case SA_ROLE_TOTAL_FAILED_COUNT:
+			is_number = read_number(value_as_text(value, isnull, type), &number);
+			break;
+		case SA_ROLE_LAST_LOGIN_ADDRESS:
+			if (type == INETOID)
+				address = value_as_text(value, isnull, type);
+			break;
+		default:
+			is_time = read_time(value, isnull, type, reading, &at);
+			break;
+	}
+	if ((key == NULL && user == NULL) || !(is_time || is_number || address))
+		return;
+
+	sa_captured_add_text(captured, &captured->login_key, key);
+	sa_captured_add_text(captured, &captured->login_user, user);
+	sa_captured_add_text(captured, &captured->login_role, sa_role_names[role]);
+	sa_captured_add(captured, &captured->login_at, TimestampTzGetDatum(at), !is_time);
+	sa_captured_add(captured, &captured->login_number, Int64GetDatum(number), !is_number);
+	sa_captured_add_text(captured, &captured->login_address, address);
+}
+
+/* Add all that the columns of this row tell of logins. */
+static void
+add_logins(SaCaptured *captured, TupleTableSlot *slot)
+{
+	const SaWatch *watch = captured->watch;
+
+	for (SaRole role = 0; role < SA_NROLES; role++)
+	{
+		const SaColumn *column = &watch->columns[role];
+		Datum		value;
+		bool		isnull;
+
+		if (!SA_IS_LOGIN_ROLE(role) || column->attnum == InvalidAttrNumber)
+			continue;
+		value = slot_getattr(slot, column->attnum, &isnull);
+		add_login(captured, slot, role, column->reading, value, isnull, column->type);
+	}
+}
+
+/* A count of failures that goes up, with no time, means now. */
+static void
+add_failure(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
+{
+	const SaWatch *watch = captured->watch;
+	int64		old_count = 0;
+	int64		new_count;
+
+	if (SA_HAS(watch, SA_ROLE_LAST_FAILED_LOGIN_AT) ||
+		!read_number(role_text(watch, SA_ROLE_CURRENT_FAILED_COUNT, new), &new_count))
+		return;
+	if (old != NULL)
+		(void) read_number(role_text(watch, SA_ROLE_CURRENT_FAILED_COUNT, old), &old_count);
+	if (new_count > old_count)
+		add_login(captured, new, SA_ROLE_LAST_FAILED_LOGIN_AT, SA_READING_DEFAULT,
+				  TimestampTzGetDatum(GetCurrentTimestamp()), false, TIMESTAMPTZOID);
+}
+
+/* Add what an attribute tells of logins, if it is one of those that do. */
+static void
+add_attribute(SaCaptured *captured, TupleTableSlot *slot)
+{
+	const SaWatch *watch = captured->watch;
+	const SaColumn *column = &watch->columns[SA_ROLE_ATTRIBUTE_VALUE];
+	char	   *name = role_text(watch, SA_ROLE_ATTRIBUTE_NAME, slot);
+
+	for (int i = 0; name != NULL && i < watch->nattributes; i++)
+	{
+		const SaAttribute *attribute = &watch->attributes[i];
+		Datum		value;
+		bool		isnull;
+
+		if (strcmp(attribute->name, name) != 0)
+			continue;
+		value = slot_getattr(slot, column->attnum, &isnull);
+		add_login(captured, slot, attribute->role, attribute->reading,
+				  value, isnull, column->type);
+	}
+}
+
+/* The first digits of the hash of a secret, to tell one from another. */
+static char *
+secret_ref(char *secret)
+{
+	uint8		hash[SA_HASH_LEN];
+	char	   *ref;
+
+	if (secret == NULL)
+		return NULL;
+	sa_sha256(secret, strlen(secret), hash);
+	explicit_bzero(secret, strlen(secret));
+	ref = palloc0(SA_HASH_LEN * 2 + 1);
+	hex_encode((char *) hash, SA_HASH_LEN, ref);
+	ref[SA_REF_LEN] = '\0';
+	return ref;
+}
+
+static void
+add_token(SaCaptured *captured, TupleTableSlot *slot, const char *event)
+{
+	const SaWatch *watch = captured->watch;
+
+	sa_captured_add_text(captured, &captured->token_user, user_of(watch, slot));
+	sa_captured_add_text(captured, &captured->token_event, event);
+	sa_captured_add_text(captured, &captured->token_ref,
+						 secret_ref(role_text(watch, SA_ROLE_SECRET, slot)));
+	sa_captured_add_text(captured, &captured->token_series,
+						 secret_ref(role_text(watch, SA_ROLE_SERIES, slot)));
+}
+
+/* A row that is new, or that is there when we come. */
+void
+sa_row_inserted(SaCaptured *captured, TupleTableSlot *slot)
+{
+	const SaWatch *watch = captured->watch;
+	char	   *name;
+
+	switch (watch->part)
+	{
+		case SA_PART_ACCOUNT:
+		case SA_PART_IDENTITY:
+			name = user_name_of(watch, slot);
+			if (name == NULL)
+				return;
+			add_key(captured, slot, name);
+			if (watch->part == SA_PART_ACCOUNT)
+			{
+				sa_captured_add_text(captured, &captured->account, name);
+				add_logins(captured, slot);
+			}
+			break;
+		case SA_PART_ATTRIBUTE:
+			add_attribute(captured, slot);
+			break;
+		case SA_PART_LOGIN:
+			add_logins(captured, slot);
+			if (!captured->backfill)
+				add_failure(captured, NULL, slot);
+			break;
+		case SA_PART_REMEMBER_ME:
+			if (!captured->backfill)
+				add_token(captured, slot, "remember_me_issued");
+			break;
+		case SA_PART_SESSION:
+			break;
+	}
+}
+
+/* A row that is gone. */
+void
+sa_row_deleted(SaCaptured *captured, TupleTableSlot *slot)
+{
+	switch (captured->watch->part)
+	{
+		case SA_PART_ACCOUNT:
+			user_ended(captured, slot, SA_ENDED_BY_DELETION, SA_ENDED_ALWAYS);
+			add_key_gone(captured, slot);
+			break;
+		case SA_PART_IDENTITY:
+			user_ended(captured, slot, SA_ENDED_BY_DELETION, SA_ENDED_IF_LIVE);
+			add_key_gone(captured, slot);
+			break;
+		case SA_PART_REMEMBER_ME:
+			add_token(captured, slot, "remember_me_revoked");
+			break;
+		case SA_PART_ATTRIBUTE:
+		case SA_PART_LOGIN:
+		case SA_PART_SESSION:
+			break;
+	}
+}
+
+/* A row of which a column that tells of logins may differ. */
+static void
+logins_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
+{
+	const SaWatch *watch = captured->watch;
+	bool		unchanged = true;
+
+	for (SaRole role = 0; role < SA_NROLES; role++)
+	{
+		if (SA_IS_LOGIN_ROLE(role) && !role_unchanged(watch, role, old, new))
+			unchanged = false;
+	}
+	if (unchanged)
+		return;
+
+	add_logins(captured, new);
+
+	add_failure(captured, old, new);
+}
+
+/* A row of part account or identity, of which at least one column differs. */
+static void
+user_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
+{
+	const SaWatch *watch = captured->watch;
+	char	   *old_name = user_name_of(watch, old);
+	char	   *new_name = user_name_of(watch, new);
+	char	   *old_other = role_text(watch, SA_ROLE_OTHER_NAME, old);
+	char	   *new_other = role_text(watch, SA_ROLE_OTHER_NAME, new);
+
+	if (new_name == NULL)
+	{
+		sa_row_deleted(captured, old);
+		return;
+	}
+	if (old_name == NULL)
+	{
+		sa_row_inserted(captured, new);
+		return;
+	}
+
+	add_renamed(captured, old_name, new_name);
+	if (old_other != NULL && strcmp(old_other, old_name) != 0)
+		add_renamed(captured, old_other, new_other ? new_other : new_name);
+
+	/* a new name ends the sessions of the old one anyway */
+	if (strcmp(old_name, new_name) == 0)
+	{
+		if (became_set(watch, SA_ROLE_DELETED_AT, old, new))
+			user_ended(captured, old, SA_ENDED_BY_DELETION, SA_ENDED_ALWAYS);
+		else if (became_set(watch, SA_ROLE_LOCKED_AT, old, new) ||
+				 (SA_HAS(watch, SA_ROLE_ACTIVE) &&
+				  role_is_true(watch, SA_ROLE_ACTIVE, old) &&
+				  !role_is_true(watch, SA_ROLE_ACTIVE, new)))
+			user_ended(captured, old, SA_ENDED_BY_DEACTIVATION, SA_ENDED_ALWAYS);
+		else if (!role_unchanged(watch, SA_ROLE_CREDENTIAL, old, new))
+			user_ended(captured, old, SA_ENDED_BY_PASSWORD, SA_ENDED_ALWAYS);
+	}
+
+	if (!role_unchanged(watch, SA_ROLE_KEY, old, new))
+		add_key_gone(captured, old);
+	if (!role_unchanged(watch, SA_ROLE_KEY, old, new) || strcmp(old_name, new_name) != 0)
+	{
+		add_key(captured, new, new_name);
+		if (watch->part == SA_PART_ACCOUNT)
+			sa_captured_add_text(captured, &captured->account, new_name);
+	}
+
+	logins_updated(captured, old, new);
+}
+
+/* A row that was written, perhaps with nothing new in it. */
+void
+sa_row_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
+{
+	const SaWatch *watch = captured->watch;
+	bool		unchanged = true;
+
+	for (SaRole role = 0; role < SA_NROLES && unchanged; role++)
+		unchanged = role_unchanged(watch, role, old, new);
+	if (unchanged)
+		return;
+
+	captured->rows++;
+	switch (watch->part)
+	{
+		case SA_PART_ACCOUNT:
+		case SA_PART_IDENTITY:
+			user_updated(captured, old, new);
+			break;
+		case SA_PART_ATTRIBUTE:
+			add_attribute(captured, new);
+			break;
+		case SA_PART_LOGIN:
+			logins_updated(captured, old, new);
+			break;
+		case SA_PART_REMEMBER_ME:
+			/* rotated, or marked as used */
+			if (!role_unchanged(watch, SA_ROLE_SECRET, old, new) ||
+				!role_unchanged(watch, SA_ROLE_USED_AT, old, new))
+				add_token(captured, new, "remember_me_used");
+			break;
+		case SA_PART_SESSION:
+			break;
+	}
+}
