@@ -11,8 +11,8 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $operations = $ENV{SESSION_ADMIN_OPERATIONS} || 100_000;
-my $rounds = $ENV{SESSION_ADMIN_ROUNDS} || 1_000;
+my $operations = $ENV{SESSION_ADMIN_OPERATIONS} || 20_000;
+my $rounds = $ENV{SESSION_ADMIN_ROUNDS} || 200;
 my $seed = $ENV{SESSION_ADMIN_SEED} || 20261122;
 
 my $node = PostgreSQL::Test::Cluster->new('main');
