@@ -421,12 +421,13 @@ find(const char *name)
 				return last_found = entry;
 		}
 		else
+		{
+			/* from here on a change makes what is read invalid again */
+			cache_valid = true;
 			reset_cache();
+		}
 
 		CHECK_FOR_INTERRUPTS();
-
-		/* from here on a change makes what is read invalid again */
-		cache_valid = true;
 		sa_owner_enter(&owner);
 		SPI_connect();
 		found = load(name);

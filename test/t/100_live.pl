@@ -329,8 +329,13 @@ is(told(), $valid, 'a commit that failed to serialize');
 is_counted('a commit that failed to serialize');
 end_case();
 
-# What a transaction itself has opened or written is not for others
+# What a transaction itself has opened, ended or written is not for others
 begin_case();
+is( $ender->query_safe("BEGIN; SELECT session_admin.close_session('alice $n')
+		UNION ALL SELECT session_admin.touch_session('alice $n')"),
+	"t\nf", 'a session that this transaction has ended');
+is(told(), $valid, 'a session that another transaction has ended, but not committed');
+$ender->query_safe('ROLLBACK');
 $ender->query_safe("BEGIN; SELECT session_admin.open_session('mine $n', 'alice');
 	SELECT session_admin.touch_session('mine $n') FROM generate_series(1, 2)");
 is(touch_by('one', "mine $n"), 'f', 'a session that is not committed');
