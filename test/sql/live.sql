@@ -1,0 +1,217 @@
+--
+-- Live sessions: touches that cost no table access
+--
+-- Preloaded they are counted in shared memory, otherwise in this backend.  What
+-- people see is the same; this test has one expected output for both.
+--
+\set SHOW_CONTEXT never
+SET session_admin.application = 'live_test';
+
+CREATE TEMP VIEW state AS
+SELECT user_name, requests, last_access_at > created_at AS touched
+FROM session_admin.session_state
+WHERE application = 'live_test'
+ORDER BY user_name;
+
+CREATE TEMP VIEW ended AS
+SELECT user_name, requests, end_reason
+FROM session_admin.ended_session
+WHERE application = 'live_test'
+ORDER BY ended_at, user_name;
+
+CREATE FUNCTION pg_temp.maintain() RETURNS void
+LANGUAGE sql SET client_min_messages = warning
+AS 'SELECT FROM session_admin.maintain()';
+
+SELECT session_admin.open_session('id of alice', 'alice') = session_admin.session_ref('id of alice') AS opened;
+SELECT session_admin.open_session('id of bob', 'bob') = session_admin.session_ref('id of bob') AS opened;
+
+
+--
+-- Each touch is seen at once
+--
+
+SELECT session_admin.touch_session('id of alice');
+SELECT count(*) FILTER (WHERE session_admin.touch_session('id of alice')) AS valid
+FROM generate_series(1, 9);
+SELECT session_admin.touch_sessions(ARRAY['id of alice', 'id of bob', 'no id'], ARRAY[5, 3, 1]);
+SELECT * FROM state;
+SELECT user_name, requests FROM session_admin.current_sessions
+WHERE application = 'live_test' ORDER BY user_name;
+
+-- what never was valid was not counted
+SELECT session_admin.touch_session('no id'), session_admin.touch_session('id of alice', 'another application');
+
+
+--
+-- maintain() writes them, once
+--
+
+SELECT pg_temp.maintain();
+SELECT * FROM state;
+SELECT pg_temp.maintain();
+SELECT pg_temp.maintain();
+SELECT * FROM state;
+
+-- also if the first try fails
+SELECT session_admin.touch_session('id of alice');
+BEGIN;
+SELECT pg_temp.maintain();
+ROLLBACK;
+SELECT * FROM state;
+BEGIN;
+SAVEPOINT s;
+SELECT pg_temp.maintain();
+ROLLBACK TO s;
+SELECT pg_temp.maintain();
+COMMIT;
+SELECT * FROM state;
+
+
+--
+-- What is rolled back has not ended
+--
+
+BEGIN;
+DELETE FROM session_admin.session WHERE application = 'live_test' AND user_name = 'alice';
+-- who has ended it is told so, before anybody else
+SELECT session_admin.touch_session('id of alice') AS alice, session_admin.touch_session('id of bob') AS bob;
+ROLLBACK;
+SELECT session_admin.touch_session('id of alice') AS alice, session_admin.touch_session('id of bob') AS bob;
+
+BEGIN;
+SELECT session_admin.touch_session('id of alice');
+SAVEPOINT a;
+SAVEPOINT b;
+SELECT sessions_ended FROM session_admin.invalidate_user('alice');
+SELECT session_admin.touch_session('id of alice');
+RELEASE b;
+SELECT session_admin.touch_session('id of alice');
+ROLLBACK TO a;
+SELECT session_admin.touch_session('id of alice');
+SELECT session_admin.close_session('id of bob');
+COMMIT;
+SELECT session_admin.touch_session('id of alice') AS alice, session_admin.touch_session('id of bob') AS bob;
+
+-- so with everybody
+BEGIN;
+SELECT sessions_ended FROM session_admin.invalidate_application();
+SELECT session_admin.touch_session('id of alice');
+ROLLBACK;
+SELECT session_admin.touch_session('id of alice');
+
+-- the touches of rolled-back transactions were requests, too
+SELECT * FROM state;
+SELECT * FROM ended;
+
+
+--
+-- What is changed by hand is obeyed
+--
+
+-- a session of yesterday is too old
+BEGIN;
+UPDATE session_admin.session SET created_at = created_at - interval '1 day'
+WHERE application = 'live_test' AND user_name = 'alice';
+SELECT session_admin.touch_session('id of alice');
+ROLLBACK;
+SELECT session_admin.touch_session('id of alice');
+UPDATE session_admin.session SET created_at = created_at - interval '1 day'
+WHERE application = 'live_test' AND user_name = 'alice';
+SELECT session_admin.touch_session('id of alice');
+UPDATE session_admin.session SET created_at = created_at + interval '1 day'
+WHERE application = 'live_test' AND user_name = 'alice';
+SELECT session_admin.touch_session('id of alice');
+
+-- an idle one has ended, whatever was known of its last access
+UPDATE session_admin.session SET last_access_at = last_access_at - interval '2 hours'
+WHERE application = 'live_test' AND user_name = 'alice';
+SELECT session_admin.touch_session('id of alice');
+UPDATE session_admin.session SET last_access_at = now()
+WHERE application = 'live_test' AND user_name = 'alice';
+SELECT session_admin.touch_session('id of alice');
+
+-- another user's limits hold for a session that was made theirs
+SELECT session_admin.set_policy('idle_timeout', '1 minute', 'carol');
+UPDATE session_admin.session SET created_at = created_at - interval '5 minutes',
+    last_access_at = created_at - interval '5 minutes'
+WHERE application = 'live_test' AND user_name = 'alice';
+SELECT session_admin.touch_session('id of alice');
+UPDATE session_admin.session SET user_name = 'carol', last_access_at = last_access_at - interval '5 minutes'
+WHERE application = 'live_test' AND user_name = 'alice';
+SELECT session_admin.touch_session('id of alice');
+UPDATE session_admin.session SET user_name = 'alice'
+WHERE application = 'live_test' AND user_name = 'carol';
+SELECT session_admin.touch_session('id of alice');
+
+-- a policy holds at the next touch
+BEGIN;
+SELECT session_admin.set_policy('absolute_timeout', '1 minute');
+SELECT session_admin.touch_session('id of alice');
+ROLLBACK;
+SELECT session_admin.touch_session('id of alice');
+
+-- nothing was lost meanwhile
+SELECT user_name, requests FROM state;
+
+
+--
+-- In one transaction: opened, touched, closed, opened again
+--
+
+BEGIN;
+SELECT session_admin.open_session('id of dave', 'dave') = session_admin.session_ref('id of dave') AS opened;
+SELECT session_admin.touch_session('id of dave') FROM generate_series(1, 2);
+SELECT user_name, requests FROM state WHERE user_name = 'dave';
+COMMIT;
+SELECT session_admin.touch_session('id of dave');
+SELECT user_name, requests FROM state WHERE user_name = 'dave';
+
+BEGIN;
+SELECT session_admin.close_session('id of dave');
+SELECT session_admin.touch_session('id of dave');
+SELECT session_admin.open_session('id of dave', 'erin') = session_admin.session_ref('id of dave') AS opened;
+SELECT session_admin.touch_session('id of dave') FROM generate_series(1, 5);
+COMMIT;
+SELECT session_admin.touch_session('id of dave');
+SELECT user_name, requests FROM state WHERE user_name IN ('dave', 'erin');
+SELECT * FROM ended WHERE user_name = 'dave';
+
+BEGIN;
+SELECT session_admin.open_session('id of frank', 'frank') = session_admin.session_ref('id of frank') AS opened;
+SELECT session_admin.touch_session('id of frank');
+ROLLBACK;
+SELECT session_admin.touch_session('id of frank');
+
+-- renewed: under its new id it goes on counting
+SELECT session_admin.renew_session('id of dave', 'id of dave, renewed')
+    = session_admin.session_ref('id of dave, renewed') AS renewed;
+SELECT session_admin.touch_session('id of dave') AS old, session_admin.touch_session('id of dave, renewed') AS new;
+SELECT user_name, requests FROM state WHERE user_name = 'erin';
+
+
+--
+-- Everybody
+--
+
+SELECT sessions_ended FROM session_admin.invalidate_application();
+SELECT session_admin.touch_sessions(ARRAY['id of alice', 'id of dave, renewed']);
+SELECT session_admin.open_session('id of grace', 'grace') = session_admin.session_ref('id of grace') AS opened;
+SELECT session_admin.touch_session('id of grace');
+
+-- archived, with all their requests
+SELECT pg_temp.maintain();
+SELECT * FROM ended WHERE user_name IN ('alice', 'erin');
+SELECT * FROM state;
+
+-- TRUNCATE, too
+BEGIN;
+TRUNCATE session_admin.session;
+SELECT session_admin.touch_session('id of grace');
+ROLLBACK;
+SELECT session_admin.touch_session('id of grace');
+TRUNCATE session_admin.session;
+SELECT session_admin.touch_session('id of grace');
+SELECT * FROM ended WHERE user_name = 'grace';
+
+SELECT session_admin.set_policy('idle_timeout', NULL, 'carol');
