@@ -12,24 +12,25 @@
 use strict;
 use warnings;
 
-use Cwd qw(getcwd);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $dir = PostgreSQL::Test::Utils::tempdir;
-my $pg_config = $ENV{PG_CONFIG} || 'pg_config';
-
-mkdir "$dir/tree" or die $!;
-system_or_bail('cp', '-R', 'Makefile', 'session_admin.control', 'src', 'sql', "$dir/tree");
-mkdir "$dir/tree/test" or die $!;
-system_or_bail('cp', '-R', 'test/points', "$dir/tree/test");
-unlink glob("$dir/tree/src/*.o");
+# TEST_POINTS_TREE is where somebody has prepared it (test/mutants).
+my $tree = $ENV{TEST_POINTS_TREE};
+if (!$tree)
+{
+	$tree = PostgreSQL::Test::Utils::tempdir . '/tree';
+	mkdir $_ or die $! foreach $tree, "$tree/test";
+	system_or_bail('cp', '-R', 'Makefile', 'session_admin.control', 'src', 'sql', $tree);
+	system_or_bail('cp', '-R', 'test/points', "$tree/test");
+	unlink glob("$tree/src/*.o");
+}
 {
 	# nothing of the make that runs this test
 	delete local @ENV{qw(MAKEFLAGS MAKELEVEL MFLAGS MAKEOVERRIDES)};
-	system_or_bail('make', '-s', '-j2', '-C', "$dir/tree", 'TEST_POINTS=1', 'COPT=-O0',
-		"PG_CONFIG=$pg_config", 'session_admin.so');
+	system_or_bail('make', '-s', '-j2', '-C', $tree, 'TEST_POINTS=1', 'COPT=-O0',
+		'PG_CONFIG=' . ($ENV{PG_CONFIG} || 'pg_config'), 'session_admin.so');
 }
 
 # The extension is made as always; then its functions are to be found in that
@@ -45,19 +46,19 @@ $node->start;
 $node->safe_psql('postgres', <<"SQL");
 CREATE EXTENSION session_admin;
 CREATE SCHEMA test_point;
-UPDATE pg_proc SET probin = '$dir/tree/session_admin' WHERE probin = '\$libdir/session_admin';
+UPDATE pg_proc SET probin = '$tree/session_admin' WHERE probin = '\$libdir/session_admin';
 CREATE TABLE skew (n int);
 SQL
 $node->append_conf('postgresql.conf', qq(
-dynamic_library_path = '$dir/tree:\$libdir'
+dynamic_library_path = '$tree:\$libdir'
 shared_preload_libraries = 'session_admin'
 ));
 $node->restart;
 $node->safe_psql('postgres', <<"SQL");
 CREATE FUNCTION test_point.held(text) RETURNS void
-LANGUAGE c AS '$dir/tree/session_admin', 'sa_test_point_held';
+LANGUAGE c AS '$tree/session_admin', 'sa_test_point_held';
 CREATE FUNCTION test_point.release(text) RETURNS void
-LANGUAGE c AS '$dir/tree/session_admin', 'sa_test_point_release';
+LANGUAGE c AS '$tree/session_admin', 'sa_test_point_release';
 SQL
 $node->safe_psql('template1', 'CREATE DATABASE other TEMPLATE postgres');
 
