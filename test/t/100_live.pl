@@ -112,6 +112,8 @@ sub begin_case
 sub end_case
 {
 	$psql{old}->query_safe('COMMIT');
+	# one failure is enough to tell a mutant
+	die 'a test has failed' if $ENV{TEST_POINTS_TREE} && !Test::More->builder->is_passing;
 }
 
 # what all are told: is alice's session valid, and are the others?
