@@ -4,7 +4,7 @@
  *
  * It is a list of tasks, each of which does one batch and tells how many rows it
  * handled.  maintain() runs them all in the caller's transaction; the worker
- * runs each batch in a transaction of its own.
+ * (worker.c) runs each batch in a transaction of its own, when it is due.
  *
  * Nobody waits for housekeeping: it takes the strong locks that partitions need
  * only if it gets them at once, or else tries again the next time.  Rows for
@@ -387,6 +387,8 @@ static const SaTask tasks[] = {
 	{"feed purged", sa_feed_purge, false, 60},
 	{"live entries forgotten", sa_forget_stale_entries, false, 60},
 };
+
+StaticAssertDecl(lengthof(tasks) <= SA_TASKS_MAX, "SA_TASKS_MAX is too small");
 
 const SaTask *
 sa_tasks(int *n)

@@ -376,6 +376,8 @@ extern ArrayType *sa_capture_forget_users(const char *application, ArrayType *us
 extern int64 sa_capture_forget_application(const char *application, SaEnding *ending);
 
 /* maintain.c: housekeeping */
+#define SA_TASKS_MAX		16
+
 typedef struct SaTask
 {
 	const char *name;

@@ -106,6 +106,19 @@ is(sql('SELECT pg_snapshot_xmax(pg_current_snapshot())'), $xid, 'idle runs use n
 cmp_ok(sql('SELECT pg_current_wal_insert_lsn() - checkpoint_lsn FROM pg_control_checkpoint()'),
 	'<', 1000, 'and write no WAL');
 
+# Killed, launcher and worker are there again with the server.
+sub kill_and_wait
+{
+	my ($pid, $what) = @_;
+	my $connected = $server->background_psql('postgres', on_error_stop => 0);
+
+	kill 'KILL', $pid or die "could not kill $pid: $!";
+	# the server is there again when it has thrown out all
+	eval { $connected->query('SELECT 1') while 1 };
+	eval { $connected->quit };
+	poll_ok("SELECT count(*) = 1 FROM ($launcher) l", "$what was killed; the launcher is there again");
+}
+
 # Nobody has to wait for it: here it hangs in a trigger.
 sql('CREATE DATABASE dropped');
 sql(q{
@@ -116,8 +129,13 @@ sql(q{
 	CREATE FUNCTION hang() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(3600); RETURN NULL; END';
 	CREATE TRIGGER hang AFTER DELETE ON session_admin.session FOR EACH STATEMENT EXECUTE FUNCTION hang();
 	COMMIT}, 'dropped');
-poll_ok(q{SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'
-	AND backend_type = 'session_admin worker' AND datname = 'dropped'}, 'the worker hangs');
+my $hanging = q{SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'
+	AND backend_type = 'session_admin worker' AND datname = 'dropped'};
+poll_ok("SELECT count(*) = 1 FROM ($hanging) h", 'the worker hangs');
+kill_and_wait(sql($hanging), 'the worker');
+poll_ok("SELECT count(*) = 1 FROM ($hanging) h", 'the worker hangs again');
+kill_and_wait(sql($launcher), 'the launcher');
+poll_ok("SELECT count(*) = 1 FROM ($hanging) h", 'and again');
 is($server->psql('postgres', 'DROP DATABASE dropped'), 0, 'DROP DATABASE does not wait for it');
 
 # It waits for nobody either, and comes again.
@@ -177,20 +195,6 @@ poll_ok(health('worker', "status ~ 'SQLSTATE XX123'"), 'an error');
 like(slurp_file($server->logfile, $log), qr/session_admin worker.*exited with exit code 1/, 'is in the log');
 sql('DROP TRIGGER fail ON session_admin.session');
 poll_ok(requests('s1'), 'and does not stay', 'postgres', ++$requests);
-
-# Killed, the launcher is started again with the server.
-sub kill_and_wait
-{
-	my ($pid, $what) = @_;
-	my $connected = $server->background_psql('postgres', on_error_stop => 0);
-
-	kill 'KILL', $pid or die "could not kill $pid: $!";
-	# the server is there again when it has thrown out all
-	eval { $connected->query('SELECT 1') while 1 };
-	eval { $connected->quit };
-	poll_ok($has_run, "$what was killed, and the worker is there again");
-}
-kill_and_wait(sql($launcher), 'the launcher');
 
 # An orderly restart loses nothing, even of what nobody has written down yet.
 $server->append_conf('postgresql.conf', 'session_admin.flush_interval = 3600');

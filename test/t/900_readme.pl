@@ -75,7 +75,8 @@ foreach my $row (rows("SELECT name || '|' || default_value FROM session_admin.po
 	ok($readme =~ /^\| `$name` \| $default \|/m, "README tells of policy $name");
 }
 foreach my $row (rows("LOAD 'session_admin';
-	SELECT name || '|' || current_setting(name) FROM pg_settings WHERE name ~ '^session_admin[.]' ORDER BY 1"))
+	SELECT name || '|' || CASE source WHEN 'configuration file' THEN boot_val ELSE current_setting(name) END
+	FROM pg_settings WHERE name ~ '^session_admin[.]' ORDER BY 1"))
 {
 	my ($name, $default) = split /\|/, $row;
 	$default = qr/(`\Q$default\E` )?/;

@@ -1,0 +1,68 @@
+/*
+ * worker.h
+ *	  What the background worker and its launcher share.
+ */
+#ifndef SA_WORKER_H
+#define SA_WORKER_H
+
+#include "postmaster/bgworker.h"
+#include "storage/latch.h"
+#include "storage/spin.h"
+
+#define DATABASES_MAX	64
+#define SECONDS(n)		((int64) (n) * USECS_PER_SEC)
+
+/* What came of a run. */
+typedef enum SaOutcome
+{
+	OUTCOME_NONE,				/* it ended before it could say */
+	OUTCOME_NOT_USED,
+	OUTCOME_DONE,
+	OUTCOME_UNFINISHED,
+	OUTCOME_LOCKED_OUT,
+	OUTCOME_OTHER_VERSION,
+	OUTCOME_FAILED
+} SaOutcome;
+
+typedef struct SaRun
+{
+	Oid			database;
+	pid_t		pid;			/* 0: has not begun */
+	SaOutcome	outcome;
+	int			sqlstate;		/* if it failed */
+	uint32		notes;			/* of the database when it began */
+	TimestampTz started_at;		/* 0: never */
+	TimestampTz ended_at;
+	TimestampTz due[SA_TASKS_MAX];
+	int64		done[SA_TASKS_MAX];
+} SaRun;
+
+/* A database that uses the extension. */
+typedef struct SaDatabase
+{
+	uint32		notes;			/* how often somebody said so */
+	TimestampTz not_before;		/* no run until then */
+	int			failures;		/* runs that came to nothing since the last success */
+	TimestampTz succeeded_at;	/* 0: never */
+	SaRun		last;			/* and what is due next */
+} SaDatabase;
+
+typedef struct SaWorkers
+{
+	slock_t		mutex;
+	pid_t		launcher_pid;	/* 0: none */
+	Latch	   *launcher_latch;
+	bool		no_process;		/* max_worker_processes are in use */
+	bool		no_room;		/* more databases than DATABASES_MAX */
+	SaRun		run;
+	int			n_databases;
+	SaDatabase	databases[DATABASES_MAX];
+} SaWorkers;
+
+extern SaWorkers *sa_workers;	/* NULL if not preloaded */
+
+extern SaDatabase *sa_worker_find(Oid database, bool add);
+extern void sa_worker_forget(SaDatabase *database);
+extern void sa_worker_describe(BackgroundWorker *worker, const char *name, const char *function);
+
+#endif							/* SA_WORKER_H */
