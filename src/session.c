@@ -219,6 +219,8 @@ sa_touch_sessions(PG_FUNCTION_ARGS)
 	Datum	   *requests = NULL;
 	bool	   *no_requests = NULL;
 	ArrayBuildState *invalid;
+	bool		known;
+	TimestampTz now;
 
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
@@ -241,6 +243,10 @@ sa_touch_sessions(PG_FUNCTION_ARGS)
 					 errdetail("There are %d session ids and %d request counts.", n, n_requests)));
 	}
 
+	/* what holds when the call starts holds for all of it, as far as memory tells */
+	known = sa_application_find(name, &application);
+	now = GetCurrentTimestamp();
+
 	invalid = initArrayResult(type, CurrentMemoryContext, true);
 	for (int i = 0; i < n; i++)
 	{
@@ -258,7 +264,10 @@ sa_touch_sessions(PG_FUNCTION_ARGS)
 					 errmsg("request count must be between 0 and %d", SA_REQUESTS_MAX)));
 
 		sa_session_hash_from_datum(values[i], type, hash);
-		if (!sa_application_find(name, &application) || !touch(hash, &application, count))
+		if (known && sa_live_touch(&application, hash, now, count))
+			continue;
+		known = sa_application_find(name, &application);
+		if (!known || !touch(hash, &application, count))
 			accumArrayResult(invalid, values[i], false, type, CurrentMemoryContext);
 	}
 
