@@ -197,12 +197,12 @@ capture_failed(const SaCaptured *captured, TriggerData *trigdata, const char *me
 	};
 	const SaWatch *watch = captured->watch;
 	bool		ends_sessions = !TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) &&
-		(watch->part == SA_PART_ACCOUNT || watch->part == SA_PART_IDENTITY);
+	(watch->part == SA_PART_ACCOUNT || watch->part == SA_PART_IDENTITY);
 	char	   *relation = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(trigdata->tg_relation)),
 													  RelationGetRelationName(trigdata->tg_relation));
 	ArrayType  *users = ends_sessions ? users_concerned(captured) : construct_empty_array(TEXTOID);
 	bool		anybody = users == NULL || ArrayGetNItems(ARR_NDIM(users), ARR_DIMS(users)) > 0;
-	SaEnding	ending = {.reason = "custom:capture_failure",.at = GetCurrentTimestamp()};
+	SaEnding	ending = {.reason = "custom:capture_failure", .at = GetCurrentTimestamp()};
 	SaArgs		args = {0};
 
 	ereport(WARNING,

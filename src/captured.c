@@ -123,9 +123,9 @@ note_feed(SaCaptured *captured, const SaFeedRow *row, int64 rows)
 static void
 end_users(SaCaptured *captured, SaValues *names, const char *reason, const uint8 *keep)
 {
-	SaEnding	ending = {.reason = reason,.caller_notifies = true};
-	SaFeedRow	row = {.scope = "user",.application = captured->watch->application,
-	.session_hash = keep,.reason = reason};
+	SaEnding	ending = {.reason = reason, .caller_notifies = true};
+	SaFeedRow	row = {.scope = "user", .application = captured->watch->application,
+	.session_hash = keep, .reason = reason};
 	SaArgs		array = {0};
 
 	if (names->n == 0)
@@ -272,8 +272,8 @@ flush_renamed(SaCaptured *captured)
 		else
 		{
 			SaEnding	ending = {.caller_notifies = true};
-			SaFeedRow	row = {.scope = "user",.application = captured->watch->application,
-			.user_name = from,.reason = reason};
+			SaFeedRow	row = {.scope = "user", .application = captured->watch->application,
+			.user_name = from, .reason = reason};
 
 			sa_user_rename(captured->watch->application, from, to, reason, &ending);
 			row.id = ending.id;
@@ -554,7 +554,7 @@ flush_tokens(SaCaptured *captured)
 		" SELECT count(*), max(id), min(user_name)::text FROM fed"
 	};
 	SaForgetting *forgetting = captured->forgetting;
-	SaFeedRow	row = {.scope = "token",.application = captured->watch->application};
+	SaFeedRow	row = {.scope = "token", .application = captured->watch->application};
 	SaValues	users = captured->token_user;
 	SaArgs		args = {0};
 
@@ -639,7 +639,7 @@ sa_captured_truncated(SaCaptured *captured)
 	ending.at = GetCurrentTimestamp();
 	if (watch->part == SA_PART_REMEMBER_ME)
 	{
-		SaFeedRow	row = {.scope = "token",.application = watch->application};
+		SaFeedRow	row = {.scope = "token", .application = watch->application};
 		SaLoginEvent event = {
 			.application = watch->application,
 			.event = "remember_me_revoked",

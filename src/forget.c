@@ -124,7 +124,7 @@ known_as(const SaWatch *watch, ArrayType *user_names)
 ArrayType *
 sa_capture_forget_users(const char *application, ArrayType *user_names, SaEnding *ending)
 {
-	SaForgetting details = {.ending = ending,.context = CurrentMemoryContext};
+	SaForgetting details = {.ending = ending, .context = CurrentMemoryContext};
 	ListCell   *cell;
 
 	foreach(cell, sa_watches_of_part(application, SA_PART_REMEMBER_ME))
@@ -161,7 +161,7 @@ sa_capture_forget_users(const char *application, ArrayType *user_names, SaEnding
 int64
 sa_capture_forget_application(const char *application, SaEnding *ending)
 {
-	SaForgetting details = {.ending = ending,.context = CurrentMemoryContext};
+	SaForgetting details = {.ending = ending, .context = CurrentMemoryContext};
 	ListCell   *cell;
 
 	foreach(cell, sa_watches_of_part(application, SA_PART_REMEMBER_ME))

@@ -70,12 +70,12 @@ sa_guc_init(void)
 							PGC_SUSET, GUC_UNIT_S,
 							NULL, NULL, NULL);
 
+	/* loaded later, there is no table and nothing to set: any context will do */
 	DefineCustomIntVariable("session_admin.max_live_sessions",
 							"Sessions in the shared table of live sessions.",
 							"Beyond it sessions are as right, but each touch reads its table.",
 							&sa_max_live_sessions,
 							100000, 1000, 100000000,
-							/* loaded later, there is no table and nothing to set */
 							process_shared_preload_libraries_in_progress ? PGC_POSTMASTER : PGC_SIGHUP, 0,
 							NULL, NULL, NULL);
 

@@ -475,10 +475,10 @@ sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_s
 		" SELECT count(*), max(id), sum(sessions_ended)::bigint, sum(tokens_revoked)::bigint,"
 		"  min(user_name)::text FROM fed"
 	};
-	SaEnding	triggers = {.reason = ending->reason,.at = ending->at,.caller_writes_feed = true};
+	SaEnding	triggers = {.reason = ending->reason, .at = ending->at, .caller_writes_feed = true};
 	SaArgs		args = {0};
-	SaFeedRow	row = {.scope = "user",.application = application,
-	.session_hash = keep_session,.reason = ending->reason};
+	SaFeedRow	row = {.scope = "user", .application = application,
+	.session_hash = keep_session, .reason = ending->reason};
 	ArrayType  *forgotten;
 	int64		fed;
 
@@ -725,15 +725,16 @@ sa_end_generation(const char *application, SaEnding *ending)
 		"  home = (SELECT home FROM session_admin.installation_mark)"
 		" FROM locked WHERE a.name = locked.name RETURNING a.name::text"
 	};
-	SaFeedRow	row = {.scope = application ? "application" : "all",.application = application};
+	SaFeedRow	row = {.scope = application ? "application" : "all", .application = application};
 	SaArgs		count_args = {0};
 	SaArgs		args = {0};
 	uint64		ended;
 	char	  **names;
 
 	/*
-	 * Who ends them at the same time does so first.  Of an application that is
-	 * being made now, sessions may be open already: that is waited for, too.
+	 * Who ends them at the same time does so first.  Of an application that
+	 * is being made now, sessions may be open already: that is waited for,
+	 * too.
 	 */
 	if (application == NULL)
 		sa_run(&lock_applications, NULL);

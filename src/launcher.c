@@ -38,7 +38,7 @@ PGDLLEXPORT void sa_launcher_main(Datum arg);
 
 #define PAUSE			SECONDS(1)	/* between runs, so that others get in */
 #define BACKOFF_MAX		SECONDS(600)
-#define LOOK_MS			500			/* how often the launcher looks after a worker */
+#define LOOK_MS			500		/* how often the launcher looks after a worker */
 
 /* Databases that a worker has looked into, and when it may look into others. */
 static List *visited = NIL;
@@ -267,7 +267,10 @@ make_round(void)
 	ListCell   *cell;
 	TimestampTz again = DT_NOEND;
 
-	/* first this, then the list: what is known and not in the list was dropped */
+	/*
+	 * first this, then the list: what is known and not in the list was
+	 * dropped
+	 */
 	SpinLockAcquire(&sa_workers->mutex);
 	n = sa_workers->n_databases;
 	for (int i = 0; i < n; i++)
@@ -355,4 +358,3 @@ sa_launcher_main(pg_attribute_unused() Datum arg)
 	/* the postmaster starts it again, unless it is about to stop */
 	proc_exit(1);
 }
-

@@ -122,9 +122,9 @@ is_live(TupleTableSlot *slot, const SaApplication *application, const uint8 *has
 	Datum		user_name = slot_getattr(slot, SA_SESSION_USER_NAME, &anonymous);
 	int64		generation = DatumGetInt64(slot_getattr(slot, SA_SESSION_GENERATION, &isnull));
 	TimestampTz created_at =
-		DatumGetTimestampTz(slot_getattr(slot, SA_SESSION_CREATED_AT, &isnull));
+	DatumGetTimestampTz(slot_getattr(slot, SA_SESSION_CREATED_AT, &isnull));
 	TimestampTz last_access_at =
-		DatumGetTimestampTz(slot_getattr(slot, SA_SESSION_LAST_ACCESS_AT, &isnull));
+	DatumGetTimestampTz(slot_getattr(slot, SA_SESSION_LAST_ACCESS_AT, &isnull));
 	TimestampTz live_access_at;
 	int64		requests;
 	SaLiveKey	key;
@@ -397,7 +397,7 @@ sa_limit_user(const SaApplication *application, const char *user_name, const uin
 	sa_arg(&args, BYTEAOID, PointerGetDatum(sa_bytea(hash, SA_HASH_LEN)), false);
 	for (;;)
 	{
-		SaEnding	ending = {.reason = "session_limit",.at = now};
+		SaEnding	ending = {.reason = "session_limit", .at = now};
 		SaArgs		delete_args = args;
 
 		CHECK_FOR_INTERRUPTS();

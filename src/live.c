@@ -84,7 +84,8 @@ PG_FUNCTION_INFO_V1(sa_live_status);
 
 #define PARTITIONS		64
 #define SLOTS			4096
-#define EPOCH_NONE		PG_UINT64_MAX	/* of an entry that has to be read again */
+#define EPOCH_NONE		PG_UINT64_MAX	/* of an entry that has to be read
+										 * again */
 #define CREATED_CHANGED	DT_NOBEGIN	/* of an entry whose row has changed */
 #define CHAIN_MAX		64		/* no bucket has as many entries */
 #define BUCKETS_MAX		10000	/* in one go, while all locks are held */
@@ -527,7 +528,11 @@ scan(SaLiveTouch *touches, int n, uint32 *position,
 			touches[found].last_access_at = (TimestampTz) pg_atomic_read_u64(&entry->last_access_at);
 			found++;
 		}
-		/* stop at the end of a bucket's chain: the next call starts at a bucket */
+
+		/*
+		 * stop at the end of a bucket's chain: the next call starts at a
+		 * bucket
+		 */
 		if (found == n ||
 			(status.curEntry == NULL &&
 			 (found >= n - CHAIN_MAX || status.curBucket - first >= BUCKETS_MAX)))

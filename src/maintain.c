@@ -195,7 +195,7 @@ archive_sessions(bool *more)
 		"  WHERE ended_at IS NOT NULL LIMIT $1) e"
 		" WHERE s.session_hash = e.session_hash AND s.application = e.application"
 	};
-	SaEnding	ending = {.reason = "idle_timeout",.at = GetCurrentTimestamp()};
+	SaEnding	ending = {.reason = "idle_timeout", .at = GetCurrentTimestamp()};
 	SaArgs		args = {0};
 
 	sa_arg(&args, INT8OID, Int64GetDatum(BATCH), false);
@@ -215,7 +215,7 @@ archive_tokens(bool *more)
 		"    OR t.created_at + l.remember_me_lifetime <= clock_timestamp() LIMIT $1) e"
 		" WHERE t.series = e.series AND t.application = e.application"
 	};
-	SaEnding	ending = {.reason = "absolute_timeout",.at = GetCurrentTimestamp()};
+	SaEnding	ending = {.reason = "absolute_timeout", .at = GetCurrentTimestamp()};
 	SaArgs		args = {0};
 
 	sa_arg(&args, INT8OID, Int64GetDatum(BATCH), false);
@@ -258,14 +258,14 @@ forget_history(bool *more)
 
 	for (size_t i = 0; i < lengthof(histories); i++)
 		rows += batch_done(run_sql("DELETE FROM session_admin.%s WHERE (tableoid, ctid) IN ("
-						" SELECT h.tableoid, h.ctid FROM session_admin.%s h"
-						" JOIN session_admin.effective_policy p ON p.application = h.application"
-						"   AND p.name = '%s'"
-						" WHERE h.%s < clock_timestamp() - p.value::interval"
-						"   AND h.%s < (SELECT clock_timestamp() - min(value::interval)"
-						"     FROM session_admin.effective_policy WHERE name = '%s') LIMIT %d)",
-						histories[i].table, histories[i].table, histories[i].retention,
-						histories[i].column, histories[i].column, histories[i].retention, BATCH),
+								   " SELECT h.tableoid, h.ctid FROM session_admin.%s h"
+								   " JOIN session_admin.effective_policy p ON p.application = h.application"
+								   "   AND p.name = '%s'"
+								   " WHERE h.%s < clock_timestamp() - p.value::interval"
+								   "   AND h.%s < (SELECT clock_timestamp() - min(value::interval)"
+								   "     FROM session_admin.effective_policy WHERE name = '%s') LIMIT %d)",
+								   histories[i].table, histories[i].table, histories[i].retention,
+								   histories[i].column, histories[i].column, histories[i].retention, BATCH),
 						   more);
 	return rows;
 }
@@ -378,7 +378,11 @@ drop_partitions(pg_attribute_unused() bool *more)
 static const SaTask tasks[] = {
 	{"partitions made", make_partitions, true, 60},
 	{"sessions archived", archive_sessions, false, 60},
-	/* after archiving, which adds what is not flushed: until commit both have it */
+
+	/*
+	 * after archiving, which adds what is not flushed: until commit both have
+	 * it
+	 */
 	{"touches flushed", flush_touches, false, 0},
 	{"tokens archived", archive_tokens, false, 60},
 	{"last seen noted", note_last_seen, false, 60},

@@ -131,8 +131,9 @@ Datum
 sa_join_node(PG_FUNCTION_ARGS)
 {
 	/*
-	 * Whoever joins under the name of a node that is still known may have come
-	 * after it while it still answers from its cache: its lease is left to run out.
+	 * Whoever joins under the name of a node that is still known may have
+	 * come after it while it still answers from its cache: its lease is left
+	 * to run out.
 	 */
 	static SaStatement node_join = {.sql =
 		"INSERT INTO session_admin.node AS n (node, application, handed)"
@@ -176,12 +177,16 @@ sa_join_node(PG_FUNCTION_ARGS)
 Datum
 sa_sync_node(PG_FUNCTION_ARGS)
 {
-	/* pg_snapshot has no equality, and none is needed: what was handed out comes back */
+	/*
+	 * pg_snapshot has no equality, and none is needed: what was handed out
+	 * comes back
+	 */
 	static SaStatement node_find = {.sql =
 		"SELECT application,"
 		"       coalesce($2::text IN (handed::text, applied::text), false)"
 		" FROM session_admin.node WHERE node = $1"
 	};
+
 	/* At least one row, with no id if there is nothing after position $1 */
 	static SaStatement fetch = {.sql =
 		"WITH " POSITION_SQL
@@ -258,7 +263,10 @@ sa_sync_node(PG_FUNCTION_ARGS)
 	}
 	else
 	{
-		/* An id that no row has: a reader that skips rows without one must not skip this */
+		/*
+		 * An id that no row has: a reader that skips rows without one must
+		 * not skip this
+		 */
 		values[1] = Int64GetDatum(0);
 		values[2] = CStringGetTextDatum("all");
 		values[6] = CStringGetTextDatum("resync");
@@ -431,7 +439,10 @@ sa_wait_for_nodes(PG_FUNCTION_ARGS)
 int64
 sa_feed_purge(bool *more)
 {
-	/* The feed is one for all applications: the longest retention of any of them */
+	/*
+	 * The feed is one for all applications: the longest retention of any of
+	 * them
+	 */
 	static SaStatement feed_cutoff = {.sql =
 		"SELECT clock_timestamp() - coalesce(max(value::interval), '1 day')"
 		" FROM session_admin.effective_policy WHERE name = 'feed_retention'"

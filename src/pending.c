@@ -39,7 +39,11 @@ typedef struct Pending
 	SubTransactionId subid;
 	Kind		kind;
 	SaLiveTouch touch;
-	/* KIND_TOLD: by which statement, the row of the feed, and its notification */
+
+	/*
+	 * KIND_TOLD: by which statement, the row of the feed, and its
+	 * notification
+	 */
 	uint64		statement;
 	int64		id;
 	const char *payload;
@@ -288,7 +292,11 @@ xact_callback(XactEvent event, pg_attribute_unused() void *arg)
 							 errmsg("cannot prepare a transaction that has called session_admin.maintain()")));
 				if (pending[i].kind == KIND_APPLICATIONS)
 					continue;
-				/* NOTIFY cannot be prepared, and who is logged out "perhaps" is not */
+
+				/*
+				 * NOTIFY cannot be prepared, and who is logged out "perhaps"
+				 * is not
+				 */
 				ereport(ERROR,
 						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						 errmsg("cannot prepare a transaction that has ended sessions or revoked remember-me tokens"),

@@ -505,7 +505,7 @@ settle(const char *name)
 	/* somebody else may have done it */
 	if (sa_run(&find_state, &args) > 0)
 	{
-		SaEnding	ending = {.reason = "restored",.ended_by = "session_admin"};
+		SaEnding	ending = {.reason = "restored", .ended_by = "session_admin"};
 		bool		isnull;
 		bool		restored = DatumGetBool(sa_result(0, 1, &isnull));
 
@@ -641,7 +641,7 @@ sa_times_are_valid(const SaApplication *application, uint64 user_key, int64 gene
 {
 	int64		idle = user_key ? application->idle_timeout : application->anonymous_idle_timeout;
 	int64		absolute = user_key ? application->absolute_timeout :
-		application->anonymous_absolute_timeout;
+	application->anonymous_absolute_timeout;
 	const SaUserLimit *limit = find_user_limit(application, user_key);
 
 	if (limit != NULL && limit->idle_timeout > 0)
@@ -710,14 +710,14 @@ checked_value(const char *name, const char *value, const char *type,
 		"SELECT $1, $1 = ANY (allowed) FROM session_admin.policy_definition WHERE name = $2"
 	};
 	SaStatement *check = strcmp(type, "interval") == 0 ? &check_interval :
-		strcmp(type, "integer") == 0 ? &check_integer :
-		strcmp(type, "choice") == 0 ? &check_choice : &check_networks;
+	strcmp(type, "integer") == 0 ? &check_integer :
+	strcmp(type, "choice") == 0 ? &check_choice : &check_networks;
 	ValueError	error = {
 		.message = psprintf("\"%s\" is not a value for policy \"%s\"",
 							sa_clean(value, strlen(value), 64), name),
 		.hint = allowed_values(type, lowest, highest, choices)
 	};
-	ErrorContextCallback callback = {.callback = value_error_callback,.arg = &error};
+	ErrorContextCallback callback = {.callback = value_error_callback, .arg = &error};
 	SaArgs		args = {0};
 	bool		isnull;
 
@@ -817,14 +817,14 @@ sa_set_policy(PG_FUNCTION_ARGS)
 
 	/* not settled yet, so that this can still be on_restore */
 	make(application_name, &application);
-	args = (SaArgs) {0};
+	memset(&args, 0, sizeof(args));
 	sa_arg_text(&args, application_name);
 	sa_arg_text(&args, user_name);
 	sa_arg_text(&args, name);
 	if (value == NULL)
 	{
 		sa_run(&delete_policy, &args);
-		args = (SaArgs) {0};
+		memset(&args, 0, sizeof(args));
 		sa_arg_text(&args, application_name);
 		sa_arg_text(&args, name);
 		sa_run(&find_value, &args);

@@ -437,7 +437,7 @@ end_stolen(const Redemption *redemption, int on_theft)
 	};
 	SaEnding	ending = {.reason = "token_theft"};
 	SaFeedRow	row = {.scope = on_theft == SA_END_SERIES ? "token" : "user",
-		.application = redemption->application,.user_name = redemption->user_name};
+	.application = redemption->application, .user_name = redemption->user_name};
 	SaArgs		args = {0};
 
 	ending.at = GetCurrentTimestamp();

@@ -67,6 +67,7 @@ sa_session_read_at(Snapshot snapshot, const uint8 *hash, const char *application
 	{
 		bool		isnull;
 		Datum		user_name;
+		Datum		xmin;
 
 		slot_getsomeattrs(slot, SA_SESSION_USER_NAME);
 		session->generation = DatumGetInt64(slot_getattr(slot, SA_SESSION_GENERATION, &isnull));
@@ -75,8 +76,8 @@ sa_session_read_at(Snapshot snapshot, const uint8 *hash, const char *application
 		user_name = slot_getattr(slot, SA_SESSION_USER_NAME, &isnull);
 		session->user_name = isnull ? NULL : TextDatumGetCString(user_name);
 		session->user_key = sa_user_key(session->user_name);
-		session->written_here = TransactionIdIsCurrentTransactionId(
-			DatumGetTransactionId(slot_getsysattr(slot, MinTransactionIdAttributeNumber, &isnull)));
+		xmin = slot_getsysattr(slot, MinTransactionIdAttributeNumber, &isnull);
+		session->written_here = TransactionIdIsCurrentTransactionId(DatumGetTransactionId(xmin));
 	}
 
 	index_endscan(scan);
@@ -184,7 +185,10 @@ touch(const uint8 *hash, const SaApplication *application, int64 requests)
 	if (sa_live_fill(&fill, &session, now, requests))
 		return true;
 
-	/* a row of this very transaction is written at no lock's cost, and aborts with it */
+	/*
+	 * a row of this very transaction is written at no lock's cost, and aborts
+	 * with it
+	 */
 	unwritten = sa_unwritten_count(&key, session.created_at, now, requests);
 	if ((now - session.last_access_at >= sa_touch_interval * USECS_PER_SEC ||
 		 (session.written_here && sa_use_shared_memory && sa_live_enabled())) &&
@@ -339,7 +343,7 @@ sa_open_session(PG_FUNCTION_ARGS)
 
 	for (;;)
 	{
-		SaEnding	ending = {.reason = "replaced",.at = now};
+		SaEnding	ending = {.reason = "replaced", .at = now};
 		SaArgs		in_use = {0};
 		uint64		inserted;
 
@@ -550,7 +554,7 @@ sa_close_session(PG_FUNCTION_ARGS)
 	};
 	SaSessionId id;
 	char	   *application = sa_application_arg(fcinfo, 1);
-	SaEnding	ending = {.reason = "logout",.at = GetCurrentTimestamp()};
+	SaEnding	ending = {.reason = "logout", .at = GetCurrentTimestamp()};
 	SaArgs		args = {0};
 
 	sa_session_id_arg(fcinfo, 0, &id);

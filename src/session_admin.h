@@ -146,7 +146,8 @@ typedef struct SaApplication
 	int			on_session_limit;	/* an SaChoice, here and below */
 	int			on_theft;
 	int			on_restore;
-	uint64		policies_read;	/* grows each time that policies were read anew */
+	uint64		policies_read;	/* grows each time that policies were read
+								 * anew */
 	/* valid until the next look-up of an application: */
 	ArrayType  *trusted_proxies;	/* NULL: none */
 	SaUserLimit *user_limits;	/* of users who have their own, by user_key */
@@ -210,7 +211,8 @@ typedef struct SaEnding
 	const char *reason;
 	TimestampTz at;
 	const char *ended_by;		/* of a generation; NULL: session_user */
-	bool		caller_writes_feed; /* one row for all, instead of one a session or token */
+	bool		caller_writes_feed; /* one row for all, instead of one a
+									 * session or token */
 	bool		caller_notifies;	/* once, of several endings */
 	/* the rest is the result */
 	int64		id;				/* of the last row of the feed, 0 for none */
@@ -246,7 +248,7 @@ extern void sa_feed_notify_many(int64 id);
 extern void sa_feed_ring(int64 id, const char *payload);
 
 /* node.c: who follows the feed */
-extern int64 sa_feed_purge(bool *more);	/* a task of maintain(): one batch */
+extern int64 sa_feed_purge(bool *more); /* a task of maintain(): one batch */
 
 /* session.c: open, touch, renew, close */
 typedef struct SaSession
@@ -271,7 +273,7 @@ enum
 	SA_SESSION_USER_NAME
 };
 
-extern bool sa_session_writing;	/* this backend writes touches to their rows */
+extern bool sa_session_writing; /* this backend writes touches to their rows */
 extern uint64 sa_run_writing(SaStatement *statement, SaArgs *args);
 extern bool sa_session_read(const uint8 *hash, const char *application, SaSession *session);
 extern bool sa_session_read_at(Snapshot snapshot, const uint8 *hash, const char *application,
@@ -299,7 +301,8 @@ extern void sa_seat_taken(const SaSeat *seat);
 typedef struct SaLiveKey
 {
 	Oid			database;
-	Oid			relation;		/* the table session: the extension may be made again */
+	Oid			relation;		/* the table session: the extension may be
+								 * made again */
 	uint64		application;
 	uint8		hash[SA_HASH_LEN];
 } SaLiveKey;
@@ -381,9 +384,11 @@ extern int64 sa_capture_forget_application(const char *application, SaEnding *en
 typedef struct SaTask
 {
 	const char *name;
-	int64		(*run) (bool *more);	/* one batch; returns rows or partitions */
+	int64		(*run) (bool *more);	/* one batch; returns rows or
+										 * partitions */
 	bool		takes_strong_locks;
-	int			every;			/* seconds between two runs by the worker; 0: flush_interval */
+	int			every;			/* seconds between two runs by the worker; 0:
+								 * flush_interval */
 } SaTask;
 
 extern const SaTask *sa_tasks(int *n);

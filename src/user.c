@@ -52,19 +52,19 @@ move_user(const char *application, const char *old_name, const char *new_name, b
 {
 	static SaStatement move[] = {
 		{.sql = "UPDATE session_admin.account_seen SET user_name = $3"
-			" WHERE application = $1 AND user_name = $2"},
+		" WHERE application = $1 AND user_name = $2"},
 		{.sql = "UPDATE session_admin.ended_session SET user_name = $3,"
 			"  client_address = CASE WHEN NOT $4 THEN client_address END,"
 			"  peer_address = CASE WHEN NOT $4 THEN peer_address END,"
 			"  log_id = CASE WHEN NOT $4 THEN log_id END,"
 			"  user_agent = CASE WHEN NOT $4 THEN user_agent END,"
 			"  device = CASE WHEN NOT $4 THEN device END"
-			" WHERE application = $1 AND user_name = $2"},
+		" WHERE application = $1 AND user_name = $2"},
 		{.sql = "UPDATE session_admin.login_event SET user_name = $3,"
 			"  client_address = CASE WHEN NOT $4 THEN client_address END,"
 			"  user_agent = CASE WHEN NOT $4 THEN user_agent END,"
 			"  device = CASE WHEN NOT $4 THEN device END"
-			" WHERE application = $1 AND user_name = $2"}
+		" WHERE application = $1 AND user_name = $2"}
 	};
 	static SaStatement move_more[] = {
 		/* of two logins, the address and method are those of the later one */
@@ -89,12 +89,12 @@ move_user(const char *application, const char *old_name, const char *new_name, b
 			"  total_failed_count = a.total_failed_count + old.total_failed_count,"
 			"  last_seen_at = greatest(a.last_seen_at, old.last_seen_at),"
 			"  created_at = least(a.created_at, old.created_at)"
-			" FROM old WHERE a.application = $1 AND a.user_name = $3"},
+		" FROM old WHERE a.application = $1 AND a.user_name = $3"},
 		{.sql = "UPDATE session_admin.account_key SET user_name = $3"
-			" WHERE application = $1 AND user_name = $2"},
+		" WHERE application = $1 AND user_name = $2"},
 		{.sql = "UPDATE session_admin.invalidation SET user_name = $3"
 			" WHERE application = $1 AND user_name = $2"
-			"  AND xid <> pg_current_xact_id()"},
+		"  AND xid <> pg_current_xact_id()"},
 		/* what the new name has of its own stays */
 		{.sql = "WITH old AS ("
 			"  DELETE FROM session_admin.policy WHERE application = $1 AND user_name = $2"
@@ -102,12 +102,12 @@ move_user(const char *application, const char *old_name, const char *new_name, b
 			")"
 			" INSERT INTO session_admin.policy (application, user_name, name, value)"
 			" SELECT application, $3, name, value FROM old"
-			" ON CONFLICT (application, user_name, name) DO NOTHING"}
+		" ON CONFLICT (application, user_name, name) DO NOTHING"}
 	};
 	static SaStatement rename_actor[] = {
 		{.sql = "UPDATE session_admin.ended_session SET actor = $3 WHERE application = $1 AND actor = $2"},
 		{.sql = "UPDATE session_admin.application_generation SET actor = $3"
-			" WHERE application = $1 AND actor = $2"},
+		" WHERE application = $1 AND actor = $2"},
 		{.sql = "UPDATE session_admin.invalidation SET actor = $3 WHERE application = $1 AND actor = $2"}
 	};
 	SaArgs		args = {0};
@@ -137,8 +137,8 @@ sa_user_rename(const char *application, const char *old_name, const char *new_na
 	bool		known;
 
 	/*
-	 * In the order of names, as all who lock several accounts.  Making one waits for a
-	 * first login that is under way.
+	 * In the order of names, as all who lock several accounts.  Making one
+	 * waits for a first login that is under way.
 	 */
 	if (strcmp(old_name, new_name) < 0)
 	{
@@ -207,11 +207,11 @@ sa_erase_user(PG_FUNCTION_ARGS)
 		{.sql = "DELETE FROM session_admin.account WHERE application = $1 AND user_name = $2"},
 		{.sql = "DELETE FROM session_admin.account_key WHERE application = $1 AND user_name = $2"},
 		{.sql = "DELETE FROM session_admin.invalidation WHERE application = $1 AND user_name = $2"
-			" AND xid <> pg_current_xact_id()"},
+		" AND xid <> pg_current_xact_id()"},
 		{.sql = "DELETE FROM session_admin.policy WHERE application = $1 AND user_name = $2"},
 		{.sql = "UPDATE session_admin.ended_session SET actor = NULL WHERE application = $1 AND actor = $2"},
 		{.sql = "UPDATE session_admin.application_generation SET actor = NULL"
-			" WHERE application = $1 AND actor = $2"},
+		" WHERE application = $1 AND actor = $2"},
 		{.sql = "UPDATE session_admin.invalidation SET actor = NULL WHERE application = $1 AND actor = $2"}
 	};
 	char	   *user_name = sa_user_name_arg(fcinfo, 0);

@@ -53,7 +53,8 @@ PG_FUNCTION_INFO_V1(sa_worker_status);
 #define LOCK_TIMEOUT	"500ms"
 
 #define RUN_MAX			SECONDS(2)	/* no new batch is begun after it */
-#define REST_FACTOR		20			/* a task rests so many times as long as it took */
+#define REST_FACTOR		20		/* a task rests so many times as long as it
+								 * took */
 
 /* How health calls what came of a run. */
 static const char *const outcome_names[] = {

@@ -42,7 +42,8 @@ typedef struct SaDatabase
 {
 	uint32		notes;			/* how often somebody said so */
 	TimestampTz not_before;		/* no run until then */
-	int			failures;		/* runs that came to nothing since the last success */
+	int			failures;		/* runs that came to nothing since the last
+								 * success */
 	TimestampTz succeeded_at;	/* 0: never */
 	SaRun		last;			/* and what is due next */
 } SaDatabase;

@@ -35,7 +35,8 @@
 #include "getopt_long.h"
 #include "libpq-fe.h"
 
-#define MIN_BACKOFF		100		/* milliseconds until what failed is tried again */
+#define MIN_BACKOFF		100		/* milliseconds until what failed is tried
+								 * again */
 #define MAX_BACKOFF		5000
 #define MIN_HEARTBEAT	50
 #define QUERY_TIMEOUT	30000	/* then the connection is taken for dead */
@@ -77,7 +78,8 @@ static PGconn *conn;			/* NULL: not connected */
 static char *password;
 static char *position;			/* NULL: not joined, or unknown */
 
-static int	wake[2];			/* a pipe: signals end a poll() that would begin after them */
+static int	wake[2];			/* a pipe: signals end a poll() that would
+								 * begin after them */
 static volatile sig_atomic_t stopping = false;
 static volatile sig_atomic_t connecting = false;
 
@@ -117,7 +119,10 @@ handle_signal(int signo)
 
 	if (signo != SIGCHLD)
 	{
-		/* libpq is not to be interrupted, and there is nothing to leave cleanly */
+		/*
+		 * libpq is not to be interrupted, and there is nothing to leave
+		 * cleanly
+		 */
 		if (connecting || stopping)
 			_exit(1);
 		stopping = true;
@@ -294,9 +299,12 @@ run(const char *sql, int nparams, const char *const *params)
 static bool
 connect_to_server(void)
 {
-	/* what comes after dbname overrides a connection string, what is before does not */
+	/*
+	 * what comes after dbname overrides a connection string, what is before
+	 * does not
+	 */
 	const char *keywords[] = {"connect_timeout", "fallback_application_name",
-		"dbname", "host", "port", "user", "password", "client_encoding", NULL};
+	"dbname", "host", "port", "user", "password", "client_encoding", NULL};
 	const char *values[lengthof(keywords)] = {
 		getenv("PGCONNECT_TIMEOUT") != NULL ? NULL : CONNECT_TIMEOUT, progname,
 	options.dbname, options.host, options.port, options.user, NULL, "UTF8", NULL};
@@ -408,7 +416,7 @@ write_all(int fd, const char *data)
 
 		if (written < 0 && errno == EAGAIN)
 		{
-			struct pollfd ready = {.fd = fd,.events = POLLOUT};
+			struct pollfd ready = {.fd = fd, .events = POLLOUT};
 
 			written = Min(poll(&ready, 1, -1), 0);
 		}
