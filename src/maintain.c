@@ -282,6 +282,8 @@ static void
 make_partition(const char *table, const char *column, const char *name,
 			   const char *from, const char *to)
 {
+	/* who chose the default partition before would find that it takes the row no more */
+	run_sql("LOCK TABLE session_admin.%s IN SHARE ROW EXCLUSIVE MODE", table);
 	run_sql("LOCK TABLE session_admin.%s_default IN ACCESS EXCLUSIVE MODE", table);
 	run_sql("CREATE TABLE session_admin.%s (LIKE session_admin.%s)", name, table);
 	run_sql("CREATE INDEX %s_user_idx ON session_admin.%s (user_name, application, %s)",
@@ -376,7 +378,6 @@ drop_partitions(pg_attribute_unused() bool *more)
 
 /* What there is to do, in this order. */
 static const SaTask tasks[] = {
-	{"partitions made", make_partitions, true, 60},
 	{"sessions archived", archive_sessions, false, 60},
 
 	/*
@@ -390,6 +391,8 @@ static const SaTask tasks[] = {
 	{"partitions dropped", drop_partitions, true, 60},
 	{"feed purged", sa_feed_purge, false, 60},
 	{"live entries forgotten", sa_forget_stale_entries, false, 60},
+	/* last: no login can go on from here to the end of the transaction */
+	{"partitions made", make_partitions, true, 60},
 };
 
 StaticAssertDecl(lengthof(tasks) <= SA_TASKS_MAX, "SA_TASKS_MAX is too small");

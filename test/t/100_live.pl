@@ -366,10 +366,14 @@ is( $psql{admin}->query_safe("SELECT user_name, requests FROM session_admin.ende
 	"alice|$counted", 'the replaced one');
 end_case();
 
-# An application that is made again does not bring back what ended with the old one
+# An application that is made again does not bring back what ended with the old one,
+# though it begins with the same generation
+my $forget_application = q{BEGIN; DELETE FROM session_admin.application;
+	DELETE FROM session_admin.application_generation; DELETE FROM session_admin.session; COMMIT};
+$ender->query_safe($forget_application);
 begin_case();
-$ender->query_safe(q{BEGIN; DELETE FROM session_admin.application; DELETE FROM session_admin.application_generation;
-	DELETE FROM session_admin.session; COMMIT});
+is(told(), $valid, 'the first generation of an application');
+$ender->query_safe($forget_application);
 end_case();
 begin_case();
 $n--;

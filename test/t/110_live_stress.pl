@@ -22,7 +22,10 @@ my $seconds = 8;
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init;
-$node->append_conf('postgresql.conf', 'synchronous_commit = off');
+$node->append_conf('postgresql.conf', q(
+session_admin.worker = on
+session_admin.flush_interval = 1s
+));
 $node->start;
 
 $node->safe_psql('postgres', <<'SQL');
@@ -34,9 +37,6 @@ CREATE TABLE checks (kind text, passed bigint, failed bigint);
 
 SELECT session_admin.open_session('eternal ' || n, 'eternal ' || n, application => 'eternal')
 FROM generate_series(1, 20) n;
-
--- the partitions are there before anybody logs in
-SELECT FROM session_admin.maintain();
 
 -- the many ways to end one of a client's sessions, or all of them
 CREATE FUNCTION end_sessions(client text, one text) RETURNS SETOF text LANGUAGE plpgsql AS
@@ -169,7 +169,8 @@ my @processes = map {
 			'-c', "CALL stress('client $_', clock_timestamp() + '$seconds seconds')" ])
 } 1 .. $clients;
 
-# meanwhile touches are written to their rows, and sessions archived
+# meanwhile touches are written to their rows and sessions archived, by the worker
+# and by hand
 until ($node->safe_psql('postgres', 'SELECT count(*) FROM checks') == 2 * $clients
 	|| !grep { $_->pumpable } @processes)
 {
