@@ -60,6 +60,16 @@ quietly() {
 missing_packages() {
 	local purpose=$1 major
 
+	if [[ $purpose = clients ]]; then
+		have node || echo nodejs
+		have npm || echo npm
+		/usr/bin/python3 -c 'import django' 2>/dev/null || echo python3-django
+		/usr/bin/python3 -c 'import psycopg2' 2>/dev/null || echo python3-psycopg2
+		have javac || echo default-jdk-headless
+		[[ -e /usr/share/java/postgresql.jar ]] || echo libpostgresql-jdbc-java
+		return
+	fi
+
 	have make || echo make
 	have gcc || echo gcc
 	[[ -e /usr/include/stdlib.h ]] || echo libc6-dev

@@ -1,0 +1,76 @@
+'use strict';
+
+// An application with login and logout:  node app.js NODE PORT
+// The database is where the environment says (PGHOST, PGDATABASE, ...).
+
+const { promisify } = require('node:util');
+const express = require('express');
+const session = require('express-session');
+const { Pool } = require('pg');
+const CachedStore = require('./store');
+
+const [node, port] = process.argv.slice(2);
+const application = 'express';
+const passwords = { alice: 'wonderland', bruno: 'process' };
+
+const pool = new Pool({
+  connectionTimeoutMillis: 5000,
+  query_timeout: 5000,
+  options: `-c session_admin.application=${application}`,
+});
+pool.on('error', (error) => console.error(`pool: ${error.message}`));
+const store = new CachedStore({ pool, node, application });
+
+const app = express();
+app.use(express.urlencoded());
+app.use(session({ store, secret: process.env.SESSION_SECRET, resave: false, saveUninitialized: false }));
+
+app.get('/', (req, res) => {
+  if (req.session.user) {
+    res.json({ user: req.session.user });
+  } else {
+    res.sendStatus(401);
+  }
+});
+
+app.post('/login', async (req, res) => {
+  const { user, password } = req.body;
+  const client = [user, req.socket.remoteAddress, req.get('x-forwarded-for'), req.get('user-agent')];
+
+  if (!Object.hasOwn(passwords, user) || password !== passwords[user]) {
+    await pool.query('SELECT session_admin.login_failed($1, $2, $3, $4)', client);
+    res.sendStatus(401);
+    return;
+  }
+  await promisify(req.session.regenerate).call(req.session);
+  req.session.user = user;
+  await promisify(req.session.save).call(req.session);
+  await pool.query('SELECT session_admin.open_session($5, $1, $2, $3, $4, node => $6)',
+    [...client, req.sessionID, node]);
+  res.sendStatus(204);
+});
+
+app.post('/logout', async (req, res) => {
+  await promisify(req.session.destroy).call(req.session);
+  res.sendStatus(204);
+});
+
+app.get('/cache', (req, res) => {
+  res.json({ entries: store.entries.size, hits: store.hits, asked: store.asked });
+});
+
+// session_admin's SQLSTATEs PT409 and the like are HTTP's 409
+app.use((error, req, res, next) => {
+  const [, status] = /^PT(\d{3})$/.exec(error.code) ?? [];
+
+  console.error(error.message);
+  res.sendStatus(Number(status ?? 503));
+});
+
+const server = app.listen(port, '127.0.0.1');
+
+process.on('SIGTERM', async () => {
+  server.close();
+  await store.close();
+  await pool.end();
+});

@@ -1,0 +1,404 @@
+# The clients of test/clients, run as people run them, against one server: an
+# Express application of two processes with a cache in each, a Django
+# application, and a Java program that follows the feed.
+#
+# A client whose packages are missing is skipped, but not where CI is set.
+
+use strict;
+use warnings;
+
+use File::Copy qw(copy);
+use HTTP::Tiny;
+use IPC::Run;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time usleep);
+
+my $jdbc = '/usr/share/java/postgresql.jar';
+my $timeout = $PostgreSQL::Test::Utils::timeout_default;
+my $http = HTTP::Tiny->new(timeout => $timeout, max_redirect => 0, agent => 'Firefox');
+my $database;
+my @running;
+
+my $server = PostgreSQL::Test::Cluster->new('main');
+$server->init;
+# as clients mostly connect; JDBC cannot otherwise
+$server->append_conf('postgresql.conf', "listen_addresses = '127.0.0.1'");
+$server->start;
+$server->safe_psql('postgres', 'CREATE ROLE app LOGIN');
+
+
+# Run the tests of one client in a database of its own, which the client owns.
+sub client
+{
+	my ($name, $missing, $tests) = @_;
+
+	if ($missing && !$ENV{CI})
+	{
+	  SKIP: { skip("$name: $missing", 1); }
+		return;
+	}
+	subtest $name => sub {
+		return fail("$name: $missing") if $missing;
+
+		$database = $name;
+		$server->safe_psql('postgres', "CREATE DATABASE $name OWNER app");
+		sql("ALTER DATABASE $name SET session_admin.application = '$name'");
+		sql(q{
+			CREATE EXTENSION session_admin;
+			SELECT session_admin.grant_access('app', 'application');
+			SELECT session_admin.grant_access('app', 'node');
+			SELECT session_admin.set_policy('node_lease', '3 seconds');});
+		$tests->();
+		stop($_) foreach @running;
+		@running = ();
+	};
+	return;
+}
+
+sub sql
+{
+	my ($query) = @_;
+	return $server->safe_psql($database, $query);
+}
+
+# Connect as libpq does, as a role that may do what applications may.
+sub with_environment
+{
+	my ($code, %more) = @_;
+
+	local %ENV = (
+		%ENV, PGHOST => '127.0.0.1', PGPORT => $server->port, PGDATABASE => $database,
+		PGUSER => 'app', SESSION_SECRET => 'not very secret', %more);
+	return $code->();
+}
+
+# Start a process in a directory; what it writes goes to a log.
+sub start
+{
+	my ($dir, $name, @command) = @_;
+	my $log = "$PostgreSQL::Test::Utils::log_path/120_clients_$name.log";
+	my $process = with_environment(
+		sub {
+			IPC::Run::start(\@command, '<', \undef, '>', $log, '2>&1', init => sub { chdir $dir or die });
+		});
+
+	push @running, $process;
+	return { process => $process, log => $log };
+}
+
+sub stop
+{
+	my ($process) = @_;
+
+	$process->signal('TERM');
+	$process->finish;
+}
+
+# Run a command to its end: whether it succeeded, and what it wrote.
+sub run
+{
+	my ($dir, @command) = @_;
+	my $output = '';
+	my $limit = IPC::Run::timeout(2 * $timeout);
+	my $ok = with_environment(
+		sub {
+			eval { IPC::Run::run(\@command, '<', \undef, '>&', \$output, init => sub { chdir $dir or die }, $limit) };
+		});
+
+	return ($ok, $output . ($@ // ''));
+}
+
+sub wait_until
+{
+	my ($what, $condition) = @_;
+	my $deadline = time + $timeout;
+
+	while (!$condition->())
+	{
+		if (time > $deadline)
+		{
+			fail("waited in vain: $what");
+			return;
+		}
+		usleep(20_000);
+	}
+	pass($what);
+}
+
+# Copy a client to where it may write.
+sub copied
+{
+	my ($name) = @_;
+	my $dir = PostgreSQL::Test::Utils::tempdir;
+
+	copy($_, $dir) or die "could not copy $_: $!" foreach glob "test/clients/$name/*.*";
+	return $dir;
+}
+
+# A browser, that is a cookie: GET a page, or POST a form; the status, and what is on the page.
+sub browse
+{
+	my ($browser, $url, $form) = @_;
+	my %options = (headers => { cookie => $browser->{cookie} // '' });
+	my $response = $form ? $http->post_form($url, $form, \%options) : $http->get($url, \%options);
+	my $cookies = $response->{headers}{'set-cookie'} // [];
+
+	foreach my $cookie (ref $cookies ? @$cookies : $cookies)
+	{
+		($browser->{cookie}) = $cookie =~ /^([^;]*)/;
+	}
+	return $response->{status} == 200 ? "200 $response->{content}" : $response->{status};
+}
+
+# Log a user in with a new browser.
+sub logged_in
+{
+	my ($url, $user, $password) = @_;
+	my $browser = {};
+
+	is(browse($browser, "$url/login", { user => $user, password => $password }), 204, "$user logs in");
+	return $browser;
+}
+
+# End sessions with this call, and wait until all nodes said that they have applied it.
+sub applied
+{
+	my ($call) = @_;
+	my $id = sql("SELECT invalidation_id FROM session_admin.$call");
+
+	is( sql(qq{SELECT string_agg(DISTINCT state, ', ') FROM session_admin.wait_for_nodes($id, '$timeout seconds')}),
+		'applied', "$call: all nodes applied it");
+	return $id;
+}
+
+sub first_that
+{
+	my ($condition, @candidates) = @_;
+
+	foreach my $candidate (@candidates)
+	{
+		return $candidate if $condition->($candidate);
+	}
+	return;
+}
+
+sub can_run
+{
+	my @command = @_;
+	return eval { IPC::Run::run(\@command, '<', \undef, '>', \my $output, '2>&1') };
+}
+
+
+my $express = copied('express');
+my $no_express = 'there is no node and npm'
+  unless can_run('node', '--version') && can_run('npm', '--version');
+if (!$no_express)
+{
+	$database = 'postgres';
+	my ($ok, $output) =
+	  run($express, qw(npm install --no-package-lock --no-audit --no-fund --no-update-notifier));
+	$no_express = "npm could not install its packages: $output" unless $ok;
+}
+
+client('express', $no_express, sub {
+	my ($n1, $n2) = map {
+		my $port = PostgreSQL::Test::Cluster::get_free_port();
+		my $url = "http://127.0.0.1:$port";
+		my $process = start($express, $_, 'node', 'app.js', $_, $port);
+
+		wait_until("$_ answers", sub { browse({}, $url) eq '401' });
+		$url;
+	} 'n1', 'n2';
+	wait_until('both follow the feed',
+		sub { sql('SELECT count(applied) FROM session_admin.node') == 2 });
+
+	is(browse({}, "$n1/login", { user => 'alice', password => 'guessed' }), 401, 'a wrong password');
+	my $alice = logged_in($n1, 'alice', 'wonderland');
+	my $bruno = logged_in($n2, 'bruno', 'process');
+	is( sql('SELECT user_name, client_address, user_agent, node FROM session_admin.current_sessions ORDER BY 1'),
+		"alice|127.0.0.1|Firefox|n1\nbruno|127.0.0.1|Firefox|n2",
+		'the administrator sees them');
+	is(sql('SELECT event, user_name, succeeded FROM session_admin.login_history ORDER BY at'),
+		"login_failed|alice|f\nlogin|alice|t\nlogin|bruno|t", 'and each login');
+
+	# The first request to a node asks the database, the others don't.
+	foreach my $url ($n1, $n2)
+	{
+		my ($asked) = browse({}, "$url/cache") =~ /"asked":(\d+)/;
+
+		is(browse($alice, $url), '200 {"user":"alice"}', 'the session holds on each node') for 1 .. 3;
+		is(browse($bruno, $url), '200 {"user":"bruno"}', 'as does the other') for 1 .. 3;
+		like(browse({}, "$url/cache"), qr/"entries":2,"hits":[4-9],"asked":@{[ $asked + 2 ]}\}/,
+			'from the cache, after the first request');
+	}
+
+	applied(q{invalidate_user('alice')});
+	is(browse($alice, $_), 401, 'logged out by SQL, refused on each node') foreach $n1, $n2;
+	is(browse($bruno, $_), '200 {"user":"bruno"}', 'the other user is not') foreach $n1, $n2;
+
+	# rolled back, nothing happened
+	sql(q{BEGIN; SELECT session_admin.invalidate_user('bruno'); ROLLBACK});
+	is(browse($bruno, $n1), '200 {"user":"bruno"}', 'what is rolled back logs nobody out');
+
+	# This browser stays, the user's others don't.
+	my $other = logged_in($n2, 'bruno', 'process');
+	is(browse($other, $_), '200 {"user":"bruno"}', 'a second browser') foreach $n1, $n2;
+	applied(q{invalidate_sessions(user_name => 'bruno', node => 'n2', opened_before => (
+		SELECT max(created_at) FROM session_admin.current_sessions))});
+	is(browse($bruno, $_), 401, 'the older session is refused') foreach $n1, $n2;
+	is(browse($other, $_), '200 {"user":"bruno"}', 'the newer goes on') foreach $n1, $n2;
+
+	# Logout on one node, in the browser
+	is(browse($other, "$n1/logout", {}), 204, 'bruno logs out on one node');
+	wait_until('and is refused on the other', sub { browse($other, $n2) eq '401' });
+	is(sql(q{SELECT end_reason FROM session_admin.session_history ORDER BY ended_at}),
+		"admin\nadmin\nlogout", 'the history knows why');
+
+	$alice = logged_in($n1, 'alice', 'wonderland');
+	is(browse($alice, $n2), '200 {"user":"alice"}', 'alice is back');
+	applied('invalidate_all()');
+	is(browse($alice, $_), 401, 'everybody is logged out') foreach $n1, $n2;
+
+	# A node that is cut off must not answer from its cache for longer than its lease.
+	$alice = logged_in($n1, 'alice', 'wonderland');
+	is(browse($alice, $n2), '200 {"user":"alice"}', 'in the cache of a node') for 1 .. 2;
+	$server->stop;
+	wait_until('without a server, the node refuses when its lease is over',
+		sub { browse($alice, $n2) eq '503' });
+	$server->start;
+	wait_until('and goes on when the server is back', sub { browse($alice, $n2) eq '200 {"user":"alice"}' });
+	wait_until('as does the other', sub { browse($alice, $n1) eq '200 {"user":"alice"}' });
+	applied(q{invalidate_user('alice')});
+	is(browse($alice, $_), 401, 'and nodes apply what comes next') foreach $n1, $n2;
+
+	stop($_) foreach @running;
+	is($_->result(0), 0, 'a process ends by SIGTERM') foreach @running;
+	@running = ();
+	is(sql('SELECT count(*) FROM session_admin.node'), 0, 'and leaves');
+});
+
+
+my $python = first_that(sub { can_run($_[0], '-c', 'import django, psycopg2') }, 'python3', '/usr/bin/python3');
+
+client('django', $python ? undef : 'there is no Django with psycopg2', sub {
+	my $dir = copied('django');
+	my $manage = sub {
+		my ($ok, $output) = run($dir, $python, 'manage.py', @_);
+		ok($ok, "manage.py $_[0]") or diag($output);
+	};
+	my $serve = sub {
+		my ($settings) = @_;
+		my $port = PostgreSQL::Test::Cluster::get_free_port();
+
+		start($dir, $settings, $python, 'manage.py', 'runserver', '--noreload', "--settings=$settings",
+			"127.0.0.1:$port");
+		wait_until("Django answers with $settings", sub { browse({}, "http://127.0.0.1:$port") eq '401' });
+		return "http://127.0.0.1:$port";
+	};
+	# the password is typed twice; without a terminal it is read from there
+	my $changepassword = sub {
+		my ($user, $password) = @_;
+		my $typed = "$password\n$password\n";
+		my $output = '';
+
+		ok( with_environment(
+				sub {
+					IPC::Run::run([ 'setsid', '-w', $python, "$dir/manage.py", 'changepassword', $user ],
+						'<', \$typed, '>&', \$output, IPC::Run::timeout($timeout));
+				}),
+			"manage.py changepassword $user") or diag($output);
+	};
+
+	$manage->('migrate');
+	is( sql(q{SELECT part, state FROM session_admin.attach_application('django')
+		WHERE object = 'auth_user'}), 'account|attached', 'attached');
+	$manage->('shell', '-c', 'from django.contrib.auth.models import User;'
+		  . " User.objects.create_user('alice', password='wonderland');"
+		  . " User.objects.create_user('bruno', password='process')");
+
+	# Unchanged
+	my $unchanged = $serve->('settings');
+	my $alice = logged_in($unchanged, 'alice', 'wonderland');
+	is(browse($alice, $unchanged), '200 {"user": "alice"}', 'in an unchanged Django');
+	is(sql('SELECT event, user_name, succeeded FROM session_admin.login_history'),
+		'login|alice|t', 'the login is in the history');
+	$changepassword->('alice', 'looking glass');
+	is(browse($alice, $unchanged), 401, 'Django itself ends the session');
+	is(sql('SELECT scope, user_name, reason FROM session_admin.invalidations'),
+		'user|alice|password_changed', 'and nodes are told');
+
+	# With session_admin
+	my $watched = $serve->('settings_session_admin');
+	is(browse({}, "$watched/login", { user => 'alice', password => 'wonderland' }), 401, 'the old password');
+	$alice = logged_in($watched, 'alice', 'looking glass');
+	my $bruno = logged_in($watched, 'bruno', 'process');
+	is(browse($alice, $watched), '200 {"user": "alice"}', 'with session_admin');
+	is(browse($bruno, $watched), '200 {"user": "bruno"}', 'another user');
+	is( sql('SELECT user_name, client_address, user_agent, requests FROM session_admin.current_sessions ORDER BY 1'),
+		"alice|127.0.0.1|Firefox|1\nbruno|127.0.0.1|Firefox|1",
+		'the administrator sees them');
+	is( sql(q{SELECT event, client_address FROM session_admin.login_history
+		WHERE user_name = 'alice' AND client_address IS NOT NULL ORDER BY at}),
+		"login_failed|127.0.0.1\nlogin|127.0.0.1", 'each login once, and from where');
+	is(sql(q{SELECT login_count FROM session_admin.last_login WHERE user_name = 'alice'}), 2, 'and counted once');
+
+	$changepassword->('alice', 'jabberwocky');
+	is(browse($alice, $watched), 401, 'a changed password logs out');
+	is(browse($bruno, $watched), '200 {"user": "bruno"}', 'nobody else');
+	sql(q{SELECT session_admin.invalidate_user('bruno')});
+	is(browse($bruno, $watched), 401, 'logged out by SQL, refused');
+
+	$bruno = logged_in($watched, 'bruno', 'process');
+	$manage->('shell', '-c', 'from django.contrib.auth.models import User;'
+		  . " User.objects.filter(username='bruno').update(is_active=False)");
+	is(browse($bruno, $watched), 401, 'deactivated, refused');
+	$alice = logged_in($watched, 'alice', 'jabberwocky');
+	is(browse($alice, "$watched/logout", {}), 204, 'logout');
+	is(sql('SELECT user_name, end_reason FROM session_admin.session_history ORDER BY ended_at'),
+		"alice|password_changed\nbruno|admin\nbruno|user_deactivated\nalice|logout", 'the history knows why');
+});
+
+
+my $no_java = !can_run('javac', '-version') ? 'there is no javac'
+  : !-e $jdbc ? "there is no $jdbc"
+  : undef;
+
+client('java', $no_java, sub {
+	my $classes = PostgreSQL::Test::Utils::tempdir;
+	my ($compiled, $output) =
+	  run('.', 'javac', '-Xlint:all', '-Werror', '-cp', $jdbc, '-d', $classes, 'test/clients/java/Follow.java');
+	ok($compiled, 'javac') or diag($output);
+
+	my $follow = start($classes, 'java', 'java', '-cp', "$jdbc:$classes", 'Follow',
+		"jdbc:postgresql://127.0.0.1:@{[ $server->port ]}/java?user=app", 'n1', 'java');
+	wait_until('it follows the feed', sub { sql('SELECT count(applied) FROM session_admin.node') == 1 });
+
+	sql(q{SELECT session_admin.open_session('s1', 'alice'), session_admin.open_session('s2', 'bruno')});
+	sql(q{BEGIN; SELECT session_admin.invalidate_user('bruno'); ROLLBACK});
+	applied(q{invalidate_user('alice', reason => 'password_changed')});
+	my $hash = sql(q{SELECT encode(sha256('s2'), 'hex')});
+	sql(q{SELECT session_admin.close_session('s2')});
+	applied('invalidate_application()');
+
+	# Cut off, it goes on from the position that it holds.
+	$server->restart;
+	my $id = applied('invalidate_all()');
+	is( slurp_file($follow->{log}) =~ s/^(?!\w+ application=).*\n//mgr,
+		"user application=java user=alice session=null reason=password_changed\n"
+		  . "session application=java user=bruno session=$hash reason=logout\n"
+		  . "application application=java user=null session=null reason=admin\n"
+		  . "all application=null user=null session=null reason=admin\n",
+		'it printed each before it said so');
+
+	note 'from the commit to the receipt: ', sql(<<'SQL'), ' ms';
+SELECT invalidation_id AS id FROM session_admin.invalidate_all() \gset
+SELECT clock_timestamp() AS committed \gset
+SELECT round(1000 * extract(epoch FROM clock_timestamp() - :'committed'), 1)
+FROM session_admin.wait_for_nodes(:id);
+SQL
+});
+
+$server->stop;
+done_testing();
