@@ -29,12 +29,12 @@ part_footprint() {
 	sql postgres "ALTER SYSTEM SET session_admin.flush_interval = '1h'"
 	sql postgres 'SELECT pg_reload_conf()' >/dev/null
 	# what the worker had begun
-	sql "$database" 'SELECT session_admin.maintain()' >/dev/null
+	sql "$database" 'SET client_min_messages = warning; SELECT session_admin.maintain()' >/dev/null
 	take_turns measure_wal wal
 	sql postgres 'ALTER SYSTEM RESET ALL'
 	sql postgres 'SELECT pg_reload_conf()' >/dev/null
 
-	as_user initdb -D "$work/unused" --no-sync >/dev/null
+	quietly as_user initdb -D "$work/unused" -A trust --no-sync
 	without=$(shared_memory)
 	with=$(shared_memory shared_preload_libraries=session_admin \
 		session_admin.max_live_sessions="$max_live_sessions")
