@@ -63,9 +63,10 @@ SQL
 $node->safe_psql('template1', 'CREATE DATABASE other TEMPLATE postgres');
 
 # Who asks: two at READ COMMITTED, one in a REPEATABLE READ transaction that is as
-# old as the session, and one in another database.
+# old as the session, and one in another database.  One more, "late", asks when
+# nothing is in doubt any more, and has not asked since the beginning.
 my %psql = map { $_ => $node->background_psql($_ eq 'other' ? 'other' : 'postgres') }
-  qw(admin one many old other filler skew);
+  qw(admin one many old late other filler skew);
 $_->set_query_timer_restart foreach values %psql;
 my ($ender, $ender_pid);
 new_ender();
@@ -105,7 +106,7 @@ sub begin_case
 	$psql{other}->query_safe("SELECT session_admin.open_session('alice $n', 'alice')");
 	touch_by('other', "alice $n");
 	touch_by('one', "bob $n");
-	touch_by('one', "alice $n") if $options{fill} // 1;
+	touch_by($_, $options{fill} // 1 ? "alice $n" : "bob $n") foreach qw(one late);
 	$psql{old}->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT');
 }
 
@@ -212,6 +213,7 @@ foreach my $ending (@endings)
 	foreach my $point (@points)
 	{
 		held($point);
+		is(touch_by('late', "alice $n"), 'f', "$name, asked late") if $point eq 'finished';
 		is(told(), $point eq 'pre_commit' ? $valid : $after, "$name, held at \"$point\"");
 		release($point);
 	}
