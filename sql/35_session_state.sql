@@ -8,14 +8,14 @@
 
 CREATE FUNCTION session_admin.live_last_access(session_hash bytea, application text)
 RETURNS timestamptz
-LANGUAGE c STABLE STRICT PARALLEL RESTRICTED
+LANGUAGE c STABLE STRICT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'sa_live_last_access';
 COMMENT ON FUNCTION session_admin.live_last_access(bytea, text) IS
 'last access of a session if it is later than what its row says, else null';
 
 CREATE FUNCTION session_admin.live_requests(session_hash bytea, application text)
 RETURNS bigint
-LANGUAGE c STABLE STRICT PARALLEL RESTRICTED
+LANGUAGE c STABLE STRICT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'sa_live_requests';
 COMMENT ON FUNCTION session_admin.live_requests(bytea, text) IS
 'requests of a session that its row does not count yet';

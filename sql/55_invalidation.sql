@@ -16,7 +16,7 @@ CREATE FUNCTION session_admin.sessions_to_invalidate(
     user_name text, address cidr, user_agent_like text, node text, idle_for interval,
     opened_before timestamptz, anonymous boolean, application text)
 RETURNS SETOF session_admin.session_state
-LANGUAGE sql STABLE PARALLEL RESTRICTED
+LANGUAGE sql STABLE PARALLEL UNSAFE
 BEGIN ATOMIC
     SELECT s.* FROM session_admin.session_state s
     WHERE session_admin.check_filter(num_nonnulls($1, $2, $3, $4, $5, $6, $7), $5)

@@ -51,7 +51,7 @@ CREATE FUNCTION session_admin.preview_invalidation(
     anonymous boolean DEFAULT NULL,
     application text DEFAULT NULL)
 RETURNS SETOF session_admin.current_sessions
-LANGUAGE sql STABLE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT s.application, session_admin.session_ref(s.session_hash), s.log_id, s.user_name,
            CASE WHEN s.user_name IS NULL THEN 'anonymous' ELSE 'user' END,

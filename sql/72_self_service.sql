@@ -9,7 +9,7 @@ CREATE FUNCTION session_admin.my_sessions(user_name text, application text DEFAU
 RETURNS TABLE (
     session_ref text, current boolean, login_method text, client_address inet, user_agent text,
     device text, created_at timestamptz, last_access_at timestamptz, expires_at timestamptz)
-LANGUAGE sql STABLE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT session_admin.session_ref(s.session_hash),
            -- the setting may be the session id or its SHA-256
@@ -33,7 +33,7 @@ CREATE FUNCTION session_admin.my_devices(user_name text, application text DEFAUL
 RETURNS TABLE (
     series text, device text, client_address inet, user_agent text, created_at timestamptz,
     last_used_at timestamptz, expires_at timestamptz)
-LANGUAGE sql STABLE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT d.series, d.device, d.client_address, d.user_agent, d.created_at, d.last_used_at,
            d.expires_at

@@ -12,13 +12,13 @@ CREATE FUNCTION session_admin.worker_status(
     OUT failures integer,
     OUT sqlstate text,
     OUT done text)
-LANGUAGE c VOLATILE PARALLEL RESTRICTED
+LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'sa_worker_status';
 COMMENT ON FUNCTION session_admin.worker_status() IS
 'how the background worker of this database fares, and what its last run did';
 
 CREATE FUNCTION session_admin.live_status(OUT used bigint, OUT capacity bigint, OUT unflushed bigint)
-LANGUAGE c VOLATILE PARALLEL RESTRICTED
+LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'sa_live_status';
 COMMENT ON FUNCTION session_admin.live_status() IS
 'sessions in the shared table of live sessions, room there, and requests of this database that the table session does not count yet';

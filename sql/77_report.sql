@@ -26,7 +26,7 @@ CREATE FUNCTION session_admin.dormant_users(since timestamptz, application text 
 RETURNS TABLE (
     application text, user_name text, last_login_at timestamptz, last_seen_at timestamptz,
     login_count bigint, total_failed_count bigint)
-LANGUAGE sql STABLE PARALLEL RESTRICTED
+LANGUAGE sql STABLE PARALLEL UNSAFE
 BEGIN ATOMIC
     SELECT l.application, l.user_name, l.last_login_at, l.last_seen_at, l.login_count,
            l.total_failed_count
@@ -53,7 +53,7 @@ COMMENT ON FUNCTION session_admin.check_steps(timestamptz, timestamptz, interval
 CREATE FUNCTION session_admin.concurrent_sessions(
     "from" timestamptz, "to" timestamptz, step interval, application text DEFAULT NULL)
 RETURNS TABLE (at timestamptz, sessions bigint, peak bigint)
-LANGUAGE sql STABLE PARALLEL RESTRICTED
+LANGUAGE sql STABLE PARALLEL UNSAFE
 BEGIN ATOMIC
     WITH seen AS (
         SELECT h.created_at, h.ended_at
@@ -132,7 +132,7 @@ CREATE FUNCTION session_admin.html_report(
     max_rows bigint DEFAULT 1000,
     application text DEFAULT NULL)
 RETURNS text
-LANGUAGE sql STABLE PARALLEL RESTRICTED
+LANGUAGE sql STABLE PARALLEL UNSAFE
 BEGIN ATOMIC
     WITH asked AS (
         SELECT session_admin.application_or_current(html_report.application) AS application,

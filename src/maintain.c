@@ -282,7 +282,10 @@ static void
 make_partition(const char *table, const char *column, const char *name,
 			   const char *from, const char *to)
 {
-	/* who chose the default partition before would find that it takes the row no more */
+	/*
+	 * who chose the default partition before would find that it takes the row
+	 * no more
+	 */
 	run_sql("LOCK TABLE session_admin.%s IN SHARE ROW EXCLUSIVE MODE", table);
 	run_sql("LOCK TABLE session_admin.%s_default IN ACCESS EXCLUSIVE MODE", table);
 	run_sql("CREATE TABLE session_admin.%s (LIKE session_admin.%s)", name, table);

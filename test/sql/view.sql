@@ -313,3 +313,19 @@ END
 $$;
 SELECT count(*) FROM session_admin.current_sessions
 WHERE application = 'view_test' AND pg_temp.spy(user_name);
+
+
+--
+-- Where a plan could be parallel, the views of live sessions are not: a backend that has not
+-- looked at an application yet reads it then.
+--
+
+\c -
+SET session_admin.application = 'view_test';
+SELECT session_admin.open_session('parallel', 'u') IS NOT NULL AS opened;
+\c -
+SET parallel_setup_cost = 0;
+SET parallel_tuple_cost = 0;
+SET min_parallel_table_scan_size = 0;
+SELECT count(*) > 0 AS "there are sessions" FROM session_admin.current_sessions;
+SELECT count(*) > 0 AS "there were sessions" FROM session_admin.session_history;
