@@ -10,7 +10,8 @@
 CREATE TABLE session_admin.installation (
     singleton   boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     id          uuid NOT NULL DEFAULT gen_random_uuid(),
-    since       timestamptz NOT NULL DEFAULT clock_timestamp()
+    since       timestamptz NOT NULL DEFAULT clock_timestamp(),
+    made_by     integer NOT NULL DEFAULT pg_backend_pid()
 );
 INSERT INTO session_admin.installation DEFAULT VALUES;
 COMMENT ON TABLE session_admin.installation IS

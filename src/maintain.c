@@ -381,21 +381,21 @@ drop_partitions(pg_attribute_unused() bool *more)
 
 /* What there is to do, in this order. */
 static const SaTask tasks[] = {
-	{"sessions archived", archive_sessions, false, 60},
+	{"sessions archived", archive_sessions, false, 60, false},
 
 	/*
 	 * after archiving, which adds what is not flushed: until commit both have
 	 * it
 	 */
-	{"touches flushed", flush_touches, false, 0},
-	{"tokens archived", archive_tokens, false, 60},
-	{"last seen noted", note_last_seen, false, 60},
-	{"history forgotten", forget_history, false, 60},
-	{"partitions dropped", drop_partitions, true, 60},
-	{"feed purged", sa_feed_purge, false, 60},
-	{"live entries forgotten", sa_forget_stale_entries, false, 60},
+	{"touches flushed", flush_touches, false, 0, false},
+	{"tokens archived", archive_tokens, false, 60, false},
+	{"last seen noted", note_last_seen, false, 60, false},
+	{"history forgotten", forget_history, false, 60, false},
+	{"partitions dropped", drop_partitions, true, 60, false},
+	{"feed purged", sa_feed_purge, false, 60, false},
+	{"live entries forgotten", sa_forget_stale_entries, false, 60, true},
 	/* last: no login can go on from here to the end of the transaction */
-	{"partitions made", make_partitions, true, 60},
+	{"partitions made", make_partitions, true, 60, true},
 };
 
 StaticAssertDecl(lengthof(tasks) <= SA_TASKS_MAX, "SA_TASKS_MAX is too small");

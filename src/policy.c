@@ -31,6 +31,7 @@
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
+#include "storage/procarray.h"
 #include "storage/lmgr.h"
 #include "storage/sinval.h"
 #include "utils/builtins.h"
@@ -553,20 +554,28 @@ sa_settle_all(void)
 }
 
 /*
- * Is there an application, and do all of them live here?  If not, this database
- * may be in the middle of a restore: policies may still be missing, and tables
- * that will be there must not be made.  The caller is connected to SPI.
+ * Is this database in use, by applications that all live here?  If not, it may be
+ * in the middle of a restore: policies may be missing, and tables that will be
+ * made must not be made before.  A restore makes tables in the session that made
+ * the extension, and reads applications later.  The caller is connected to SPI.
  */
-bool
-sa_is_settled(void)
+SaSettlement
+sa_settlement(void)
 {
-	static SaStatement find_settled = {.sql =
-		"SELECT coalesce(bool_and(NOT moved), false) FROM session_admin.application_state"
+	static SaStatement find_state = {.sql =
+		"SELECT (SELECT bool_and(NOT moved) FROM session_admin.application_state),"
+		" (SELECT made_by::bigint FROM session_admin.installation)"
 	};
-	bool		isnull;
+	bool		unused;
+	bool		settled;
+	int			made_by;
 
-	sa_run(&find_settled, NULL);
-	return DatumGetBool(sa_result(0, 1, &isnull));
+	sa_run(&find_state, NULL);
+	settled = DatumGetBool(sa_result(0, 1, &unused));
+	made_by = (int) sa_result_int64(0, 2);
+	if (unused)
+		return BackendPidGetProc(made_by) == NULL ? SA_UNUSED : SA_UNSETTLED;
+	return settled ? SA_SETTLED : SA_UNSETTLED;
 }
 
 /* The same, an error if there is none of this name. */

@@ -247,7 +247,10 @@ sa_touch_sessions(PG_FUNCTION_ARGS)
 					 errdetail("There are %d session ids and %d request counts.", n, n_requests)));
 	}
 
-	/* what holds when the call starts holds for all of it, as far as memory tells */
+	/*
+	 * what holds when the call starts holds for all of it, as far as memory
+	 * tells
+	 */
 	known = sa_application_find(name, &application);
 	now = GetCurrentTimestamp();
 

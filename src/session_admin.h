@@ -158,7 +158,15 @@ extern bool sa_application_find(const char *name, SaApplication *application);
 extern void sa_application_make(const char *name, SaApplication *application);
 extern void sa_application_get(const char *name, SaApplication *application);
 extern void sa_settle_all(void);
-extern bool sa_is_settled(void);
+
+typedef enum SaSettlement
+{
+	SA_UNSETTLED,				/* or a restore may be under way */
+	SA_UNUSED,
+	SA_SETTLED
+} SaSettlement;
+
+extern SaSettlement sa_settlement(void);
 extern const char *sa_application_of_key(uint64 key);
 extern uint64 sa_user_key(const char *user_name);
 extern bool sa_times_are_valid(const SaApplication *application, uint64 user_key,
@@ -389,6 +397,7 @@ typedef struct SaTask
 	bool		takes_strong_locks;
 	int			every;			/* seconds between two runs by the worker; 0:
 								 * flush_interval */
+	bool		when_unused;	/* also before the first use */
 } SaTask;
 
 extern const SaTask *sa_tasks(int *n);

@@ -231,9 +231,12 @@ look(void)
 	return OUTCOME_DONE;
 }
 
-/* One batch of a task in a transaction; rows done are added to *done. */
+/*
+ * One batch of a task in a transaction; rows done are added to *done.  Nothing is
+ * done (*waits) where a restore may be under way.
+ */
 static SaOutcome
-run_batch(const SaTask *task, int64 *done)
+run_batch(const SaTask *task, int64 *done, bool *waits)
 {
 	SaOutcome	outcome;
 	int64		rows = 0;
@@ -248,9 +251,12 @@ run_batch(const SaTask *task, int64 *done)
 	if (outcome == OUTCOME_DONE)
 	{
 		SaOwner		owner;
+		SaSettlement settlement;
 
 		sa_owner_enter(&owner);
-		if (sa_task_run(task, &rows))
+		settlement = sa_settlement();
+		*waits = settlement == SA_UNSETTLED || (settlement == SA_UNUSED && !task->when_unused);
+		if (!*waits && sa_task_run(task, &rows))
 			outcome = OUTCOME_UNFINISHED;
 		sa_owner_leave(&owner);
 	}
@@ -293,6 +299,7 @@ run_tasks(SaRun *run, bool flushing, TimestampTz deadline)
 	{
 		TimestampTz began = GetCurrentTimestamp();
 		TimestampTz now = began;
+		bool		waits = false;
 		SaOutcome	outcome;
 
 		if ((tasks[i].every == 0) != flushing || run->due[i] > began)
@@ -302,12 +309,13 @@ run_tasks(SaRun *run, bool flushing, TimestampTz deadline)
 			CHECK_FOR_INTERRUPTS();
 			if (now >= deadline)
 				return OUTCOME_UNFINISHED;
-			outcome = run_batch(&tasks[i], &run->done[i]);
+			outcome = run_batch(&tasks[i], &run->done[i], &waits);
 			now = GetCurrentTimestamp();
 		} while (outcome == OUTCOME_UNFINISHED);
 		if (outcome != OUTCOME_DONE)
 			return outcome;
-		run->due[i] = now + rest_of(&tasks[i], began, now);
+		run->due[i] = now + (waits ? SECONDS((int64) sa_flush_interval) :
+							 rest_of(&tasks[i], began, now));
 	}
 	return OUTCOME_DONE;
 }
