@@ -30,6 +30,14 @@ $server->start;
 $server->safe_psql('postgres', 'CREATE ROLE app LOGIN');
 
 
+# Nothing goes on when a test dies.
+END
+{
+	my $status = $?;
+	$_->kill_kill foreach @running;
+	$? = $status;
+}
+
 # Run the tests of one client in a database of its own, which the client owns.
 sub client
 {
