@@ -14,6 +14,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
+#include "jit/jit.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -73,7 +74,8 @@ sa_run(SaStatement *statement, SaArgs *args)
 {
 	bool		many = is_for_many(args);
 	SPIPlanPtr *plan = many ? &statement->plan_for_many : &statement->plan;
-	int			result;
+	volatile int result = 0;
+	bool		save_jit_enabled = jit_enabled;
 
 	if (*plan == NULL)
 	{
@@ -88,11 +90,24 @@ sa_run(SaStatement *statement, SaArgs *args)
 		*plan = prepared;
 	}
 
-	result = SPI_execute_snapshot(*plan,
-								  args ? args->values : NULL,
-								  args ? args->nulls : NULL,
-								  GetLatestSnapshot(), InvalidSnapshot,
-								  false, true, 0);
+	/*
+	 * Estimates of tables that nobody has analyzed yet are high enough for JIT,
+	 * which would compile for seconds what runs for milliseconds.
+	 */
+	jit_enabled = false;
+	PG_TRY();
+	{
+		result = SPI_execute_snapshot(*plan,
+									  args ? args->values : NULL,
+									  args ? args->nulls : NULL,
+									  GetLatestSnapshot(), InvalidSnapshot,
+									  false, true, 0);
+	}
+	PG_FINALLY();
+	{
+		jit_enabled = save_jit_enabled;
+	}
+	PG_END_TRY();
 	if (result < 0)
 		elog(ERROR, "could not execute statement: %s", SPI_result_code_string(result));
 
