@@ -20,8 +20,8 @@ SELECT c.capability, c.kind, o.object
 FROM (VALUES
     -- opens and checks sessions; sees only what it is told about a session of its own
     ('application', 'function', '{open_session,touch_session,touch_sessions,renew_session,
-        reauthenticate,close_session,login_failed,issue_remember_me,redeem_remember_me,revoke_remember_me,
-        rename_remembered_device,my_sessions,my_devices,end_my_session,end_my_other_sessions,
+        reauthenticate,close_session,login_failed,issue_remember_me,redeem_remember_me,
+        revoke_remember_me,rename_remembered_device,my_sessions,my_devices,end_my_session,end_my_other_sessions,
         session_ref,log_id,client_address,capability_application}'),
     ('application', 'view', '{login_pressure}'),
     -- follows the feed
@@ -31,20 +31,21 @@ FROM (VALUES
     ('operator', 'function', '{preview_invalidation,invalidate_session,invalidate_user,
         invalidate_sessions,invalidate_application,invalidate_all,wait_for_nodes,
         revoke_remember_me,maintain,
-        session_ref,log_id,client_address,live_last_access,live_requests,
+        session_ref,log_id,client_address,live_last_access,live_requests,live_probes,
         application_or_current,health_items,capability_operator}'),
     ('operator', 'view', '{current_sessions,session_history,last_login,remembered_devices,
-        login_pressure,invalidations,nodes,health,policies}'),
+        login_pressure,probes,invalidations,nodes,health,policies}'),
     -- reads everything and changes nothing
     ('auditor', 'function', '{dormant_users,concurrent_sessions,html_report,
-        session_ref,log_id,client_address,live_last_access,live_requests,
+        session_ref,log_id,client_address,live_last_access,live_requests,live_probes,
         application_or_current,check_steps,html,html_time,html_row,html_table,health_items,
         capability_auditor}'),
     ('auditor', 'view', '{current_sessions,session_history,last_login,login_history,
-        logins_per_day,login_pressure,remembered_devices,invalidations,nodes,health,policies,access}'),
+        logins_per_day,login_pressure,remembered_devices,probes,
+        invalidations,nodes,health,policies,access}'),
     -- decides who may do what and what holds; is an operator and an auditor too
-    ('administrator', 'function', '{set_policy,grant_access,revoke_access,attach_application,
-        detach_application,anonymize_user,rename_user,erase_user,capability_administrator}'))
+    ('administrator', 'function', '{set_policy,add_probe_rule,remove_probe_rule,grant_access,
+        revoke_access,attach_application,detach_application,anonymize_user,rename_user,erase_user,capability_administrator}'))
     AS c (capability, kind, objects)
 CROSS JOIN unnest(c.objects::text[]) AS o (object);
 

@@ -388,6 +388,7 @@ static const SaTask tasks[] = {
 	 * it
 	 */
 	{"touches flushed", flush_touches, false, 0, false},
+	{"probes counted", sa_probes_flush, false, 0, false},
 	{"tokens archived", archive_tokens, false, 60, false},
 	{"last seen noted", note_last_seen, false, 60, false},
 	{"history forgotten", forget_history, false, 60, false},

@@ -51,6 +51,7 @@ static SaApplication *last_found = NULL;	/* in the cache */
 static bool cache_valid = false;
 static Oid	application_relid = InvalidOid;
 static Oid	policy_relid = InvalidOid;
+static Oid	probe_rule_relid = InvalidOid;
 static Oid	session_relid = InvalidOid;
 
 /* Where each time limit goes. */
@@ -108,7 +109,8 @@ static uint64 policies_read = 0;
 static void
 relcache_callback(pg_attribute_unused() Datum arg, Oid relid)
 {
-	if (relid == InvalidOid || relid == application_relid || relid == policy_relid)
+	if (relid == InvalidOid || relid == application_relid || relid == policy_relid ||
+		relid == probe_rule_relid)
 		cache_valid = false;
 }
 
@@ -120,7 +122,7 @@ sa_policy_init(void)
 }
 
 /*
- * Trigger on application and policy: tell every backend, once this transaction
+ * Trigger on application, policy and probe_rule: tell every backend, once this transaction
  * has committed.
  */
 Datum
@@ -367,6 +369,8 @@ load(const char *name)
 	}
 	qsort(loaded.user_limits, loaded.n_user_limits, sizeof(SaUserLimit), compare_limits);
 
+	sa_probe_rules_read(&loaded, cache_context);
+
 	entry = hash_search(cache, name, HASH_ENTER, NULL);
 	*entry = loaded;
 	return true;
@@ -389,6 +393,7 @@ reset_cache(void)
 
 	application_relid = get_relname_relid("application", nspid);
 	policy_relid = get_relname_relid("policy", nspid);
+	probe_rule_relid = get_relname_relid("probe_rule", nspid);
 	session_relid = get_relname_relid("session", nspid);
 
 	ctl.keysize = SA_NAME_MAX + 1;

@@ -322,6 +322,11 @@ sa_open_session(PG_FUNCTION_ARGS)
 	sa_application_make(application_name, &application);
 	address = sa_client_address(peer, sa_text_or_null(fcinfo, 3), application.trusted_proxies);
 	now = GetCurrentTimestamp();
+	if (user_name == NULL && sa_probe(&application, user_agent, address, now))
+	{
+		SPI_finish();
+		PG_RETURN_NULL();
+	}
 	if (user_name != NULL)
 	{
 		sa_account_logged_in(application_name, user_name, now, address, login_method);

@@ -16,6 +16,7 @@ _PG_init(void)
 	sa_guc_init();
 	sa_policy_init();
 	sa_live_init();
+	sa_probe_init();
 	sa_worker_init();
 	sa_pending_init();
 	sa_attachment_init();

@@ -126,6 +126,13 @@ typedef enum SaChoice
 	SA_KEEP
 } SaChoice;
 
+typedef struct SaProbeRule
+{
+	uint64		key;
+	char	   *user_agent_like;	/* NULL: any */
+	inet	   *address;		/* NULL: any */
+} SaProbeRule;
+
 typedef struct SaApplication
 {
 	char		name[SA_NAME_MAX + 1];
@@ -152,6 +159,8 @@ typedef struct SaApplication
 	ArrayType  *trusted_proxies;	/* NULL: none */
 	SaUserLimit *user_limits;	/* of users who have their own, by user_key */
 	int			n_user_limits;
+	SaProbeRule *probe_rules;
+	int			n_probe_rules;
 } SaApplication;
 
 extern bool sa_application_find(const char *name, SaApplication *application);
@@ -180,6 +189,13 @@ extern uint64 sa_application_key(const char *name);
 extern void sa_policy_tell(Oid relation);
 extern void sa_policy_settle(void);
 extern void sa_policy_init(void);
+
+/* probe.c: anonymous sessions that are counted and not kept */
+extern void sa_probe_init(void);
+extern void sa_probe_rules_read(SaApplication *application, MemoryContext context);
+extern bool sa_probe(const SaApplication *application, const char *user_agent,
+					 inet *address, TimestampTz now);
+extern int64 sa_probes_flush(bool *more);	/* a task of maintain() */
 
 /* account.c: login counters, and the lock that orders what happens to a user */
 extern bool sa_account_lock(const char *application, const char *user_name);

@@ -56,9 +56,12 @@ INSERT INTO matrix VALUES
 ('view',     'nodes',                     '..oud'),
 ('view',     'health',                    '..oud'),
 ('view',     'policies',                  '..oud'),
+('view',     'probes',                    '..oud'),
 ('view',     'access',                    '...ud'),
 -- for administrators
 ('function', 'set_policy',                '....d'),
+('function', 'add_probe_rule',            '....d'),
+('function', 'remove_probe_rule',         '....d'),
 ('function', 'grant_access',              '....d'),
 ('function', 'revoke_access',             '....d'),
 ('function', 'attach_application',        '....d'),
@@ -73,6 +76,7 @@ INSERT INTO matrix VALUES
 -- what views and reports call, with the rights of whoever reads them
 ('function', 'live_last_access',          '..oud'),
 ('function', 'live_requests',             '..oud'),
+('function', 'live_probes',               '..oud'),
 ('function', 'application_or_current',    '..oud'),
 ('function', 'health_items',              '..oud'),
 ('function', 'check_steps',               '...ud'),
@@ -125,6 +129,7 @@ INSERT INTO matrix VALUES
 ('table',    'node',                      '.....'),
 ('table',    'policy',                    '.....'),
 ('table',    'policy_definition',         '.....'),
+('table',    'probe_rule',                '.....'),
 ('table',    'product',                   '.....'),
 ('table',    'product_column',            '.....'),
 ('table',    'product_part',              '.....'),

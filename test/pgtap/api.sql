@@ -188,6 +188,12 @@ INSERT INTO api VALUES
 ('set_policy',
     'name text, value text, user_name text DEFAULT NULL, application text DEFAULT NULL',
     'text', 'volatile, definer'),
+('add_probe_rule',
+    'user_agent_like text DEFAULT NULL, address cidr DEFAULT NULL, application text DEFAULT NULL',
+    'boolean', 'volatile, definer'),
+('remove_probe_rule',
+    'user_agent_like text DEFAULT NULL, address cidr DEFAULT NULL, application text DEFAULT NULL',
+    'boolean', 'volatile, definer'),
 ('grant_access',
     'role regrole, capability text',
     'void', 'volatile, definer'),
@@ -309,6 +315,9 @@ INSERT INTO api_view VALUES
 ('policies',
     'name text, application text, user_name text, value text, "default" text,
     meaning text, reference text'),
+('probes',
+    'application text, user_agent_like text, address cidr, probes bigint,
+    last_probe_at timestamptz, created_at timestamptz'),
 ('access',
     'role regrole, capability text');
 

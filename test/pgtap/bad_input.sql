@@ -121,6 +121,9 @@ SELECT 'session_admin.set_policy(text,text,text,text)',
        format($$%L | %L | %s | NULL$$, name, default_value, CASE WHEN per_user THEN '''alice''' ELSE 'NULL' END)
 FROM session_admin.policy_definition;
 INSERT INTO good_call (signature, arguments) VALUES
+('session_admin.add_probe_rule(text,cidr,text)', $$'kube-probe/%' | '192.0.2.0/24' | NULL$$),
+('session_admin.remove_probe_rule(text,cidr,text)', $$'kube-probe/%' | '192.0.2.0/24' | NULL$$),
+('session_admin.live_probes(text,text,cidr)', $$'bad input' | 'kube-probe/%' | '192.0.2.0/24'$$),
 ('session_admin.grant_access(regrole,text)', $$'session_admin_bad_input' | 'auditor'$$),
 ('session_admin.revoke_access(regrole,text)', $$'session_admin_bad_input' | 'auditor'$$);
 INSERT INTO good_call (signature, arguments)
@@ -416,6 +419,9 @@ INSERT INTO refusal (call, state, message) VALUES
 ($$set_policy('node_lease', '5 seconds', 'alice')$$, '22023', 'policy "node_lease" cannot be set for one user'),
 ($$set_policy('timeout', '1 hour')$$, '22023', 'unknown policy "timeout"'),
 ($$set_policy(NULL, '1 hour')$$, '22004', 'name of policy must not be null'),
+($$add_probe_rule()$$, '22023', 'neither a pattern nor an address is given'),
+($$add_probe_rule('\')$$, '22025', 'LIKE pattern must not end with escape character'),
+($$add_probe_rule('')$$, '22023', 'pattern of user agents must have 1 to 1024 bytes, not 0'),
 ($$invalidate_session('0000000')$$, 'PT404', 'no live session "0000000" in application "bad input"'),
 ($$invalidate_session('alice''s session')$$, '22023', '"alic..." is not a session_ref'),
 ($$invalidate_user(NULL)$$, '22004', 'user name must not be null'),

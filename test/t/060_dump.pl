@@ -39,6 +39,7 @@ old(q{
 
 	SELECT session_admin.set_policy('idle_timeout', '2 hours');
 	SELECT session_admin.set_policy('on_restore', 'keep');
+	SELECT session_admin.add_probe_rule('kube-probe/%', '10.0.0.0/8'), session_admin.add_probe_rule('%bot%');
 	SELECT session_admin.set_policy('absolute_timeout', '8 hours', 'alice');
 	SELECT session_admin.open_session('alice ' || i, 'alice', '192.0.2.1',
 		user_agent => 'Mozilla "1" \x', device => 'léger') FROM generate_series(1, 3) i;

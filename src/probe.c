@@ -1,0 +1,652 @@
+/*
+ * probe.c
+ *	  Probes: anonymous sessions of health checks and bots, which are counted and
+ *	  not kept.
+ *
+ * A rule is matched in open_session from what policy.c has cached; a probe costs
+ * no table access.  Its count is kept in shared memory, where preloaded, and
+ * written to the rule every flush_interval; or else in the backend, which writes
+ * it when it was last written longer than touch_interval ago.  A crash loses what
+ * was not written.
+ *
+ * Who writes a count locks the row of the rule first, reads the count then, and
+ * takes off what was written when that is committed, before the lock is
+ * released: so nothing is written twice.  Probes are not part of a transaction:
+ * they are counted even if whoever asked rolls back.
+ */
+#include "session_admin.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "port/atomics.h"
+#include "storage/ipc.h"
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/hsearch.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+PG_FUNCTION_INFO_V1(sa_add_probe_rule);
+PG_FUNCTION_INFO_V1(sa_remove_probe_rule);
+PG_FUNCTION_INFO_V1(sa_live_probes);
+
+/* Rules that are counted in shared memory; further ones are in each backend. */
+#define COUNTERS_MAX	1024
+#define PATTERN_MAX		1024	/* bytes */
+
+typedef struct CounterKey
+{
+	Oid			database;
+	Oid			relation;		/* the table session: the extension may be
+								 * made again */
+	uint64		rule;
+} CounterKey;
+
+typedef struct Counter
+{
+	CounterKey	key;
+	pg_atomic_uint64 probes;	/* that the table does not count yet */
+	pg_atomic_uint64 last_at;
+	TimestampTz written_at;		/* only used in a backend */
+} Counter;
+
+/* Written by this transaction. */
+typedef struct Written
+{
+	SubTransactionId subid;
+	CounterKey	key;
+	uint64		probes;
+	bool		is_shared;
+} Written;
+
+static HTAB *shared_counters = NULL;
+static LWLock *lock = NULL;
+static HTAB *own_counters = NULL;
+static Written *written = NULL;
+static int	n_written = 0;
+static int	max_written = 0;
+
+static shmem_request_hook_type prev_shmem_request_hook = NULL;
+static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
+
+static void
+shmem_request(void)
+{
+	if (prev_shmem_request_hook)
+		prev_shmem_request_hook();
+
+	RequestAddinShmemSpace(hash_estimate_size(COUNTERS_MAX, sizeof(Counter)));
+	RequestNamedLWLockTranche("session_admin probes", 1);
+}
+
+static void
+shmem_startup(void)
+{
+	HASHCTL		ctl = {0};
+
+	if (prev_shmem_startup_hook)
+		prev_shmem_startup_hook();
+
+	ctl.keysize = sizeof(CounterKey);
+	ctl.entrysize = sizeof(Counter);
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	shared_counters = ShmemInitHash("session_admin probes", COUNTERS_MAX, COUNTERS_MAX, &ctl,
+									HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
+	LWLockRelease(AddinShmemInitLock);
+	lock = &GetNamedLWLockTranche("session_admin probes")->lock;
+}
+
+/* After commit: what was written is not to be written again. */
+static void
+take_off(const Written *item)
+{
+	Counter    *counter;
+
+	if (item->is_shared)
+		LWLockAcquire(lock, LW_SHARED);
+	counter = hash_search(item->is_shared ? shared_counters : own_counters,
+						  &item->key, HASH_FIND, NULL);
+	if (counter != NULL)
+	{
+		uint64		seen = pg_atomic_read_u64(&counter->probes);
+
+		/* the rule may have been removed and added meanwhile */
+		while (!pg_atomic_compare_exchange_u64(&counter->probes, &seen,
+											   seen - Min(seen, item->probes)))
+			;
+	}
+	if (item->is_shared)
+		LWLockRelease(lock);
+}
+
+static void
+xact_callback(XactEvent event, pg_attribute_unused() void *arg)
+{
+	if (n_written == 0)
+		return;
+
+	switch (event)
+	{
+		case XACT_EVENT_PRE_PREPARE:
+			/* whoever commits it would not know */
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("cannot prepare a transaction that has written counts of probes"),
+					 errhint("Try again.")));
+			break;
+		case XACT_EVENT_COMMIT:
+			for (int i = 0; i < n_written; i++)
+				take_off(&written[i]);
+			n_written = 0;
+			break;
+		case XACT_EVENT_ABORT:
+			n_written = 0;
+			break;
+		default:
+			break;
+	}
+}
+
+static void
+subxact_callback(SubXactEvent event, SubTransactionId subid, SubTransactionId parent,
+				 pg_attribute_unused() void *arg)
+{
+	if (event == SUBXACT_EVENT_COMMIT_SUB)
+	{
+		for (int i = n_written - 1; i >= 0 && written[i].subid == subid; i--)
+			written[i].subid = parent;
+	}
+	else if (event == SUBXACT_EVENT_ABORT_SUB)
+	{
+		while (n_written > 0 && written[n_written - 1].subid == subid)
+			n_written--;
+	}
+}
+
+/* Watch over the ends of transactions, and ask for shared memory, if preloaded. */
+void
+sa_probe_init(void)
+{
+	RegisterXactCallback(xact_callback, NULL);
+	RegisterSubXactCallback(subxact_callback, NULL);
+
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+	prev_shmem_request_hook = shmem_request_hook;
+	shmem_request_hook = shmem_request;
+	prev_shmem_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = shmem_startup;
+}
+
+/* A rule in 64 bits. */
+static uint64
+key_of_rule(const char *application, const char *user_agent_like, const char *address)
+{
+	uint8		hash[SA_HASH_LEN];
+	uint64		key;
+	StringInfoData rule;
+
+	/* the name of an application has no line feed */
+	initStringInfo(&rule);
+	appendStringInfo(&rule, "%s\n%s\n%s", application, address ? address : "",
+					 user_agent_like ? user_agent_like : "");
+	sa_sha256(rule.data, rule.len, hash);
+	pfree(rule.data);
+	memcpy(&key, hash, sizeof(key));
+	return key;
+}
+
+/* Read the application's rules, into this context.  The caller is connected to SPI. */
+void
+sa_probe_rules_read(SaApplication *application, MemoryContext context)
+{
+	static SaStatement read_rules = {.sql =
+		"SELECT user_agent_like, address::text, address::inet FROM session_admin.probe_rule"
+		" WHERE application = $1 ORDER BY probe_rule.user_agent_like, probe_rule.address"
+	};
+	SaArgs		args = {0};
+
+	sa_arg_text(&args, application->name);
+	application->n_probe_rules = (int) sa_run(&read_rules, &args);
+	application->probe_rules =
+		MemoryContextAllocZero(context, (application->n_probe_rules + 1) * sizeof(SaProbeRule));
+	for (int i = 0; i < application->n_probe_rules; i++)
+	{
+		SaProbeRule *rule = &application->probe_rules[i];
+		MemoryContext old = MemoryContextSwitchTo(context);
+		bool		isnull;
+		Datum		address = sa_result(i, 3, &isnull);
+		char	   *address_text = sa_result_text(i, 2);
+
+		rule->user_agent_like = sa_result_text(i, 1);
+		rule->address = isnull ? NULL : (inet *) DatumGetPointer(PG_DETOAST_DATUM_COPY(address));
+		rule->key = key_of_rule(application->name, rule->user_agent_like, address_text);
+		MemoryContextSwitchTo(old);
+	}
+}
+
+static bool
+matches(const SaProbeRule *rule, const char *user_agent, inet *address)
+{
+	if (rule->user_agent_like != NULL &&
+		(user_agent == NULL ||
+		 !DatumGetBool(DirectFunctionCall2Coll(textlike, C_COLLATION_OID,
+											   CStringGetTextDatum(user_agent),
+											   CStringGetTextDatum(rule->user_agent_like)))))
+		return false;
+	if (rule->address != NULL &&
+		(address == NULL ||
+		 !DatumGetBool(DirectFunctionCall2(network_subeq, InetPGetDatum(address),
+										   InetPGetDatum(rule->address)))))
+		return false;
+	return true;
+}
+
+static CounterKey
+counter_key(Oid session_relid, uint64 rule)
+{
+	CounterKey	key;
+
+	memset(&key, 0, sizeof(key));
+	key.database = MyDatabaseId;
+	key.relation = session_relid;
+	key.rule = rule;
+	return key;
+}
+
+/* Count one; times never move backwards. */
+static void
+count(Counter *counter, TimestampTz now)
+{
+	uint64		seen = pg_atomic_read_u64(&counter->last_at);
+
+	pg_atomic_fetch_add_u64(&counter->probes, 1);
+	while ((TimestampTz) seen < now &&
+		   !pg_atomic_compare_exchange_u64(&counter->last_at, &seen, (uint64) now))
+		;
+}
+
+static void
+init_counter(Counter *counter)
+{
+	pg_atomic_init_u64(&counter->probes, 0);
+	pg_atomic_init_u64(&counter->last_at, 0);
+	counter->written_at = 0;
+}
+
+/* Count it where all see it; false if there is no such place. */
+static bool
+count_shared(const CounterKey *key, TimestampTz now)
+{
+	Counter    *counter;
+	bool		found;
+
+	if (!sa_use_shared_memory || !sa_live_enabled() || shared_counters == NULL)
+		return false;
+
+	LWLockAcquire(lock, LW_SHARED);
+	counter = hash_search(shared_counters, key, HASH_FIND, NULL);
+	if (counter != NULL)
+		count(counter, now);
+	LWLockRelease(lock);
+	if (counter != NULL)
+		return true;
+
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	counter = hash_search(shared_counters, key, HASH_ENTER_NULL, &found);
+	if (counter != NULL)
+	{
+		if (!found)
+			init_counter(counter);
+		count(counter, now);
+	}
+	LWLockRelease(lock);
+	return counter != NULL;
+}
+
+/* This backend's counter of a rule, made if there is none. */
+static Counter *
+own_counter(const CounterKey *key)
+{
+	Counter    *counter;
+	bool		found;
+
+	if (own_counters == NULL)
+	{
+		HASHCTL		ctl = {0};
+
+		ctl.keysize = sizeof(CounterKey);
+		ctl.entrysize = sizeof(Counter);
+		own_counters = hash_create("session_admin probes", 16, &ctl, HASH_ELEM | HASH_BLOBS);
+	}
+	counter = hash_search(own_counters, key, HASH_ENTER, &found);
+	if (!found)
+		init_counter(counter);
+	return counter;
+}
+
+/* What is not written of a rule in one of the places, and when the last probe was. */
+static uint64
+unwritten(const CounterKey *key, bool is_shared, TimestampTz *last_at)
+{
+	Counter    *counter = NULL;
+	uint64		probes = 0;
+
+	if (is_shared && shared_counters != NULL)
+	{
+		LWLockAcquire(lock, LW_SHARED);
+		counter = hash_search(shared_counters, key, HASH_FIND, NULL);
+		if (counter != NULL)
+		{
+			probes = pg_atomic_read_u64(&counter->probes);
+			*last_at = (TimestampTz) pg_atomic_read_u64(&counter->last_at);
+		}
+		LWLockRelease(lock);
+	}
+	else if (!is_shared && own_counters != NULL)
+	{
+		counter = hash_search(own_counters, key, HASH_FIND, NULL);
+		if (counter != NULL)
+		{
+			probes = pg_atomic_read_u64(&counter->probes);
+			*last_at = (TimestampTz) pg_atomic_read_u64(&counter->last_at);
+		}
+	}
+	/* this transaction's own writes are in the table that it sees */
+	for (int i = 0; i < n_written; i++)
+	{
+		if (written[i].is_shared == is_shared &&
+			memcmp(&written[i].key, key, sizeof(CounterKey)) == 0)
+			probes -= Min(probes, written[i].probes);
+	}
+	return probes;
+}
+
+/*
+ * Write the count of a rule, unless somebody else does.  The caller is connected
+ * to SPI.
+ */
+static bool
+write_count(const CounterKey *key, bool is_shared, const char *application,
+			const char *user_agent_like, const char *address)
+{
+	static SaStatement lock_rule = {.sql =
+		"SELECT FROM session_admin.probe_rule WHERE application = $1"
+		" AND user_agent_like IS NOT DISTINCT FROM $2"
+		" AND address IS NOT DISTINCT FROM $3::cidr FOR NO KEY UPDATE SKIP LOCKED"
+	};
+	static SaStatement add = {.sql =
+		"UPDATE session_admin.probe_rule"
+		" SET probes = probes + $4, last_probe_at = greatest(last_probe_at, $5)"
+		" WHERE application = $1 AND user_agent_like IS NOT DISTINCT FROM $2"
+		" AND address IS NOT DISTINCT FROM $3::cidr"
+	};
+	SaArgs		args = {0};
+	TimestampTz last_at = 0;
+	uint64		probes;
+
+	sa_arg_text(&args, application);
+	sa_arg_text(&args, user_agent_like);
+	sa_arg_text(&args, address);
+	if (sa_run(&lock_rule, &args) == 0)
+		return false;
+
+	/* with the lock, so that nobody else writes the same */
+	probes = unwritten(key, is_shared, &last_at);
+	if (probes == 0)
+		return false;
+
+	if (n_written == max_written)
+	{
+		int			larger = Max(16, max_written * 2);
+
+		if (written == NULL)
+			written = MemoryContextAlloc(TopMemoryContext, larger * sizeof(Written));
+		else
+			written = repalloc_huge(written, larger * sizeof(Written));
+		max_written = larger;
+	}
+
+	sa_arg(&args, INT8OID, Int64GetDatum((int64) probes), false);
+	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(last_at), false);
+	sa_run(&add, &args);
+
+	written[n_written].subid = GetCurrentSubTransactionId();
+	written[n_written].key = *key;
+	written[n_written].probes = probes;
+	written[n_written].is_shared = is_shared;
+	n_written++;
+	return true;
+}
+
+/*
+ * Is an anonymous session with these properties a probe?  Then count it.  The
+ * caller is connected to SPI, and has just looked up the application.
+ */
+bool
+sa_probe(const SaApplication *application, const char *user_agent, inet *address,
+		 TimestampTz now)
+{
+	for (int i = 0; i < application->n_probe_rules; i++)
+	{
+		const SaProbeRule *rule = &application->probe_rules[i];
+		CounterKey	key;
+		Counter    *counter;
+
+		if (!matches(rule, user_agent, address))
+			continue;
+
+		key = counter_key(application->session_relid, rule->key);
+		if (count_shared(&key, now))
+			return true;
+
+		counter = own_counter(&key);
+		count(counter, now);
+		if (now - counter->written_at >= sa_touch_interval * USECS_PER_SEC &&
+			!XactReadOnly && !RecoveryInProgress())
+		{
+			counter->written_at = now;
+			write_count(&key, false, application->name, rule->user_agent_like,
+						rule->address == NULL ? NULL :
+						DatumGetCString(DirectFunctionCall1(cidr_out, InetPGetDatum(rule->address))));
+		}
+		return true;
+	}
+	return false;
+}
+
+/* Forget what is counted in shared memory for rules and databases that are no more. */
+static void
+forget_counters(Oid session_relid, uint64 *rules, int n_rules)
+{
+	HASH_SEQ_STATUS status;
+	Counter    *counter;
+	CounterKey *keys = palloc(COUNTERS_MAX * sizeof(CounterKey));
+	int			n = 0;
+
+	LWLockAcquire(lock, LW_SHARED);
+	hash_seq_init(&status, shared_counters);
+	while ((counter = hash_seq_search(&status)) != NULL)
+		keys[n++] = counter->key;
+	LWLockRelease(lock);
+
+	for (int i = 0; i < n; i++)
+	{
+		bool		stale;
+
+		if (keys[i].database != MyDatabaseId)
+			stale = !SearchSysCacheExists1(DATABASEOID, ObjectIdGetDatum(keys[i].database));
+		else
+		{
+			stale = true;
+			for (int j = 0; stale && j < n_rules; j++)
+				stale = keys[i].relation != session_relid || keys[i].rule != rules[j];
+		}
+		if (!stale)
+			continue;
+		LWLockAcquire(lock, LW_EXCLUSIVE);
+		hash_search(shared_counters, &keys[i], HASH_REMOVE, NULL);
+		LWLockRelease(lock);
+	}
+}
+
+/* A task of maintain(): write what shared memory has counted. */
+int64
+sa_probes_flush(pg_attribute_unused() bool *more)
+{
+	static SaStatement list_rules = {.sql =
+		"SELECT application::text, user_agent_like, address::text FROM session_admin.probe_rule"
+	};
+	Oid			session_relid = get_relname_relid("session", get_namespace_oid("session_admin", false));
+	int64		done = 0;
+	int			n;
+	uint64	   *keys;
+	char	  **names;
+
+	if (!sa_live_enabled() || shared_counters == NULL ||
+		hash_get_num_entries(shared_counters) == 0)
+		return 0;
+
+	n = (int) sa_run(&list_rules, NULL);
+	keys = palloc((n + 1) * sizeof(uint64));
+	names = palloc((n + 1) * 3 * sizeof(char *));
+	for (int i = 0; i < n; i++)
+	{
+		for (int column = 0; column < 3; column++)
+			names[i * 3 + column] = sa_result_text(i, column + 1);
+		keys[i] = key_of_rule(names[i * 3], names[i * 3 + 1], names[i * 3 + 2]);
+	}
+	for (int i = 0; i < n; i++)
+	{
+		CounterKey	key = counter_key(session_relid, keys[i]);
+		TimestampTz last_at;
+
+		CHECK_FOR_INTERRUPTS();
+		if (unwritten(&key, true, &last_at) > 0 &&
+			write_count(&key, true, names[i * 3], names[i * 3 + 1], names[i * 3 + 2]))
+			done++;
+	}
+	forget_counters(session_relid, keys, n);
+	return done;
+}
+
+/* The two filters of a rule, checked, as arguments. */
+static void
+rule_args(FunctionCallInfo fcinfo, SaArgs *args)
+{
+	char	   *user_agent_like = sa_text_or_null(fcinfo, 0);
+
+	sa_arg_text(args, sa_application_arg(fcinfo, 2));
+	if (user_agent_like == NULL && PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("neither a pattern nor an address is given"),
+				 errhint("Give user_agent_like, address or both.")));
+	if (user_agent_like != NULL)
+	{
+		size_t		length = strlen(user_agent_like);
+		size_t		escapes = 0;
+
+		if (length == 0 || length > PATTERN_MAX)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("pattern of user agents must have 1 to %d bytes, not %zu",
+							PATTERN_MAX, length)));
+		sa_check_printable("pattern of user agents", user_agent_like);
+		while (escapes < length && user_agent_like[length - 1 - escapes] == '\\')
+			escapes++;
+		/* what LIKE would say, with each probe */
+		if (escapes % 2 != 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_ESCAPE_SEQUENCE),
+					 errmsg("LIKE pattern must not end with escape character")));
+	}
+	sa_arg_text(args, user_agent_like);
+	sa_arg(args, CIDROID, PG_ARGISNULL(1) ? (Datum) 0 : PG_GETARG_DATUM(1), PG_ARGISNULL(1));
+}
+
+/* add_probe_rule(user_agent_like, address, application): false if there is such a rule */
+Datum
+sa_add_probe_rule(PG_FUNCTION_ARGS)
+{
+	static SaStatement insert_rule = {.sql =
+		"INSERT INTO session_admin.probe_rule (application, user_agent_like, address)"
+		" VALUES ($1, $2, $3)"
+		" ON CONFLICT (application, user_agent_like, address) DO NOTHING"
+	};
+	SaApplication application;
+	SaArgs		args = {0};
+	bool		added;
+
+	rule_args(fcinfo, &args);
+	SPI_connect();
+	sa_application_make(sa_application_arg(fcinfo, 2), &application);
+	added = sa_run(&insert_rule, &args) > 0;
+	SPI_finish();
+
+	PG_RETURN_BOOL(added);
+}
+
+/* remove_probe_rule(user_agent_like, address, application): false if there is none */
+Datum
+sa_remove_probe_rule(PG_FUNCTION_ARGS)
+{
+	static SaStatement delete_rule = {.sql =
+		"DELETE FROM session_admin.probe_rule WHERE application = $1"
+		" AND user_agent_like IS NOT DISTINCT FROM $2 AND address IS NOT DISTINCT FROM $3"
+	};
+	SaArgs		args = {0};
+	bool		removed;
+
+	rule_args(fcinfo, &args);
+	SPI_connect();
+	removed = sa_run(&delete_rule, &args) > 0;
+	SPI_finish();
+
+	PG_RETURN_BOOL(removed);
+}
+
+/*
+ * live_probes(application, user_agent_like, address): how many probes the row of
+ * the rule does not count yet, and when the last one was
+ */
+Datum
+sa_live_probes(PG_FUNCTION_ARGS)
+{
+	char	   *application = sa_text_or_null(fcinfo, 0);
+	char	   *user_agent_like = sa_text_or_null(fcinfo, 1);
+	char	   *address = PG_ARGISNULL(2) ? NULL :
+	DatumGetCString(DirectFunctionCall1(cidr_out, PG_GETARG_DATUM(2)));
+	TupleDesc	tupdesc;
+	Datum		values[2];
+	bool		nulls[2] = {false, true};
+	TimestampTz last_at[2] = {0, 0};
+	int64		probes = 0;
+
+	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+
+	if (application != NULL)
+	{
+		Oid			session_relid =
+		get_relname_relid("session", get_namespace_oid("session_admin", false));
+		CounterKey	key = counter_key(session_relid,
+									  key_of_rule(application, user_agent_like, address));
+
+		probes = (int64) (unwritten(&key, true, &last_at[0]) + unwritten(&key, false, &last_at[1]));
+	}
+
+	values[0] = Int64GetDatum(probes);
+	nulls[1] = probes == 0;
+	values[1] = TimestampTzGetDatum(Max(last_at[0], last_at[1]));
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc), values, nulls));
+}
