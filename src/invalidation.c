@@ -720,9 +720,6 @@ sa_end_generation(const char *application, SaEnding *ending)
 		"  INSERT INTO session_admin.application_generation"
 		"    (application, generation, ended_at, reason, ended_by, actor)"
 		"  SELECT name, generation, $2, $3, coalesce($5, session_user), $4 FROM locked"
-		/* an application whose row a DBA deleted starts from the first again */
-		"  ON CONFLICT (application, generation) DO UPDATE SET ended_at = excluded.ended_at,"
-		"    reason = excluded.reason, ended_by = excluded.ended_by, actor = excluded.actor"
 		")"
 		" UPDATE session_admin.application a SET generation = locked.generation + 1,"
 		"  home = (SELECT home FROM session_admin.installation_mark)"

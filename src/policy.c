@@ -464,8 +464,12 @@ static void
 make(const char *name, SaApplication *application)
 {
 	static SaStatement insert_application = {.sql =
-		"INSERT INTO session_admin.application (name, home)"
-		" SELECT $1, (SELECT home FROM session_admin.installation_mark)"
+		/* after whatever is left of one of this name, whose row a DBA deleted */
+		"INSERT INTO session_admin.application (name, home, generation)"
+		" SELECT $1, (SELECT home FROM session_admin.installation_mark), 1 + greatest(0,"
+		"  (SELECT max(generation) FROM session_admin.application_generation WHERE application = $1),"
+		"  (SELECT max(generation) FROM session_admin.session WHERE application = $1),"
+		"  (SELECT max(generation) FROM session_admin.remember_me_token WHERE application = $1))"
 		" ON CONFLICT (name) DO NOTHING"
 	};
 

@@ -430,3 +430,13 @@ SELECT pg_temp.not_valid();
 DELETE FROM session_admin.session WHERE application LIKE 'invalidation_test%';
 DROP VIEW fate;
 DROP TABLE told;
+
+-- An application whose row a DBA deletes is made again by the next login, but what
+-- was open does not come back to life.
+SELECT session_admin.open_session('id of old', 'olga', application => 'remade');
+DELETE FROM session_admin.application WHERE name = 'remade';
+SELECT session_admin.touch_session('id of old', 'remade');
+SELECT session_admin.open_session('id of new', 'olga', application => 'remade');
+SELECT session_admin.touch_session('id of old', 'remade') AS old, session_admin.touch_session('id of new', 'remade') AS new;
+SELECT sessions_ended FROM session_admin.invalidate_application(application => 'remade');
+SELECT session_admin.touch_session('id of new', 'remade');
