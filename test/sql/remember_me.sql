@@ -184,6 +184,32 @@ SELECT set_policy('max_remembered_devices_per_user', '-2');
 SELECT set_policy('max_remembered_devices_per_user', 'many');
 SELECT set_policy('max_remembered_devices_per_user', NULL);
 
+-- What else ends with a stolen series is a policy
+CREATE PROCEDURE pg_temp.steal(on_theft text) LANGUAGE plpgsql AS $$
+DECLARE
+    stolen text := session_admin.issue_remember_me('heidi', 'stolen');
+    other text := session_admin.issue_remember_me('heidi', 'other');
+    session text := on_theft || ' of heidi';
+    current text;
+BEGIN
+    PERFORM session_admin.set_policy('on_theft', on_theft);
+    PERFORM session_admin.open_session(session, 'heidi');
+    SELECT token INTO current FROM session_admin.redeem_remember_me(stolen);
+    PERFORM session_admin.redeem_remember_me(current);
+    RAISE NOTICE '%: %, then session %, stolen series %, other series %', on_theft,
+        (SELECT outcome FROM session_admin.redeem_remember_me(stolen)),
+        CASE WHEN session_admin.touch_session(session) THEN 'lives' ELSE 'ended' END,
+        (SELECT outcome FROM session_admin.redeem_remember_me(current)),
+        (SELECT outcome FROM session_admin.redeem_remember_me(other));
+END
+$$;
+CALL pg_temp.steal('end_series');
+CALL pg_temp.steal('end_user');
+CALL pg_temp.steal('end_user_and_devices');
+SELECT set_policy('on_theft', NULL);
+SELECT scope, reason, sessions_ended, tokens_revoked
+FROM invalidation WHERE application = 'remember_me' AND user_name = 'heidi' ORDER BY id;
+
 -- Refusals
 SELECT issue_remember_me(NULL);
 SELECT issue_remember_me('');
