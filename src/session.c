@@ -671,7 +671,9 @@ sa_session_by_ref(const char *ref, const char *application, uint8 *hash)
 	if (rows == 0)
 		ereport(ERROR,
 				(errcode(SA_ERRCODE_NOT_FOUND),
-				 errmsg("no live session \"%s\" in application \"%s\"", shown_ref(ref), application)));
+				 errmsg("no live session \"%s\" in application \"%s\"", shown_ref(ref), application),
+				 errhint("Give its log_id, or 8 or more digits of its session_ref:"
+						 " see view session_admin.current_sessions.")));
 	if (rows > 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
