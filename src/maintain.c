@@ -8,7 +8,9 @@
  *
  * Nobody waits for housekeeping: it takes the strong locks that partitions need
  * only if it gets them at once, or else tries again the next time.  Rows for
- * which there is no partition yet go to the default partition meanwhile.
+ * which there is no partition yet go to the default partition meanwhile.  Nor does it
+ * wait for others while it holds locks on sessions, tokens and accounts, in an order
+ * that is not theirs: what somebody has locked is left for the next time.
  */
 #include "session_admin.h"
 
@@ -191,8 +193,10 @@ archive_sessions(bool *more)
 {
 	static SaStatement delete_ended = {.sql =
 		"DELETE FROM session_admin.session s USING ("
-		"  SELECT session_hash, application FROM session_admin.session_state"
-		"  WHERE ended_at IS NOT NULL LIMIT $1) e"
+		"  SELECT l.session_hash, l.application FROM session_admin.session_state e"
+		"  JOIN session_admin.session l"
+		"    ON l.session_hash = e.session_hash AND l.application = e.application"
+		"  WHERE e.ended_at IS NOT NULL LIMIT $1 FOR UPDATE OF l SKIP LOCKED) e"
 		" WHERE s.session_hash = e.session_hash AND s.application = e.application"
 	};
 	SaEnding	ending = {.reason = "idle_timeout", .at = GetCurrentTimestamp()};
@@ -212,7 +216,8 @@ archive_tokens(bool *more)
 		"  JOIN session_admin.application_state a ON a.name = t.application"
 		"  JOIN session_admin.time_limit l ON l.application = t.application"
 		"  WHERE t.generation <> a.generation"
-		"    OR t.created_at + l.remember_me_lifetime <= clock_timestamp() LIMIT $1) e"
+		"    OR t.created_at + l.remember_me_lifetime <= clock_timestamp()"
+		"  LIMIT $1 FOR UPDATE OF t SKIP LOCKED) e"
 		" WHERE t.series = e.series AND t.application = e.application"
 	};
 	SaEnding	ending = {.reason = "absolute_timeout", .at = GetCurrentTimestamp()};
@@ -222,24 +227,32 @@ archive_tokens(bool *more)
 	return batch_done(sa_run_ending(&ending, &delete_ended, &args), more);
 }
 
-/* When users were last seen, from the sessions that ended. */
+/*
+ * When users were last seen, from the sessions that ended.  The accounts come first:
+ * who renames a user has the account before these rows.
+ */
 static int64
 note_last_seen(bool *more)
 {
 	static SaStatement fold = {.sql =
-		"WITH gone AS ("
-		"  DELETE FROM session_admin.account_seen WHERE ctid = ANY (ARRAY("
-		"    SELECT ctid FROM session_admin.account_seen LIMIT $1))"
-		"  RETURNING application, user_name, at"
-		"), seen AS ("
-		"  SELECT application, user_name, max(at) AS at FROM gone GROUP BY application, user_name"
-		"), locked AS ("
-		"  SELECT a.application, a.user_name, seen.at FROM session_admin.account a"
-		"  JOIN seen USING (application, user_name)"
-		"  ORDER BY a.application, a.user_name FOR NO KEY UPDATE OF a"
+		"WITH seen AS MATERIALIZED ("
+		"  SELECT ctid, application, user_name FROM session_admin.account_seen LIMIT $1"
+		"), locked AS MATERIALIZED ("
+		"  SELECT application, user_name FROM session_admin.account"
+		"  WHERE (user_name, application) IN (SELECT user_name, application FROM seen)"
+		"  FOR NO KEY UPDATE SKIP LOCKED"
+		"), gone AS ("
+		"  DELETE FROM session_admin.account_seen s USING seen"
+		"  WHERE s.ctid = seen.ctid"
+		"    AND ((seen.user_name, seen.application) IN (SELECT user_name, application FROM locked)"
+		"      OR NOT EXISTS (SELECT FROM session_admin.account a"
+		"        WHERE a.user_name = seen.user_name AND a.application = seen.application))"
+		"  RETURNING s.application, s.user_name, s.at"
 		"), updated AS ("
-		"  UPDATE session_admin.account a SET last_seen_at = greatest(a.last_seen_at, locked.at)"
-		"  FROM locked WHERE a.application = locked.application AND a.user_name = locked.user_name"
+		"  UPDATE session_admin.account a SET last_seen_at = greatest(a.last_seen_at, n.at)"
+		"  FROM (SELECT application, user_name, max(at) AS at FROM gone"
+		"    GROUP BY application, user_name) n"
+		"  WHERE a.application = n.application AND a.user_name = n.user_name"
 		")"
 		" SELECT count(*) FROM gone"
 	};
