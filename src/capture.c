@@ -237,7 +237,7 @@ capture_guarded(const SaWatch *watch, TriggerData *trigdata)
 	SaCaptured *captured = palloc(sizeof(SaCaptured));
 
 	sa_captured_begin(captured, watch);
-	captured->deletion = TRIGGER_FIRED_BY_DELETE(trigdata->tg_event);
+	captured->insertion = TRIGGER_FIRED_BY_INSERT(trigdata->tg_event);
 	captured->forgetting = sa_forgetting(RelationGetRelid(trigdata->tg_relation));
 
 	BeginInternalSubTransaction(NULL);

@@ -147,7 +147,7 @@ typedef struct SaCaptured
 	MemoryContext context;		/* emptied with each batch */
 	const SaWatch *watch;
 	bool		backfill;		/* these rows were there before: no events */
-	bool		deletion;		/* these rows are gone */
+	bool		insertion;		/* these rows are new */
 	bool		complete;		/* all rows of the statement are in this batch */
 	SaForgetting *forgetting;	/* by ourselves */
 	int			rows;

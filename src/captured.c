@@ -523,7 +523,8 @@ flush_logins(SaCaptured *captured)
 /*
  * The product's remember-me rows.  Who adds one locks the account, as who logs
  * in does: an invalidation of the user then waits for it, and deletes it too.
- * Who deletes one does not: that invalidation may be waiting for the very row.
+ * Who changes or deletes one does not: that invalidation may be waiting for the
+ * very row, and then finds it changed or gone.
  */
 static void
 flush_tokens(SaCaptured *captured)
@@ -563,7 +564,7 @@ flush_tokens(SaCaptured *captured)
 
 	if (SA_HAS(captured->watch, SA_ROLE_USER_KEY))
 		resolve_users(captured, &captured->token_user, &users);
-	if (!captured->deletion)
+	if (captured->insertion)
 	{
 		make_accounts(captured, &users);
 		lock_accounts(captured, &users);
