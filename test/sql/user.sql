@@ -27,6 +27,9 @@ WHERE application = 'user_test'
 UNION ALL
 SELECT 'policy', user_name, NULL, name || ': ' || value FROM session_admin.policy
 WHERE application = 'user_test'
+UNION ALL
+SELECT 'failure', unnest(user_names), NULL, NULL FROM session_admin.capture_failure
+WHERE application = 'user_test'
 ORDER BY 2, 1, 4, 3;
 
 -- One who has everything
@@ -40,6 +43,8 @@ BEGIN
     PERFORM set_config('session_admin.actor', '', true);
     PERFORM session_admin.issue_remember_me(name, 'phone', client_address => '192.0.2.3');
     PERFORM session_admin.set_policy('idle_timeout', '2 hours', name);
+    INSERT INTO session_admin.capture_failure (application, relation, event, message, user_names)
+    VALUES ('user_test', 'cwd_user', 'UPDATE', 'it failed', ARRAY[name, 'somebody else']);
 END
 $$;
 
