@@ -387,11 +387,14 @@ sa_limit_user(const SaApplication *application, const char *user_name, const uin
 	};
 	int			on_session_limit;
 	int64		limit = sa_max_sessions(application, sa_user_key(user_name), &on_session_limit);
+	SaApplication current = *application;
 	SaArgs		args = {0};
 
 	if (limit < 0)
 		return;
 
+	/* what is live by this is live by session_state, too, even if the clock was set back */
+	now = Max(now, GetCurrentStatementStartTimestamp());
 	sa_arg_text(&args, application->name);
 	sa_arg_text(&args, user_name);
 	sa_arg(&args, BYTEAOID, PointerGetDatum(sa_bytea(hash, SA_HASH_LEN)), false);
@@ -401,7 +404,7 @@ sa_limit_user(const SaApplication *application, const char *user_name, const uin
 		SaArgs		delete_args = args;
 
 		CHECK_FOR_INTERRUPTS();
-		if (limit > 0 && count_sessions_of_user(application, user_name, hash, now) < limit)
+		if (limit > 0 && count_sessions_of_user(&current, user_name, hash, now) < limit)
 			return;
 		if (limit == 0 || on_session_limit != SA_EVICT_OLDEST)
 			ereport(ERROR,
@@ -410,5 +413,7 @@ sa_limit_user(const SaApplication *application, const char *user_name, const uin
 					 errhint("End one of the user's sessions, or see the policies \"max_sessions_per_user\" and \"on_session_limit\".")));
 		sa_arg(&delete_args, INT8OID, Int64GetDatum(limit - 1), false);
 		sa_run_ending(&ending, &delete_oldest, &delete_args);
+		/* that looked applications up, and may have freed what ours points to */
+		sa_application_get(application->name, &current);
 	}
 }
