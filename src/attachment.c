@@ -251,10 +251,10 @@ sa_watches_of(Relation relation)
 	table->context = NULL;
 	table->watches = NIL;
 
-	/* what changes while this reads makes it invalid again */
-	table->valid = true;
 	context = AllocSetContextCreate(CurrentMemoryContext, "session_admin attachment",
 									ALLOCSET_SMALL_SIZES);
+	/* what changes while this reads makes it invalid again */
+	table->valid = true;
 	PG_TRY();
 	{
 		watches = load(relation, context);

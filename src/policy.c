@@ -668,8 +668,8 @@ sa_times_are_valid(const SaApplication *application, uint64 user_key, int64 gene
 		absolute = limit->absolute_timeout;
 
 	return generation == application->generation &&
-		now - last_access_at < idle &&
-		now - created_at < absolute;
+		last_access_at > now - idle &&	/* infinity is not reckoned with */
+		created_at > now - absolute;
 }
 
 /* What the value of a policy may be, for the hint. */
