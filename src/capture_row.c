@@ -284,7 +284,11 @@ add_login(SaCaptured *captured, TupleTableSlot *slot, SaRole role, SaReading rea
 	sa_captured_add_text(captured, &captured->login_key, key);
 	sa_captured_add_text(captured, &captured->login_user, user);
 	sa_captured_add_text(captured, &captured->login_role, sa_role_names[role]);
-	/* where a Datum has 32 bits, these are allocated, and live as long as the batch */
+
+	/*
+	 * where a Datum has 32 bits, these are allocated, and live as long as the
+	 * batch
+	 */
 	old = MemoryContextSwitchTo(captured->context);
 	sa_captured_add(captured, &captured->login_at, TimestampTzGetDatum(at), !is_time);
 	sa_captured_add(captured, &captured->login_number, Int64GetDatum(number), !is_number);

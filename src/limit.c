@@ -393,7 +393,10 @@ sa_limit_user(const SaApplication *application, const char *user_name, const uin
 	if (limit < 0)
 		return;
 
-	/* what is live by this is live by session_state, too, even if the clock was set back */
+	/*
+	 * what is live by this is live by session_state, too, even if the clock
+	 * was set back
+	 */
 	now = Max(now, GetCurrentStatementStartTimestamp());
 	sa_arg_text(&args, application->name);
 	sa_arg_text(&args, user_name);

@@ -91,8 +91,8 @@ sa_run(SaStatement *statement, SaArgs *args)
 	}
 
 	/*
-	 * Estimates of tables that nobody has analyzed yet are high enough for JIT,
-	 * which would compile for seconds what runs for milliseconds.
+	 * Estimates of tables that nobody has analyzed yet are high enough for
+	 * JIT, which would compile for seconds what runs for milliseconds.
 	 */
 	jit_enabled = false;
 	PG_TRY();
