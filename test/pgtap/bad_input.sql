@@ -14,7 +14,9 @@ SET LOCAL session_admin.application = 'bad input';
 SET LOCAL statement_timeout = '5min';
 \set one_in 1
 \getenv one_in SESSION_ADMIN_BAD_INPUT
-SELECT set_config('statement_timeout', '1h', true) WHERE :one_in > 1 \g /dev/null
+SELECT set_config('statement_timeout', '1h', true),
+       session_admin.set_policy('anonymous_idle_timeout', '1 day'), session_admin.set_policy('idle_timeout', '1 day')
+WHERE :one_in > 1 \g /dev/null
 SET LOCAL jit = off;
 
 -- What the calls below refer to
