@@ -6,8 +6,8 @@
  * A rule is matched in open_session from what policy.c has cached; a probe costs
  * no table access.  Its count is kept in shared memory, where preloaded, and
  * written to the rule every flush_interval; or else in the backend, which writes
- * it when it was last written longer than touch_interval ago.  A crash loses what
- * was not written.
+ * it when it was last written longer than touch_interval ago, or calls maintain().
+ * A crash loses what was not written.
  *
  * Who writes a count locks the row of the rule first, reads the count then, and
  * takes off what was written when that is committed, before the lock is
@@ -499,7 +499,7 @@ forget_counters(Oid session_relid, uint64 *rules, int n_rules)
 	}
 }
 
-/* A task of maintain(): write what shared memory has counted. */
+/* A task of maintain(): write what shared memory and this backend have counted. */
 int64
 sa_probes_flush(pg_attribute_unused() bool *more)
 {
@@ -507,13 +507,14 @@ sa_probes_flush(pg_attribute_unused() bool *more)
 		"SELECT application::text, user_agent_like, address::text FROM session_admin.probe_rule"
 	};
 	Oid			session_relid = get_relname_relid("session", get_namespace_oid("session_admin", false));
+	bool		any_shared = sa_live_enabled() && shared_counters != NULL &&
+	hash_get_num_entries(shared_counters) > 0;
 	int64		done = 0;
 	int			n;
 	uint64	   *keys;
 	char	  **names;
 
-	if (!sa_live_enabled() || shared_counters == NULL ||
-		hash_get_num_entries(shared_counters) == 0)
+	if (!any_shared && own_counters == NULL)
 		return 0;
 
 	n = (int) sa_run(&list_rules, NULL);
@@ -529,13 +530,18 @@ sa_probes_flush(pg_attribute_unused() bool *more)
 	{
 		CounterKey	key = counter_key(session_relid, keys[i]);
 		TimestampTz last_at;
+		bool		is_written = false;
 
 		CHECK_FOR_INTERRUPTS();
-		if (unwritten(&key, true, &last_at) > 0 &&
-			write_count(&key, true, names[i * 3], names[i * 3 + 1], names[i * 3 + 2]))
+		for (int is_shared = 0; is_shared <= 1; is_shared++)
+			if (unwritten(&key, is_shared != 0, &last_at) > 0 &&
+				write_count(&key, is_shared != 0, names[i * 3], names[i * 3 + 1], names[i * 3 + 2]))
+				is_written = true;
+		if (is_written)
 			done++;
 	}
-	forget_counters(session_relid, keys, n);
+	if (any_shared)
+		forget_counters(session_relid, keys, n);
 	return done;
 }
 
