@@ -228,7 +228,7 @@ sa_probe_rules_read(SaApplication *application, MemoryContext context)
 		char	   *address_text = sa_result_text(i, 2);
 
 		rule->user_agent_like = sa_result_text(i, 1);
-		rule->address = isnull ? NULL : (inet *) DatumGetPointer(PG_DETOAST_DATUM_COPY(address));
+		rule->address = isnull ? NULL : (inet *) PG_DETOAST_DATUM_COPY(address);
 		rule->key = key_of_rule(application->name, rule->user_agent_like, address_text);
 		MemoryContextSwitchTo(old);
 	}
