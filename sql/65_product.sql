@@ -9,11 +9,14 @@
  *   attribute    one name and value a row, of a user
  *   login        counts and times of logins, one row a user
  *   remember_me  the product's own remember-me tokens
- *   session      the product's own sessions
+ *   session      the product's own sessions: secret is the session id, key another
+ *                column that tells rows apart and stays when the id changes, created_at,
+ *                used_at, expires_at, idle_timeout (a number of seconds or milliseconds)
  *
  * A part names its user by role user_name, or by role user_key, which holds the
  * key of another part (key_of).  In part attribute all roles but those of the
- * three columns are names of attributes.
+ * three columns are names of attributes.  Role realm is of a column that only tells
+ * which rows are left alone.
  */
 
 CREATE TABLE session_admin.product (
@@ -54,13 +57,18 @@ CREATE TABLE session_admin.product_column (
                                     'login_count', 'current_failed_count', 'total_failed_count',
                                     'last_seen_at', 'last_login_address',
                                     'attribute_name', 'attribute_value',
-                                    'secret', 'series', 'created_at', 'used_at')),
+                                    'secret', 'series', 'created_at', 'used_at',
+                                    'expires_at', 'idle_timeout', 'realm')),
     -- names that the column (or the attribute) may have, the likeliest first
     columns         text[] NOT NULL,
     required        boolean NOT NULL DEFAULT false,
     -- numbers: ms (the default) or s since 1970; times without zone: local (the default) or utc;
     -- user_key: key (the default) or "key or name"; user_name: as it is or "any case"
     reading         text CHECK (reading IN ('ms', 's', 'local', 'utc', 'key', 'key or name', 'any case')),
+    -- within JSON: sess->'passport'->>'user' is {passport,user}
+    path            text[],
+    -- rows with one of these values are left alone
+    excludes        text[],
     -- what is not seen if there is no such column
     unseen          text,
     PRIMARY KEY (product, part, role),
@@ -91,6 +99,8 @@ CREATE TABLE session_admin.attachment_column (
     role            text COLLATE "C" NOT NULL,
     column_name     text COLLATE "C" NOT NULL,
     reading         text,
+    path            text[],
+    excludes        text[],
     PRIMARY KEY (application, product, part, role, column_name),
     FOREIGN KEY (application, product, part)
         REFERENCES session_admin.attachment ON DELETE CASCADE
@@ -141,7 +151,7 @@ SELECT pg_catalog.pg_extension_config_dump('session_admin.capture_failure', '');
 
 CREATE FUNCTION session_admin.match_product(product text, in_schema text)
 RETURNS TABLE (part text, relation oid, relation_name text, role text, column_name text,
-               reading text, key_of text, state text, note text)
+               reading text, key_of text, state text, note text, path text[], excludes text[])
 LANGUAGE sql STABLE PARALLEL SAFE
 BEGIN ATOMIC
     -- each table that has one of the names, with why it cannot be watched
@@ -162,13 +172,20 @@ BEGIN ATOMIC
     -- each role with the first of the columns that can play it; a type that is not
     -- PostgreSQL's own could run its functions with our rights
     ), matched AS MATERIALIZED (
-        SELECT c.part, c.n, c.oid, d.role, d.required, d.columns, d.reading, d.unseen,
+        SELECT c.part, c.n, c.oid, d.role, d.required, d.columns, d.reading, d.path,
+               d.excludes, d.unseen,
                a.attname,
                CASE WHEN a.atttypid >= 16384
                     THEN format('type %s is not one of PostgreSQL''s own', format_type(a.atttypid, NULL))
                     WHEN d.role ~ '_at$' AND d.role NOT IN ('locked_at', 'deleted_at')
                          AND a.atttypid <> ALL ('{timestamptz,timestamp,int4,int8,numeric,text,varchar,bpchar}'::regtype[])
                     THEN format('type %s is not read as a time', format_type(a.atttypid, NULL))
+                    WHEN d.role = 'idle_timeout'
+                         AND a.atttypid <> ALL ('{int2,int4,int8,numeric}'::regtype[])
+                    THEN format('type %s is not read as a number', format_type(a.atttypid, NULL))
+                    WHEN d.path IS NOT NULL
+                         AND a.atttypid <> ALL ('{json,jsonb,text,varchar}'::regtype[])
+                    THEN format('type %s is not read as JSON', format_type(a.atttypid, NULL))
                END AS refused
         FROM candidate c
         JOIN session_admin.product_column d ON d.product = match_product.product AND d.part = c.part
@@ -194,10 +211,12 @@ BEGIN ATOMIC
                 ELSE 'attached' END,
            concat_ws('; ', m.refused,
                CASE WHEN m.attname IS NULL THEN 'there is no column ' || array_to_string(m.columns, ' or ') END,
-               CASE WHEN m.attname IS NULL OR m.refused IS NOT NULL THEN m.unseen END)
+               CASE WHEN m.attname IS NULL OR m.refused IS NOT NULL THEN m.unseen END),
+           m.path, m.excludes
     FROM best b JOIN matched m ON m.part = b.part AND m.oid = b.oid
     UNION ALL
-    SELECT b.part, b.oid, b.relname::text, d.role, u.name, d.reading, NULL, 'attached', 'attribute'
+    SELECT b.part, b.oid, b.relname::text, d.role, u.name, d.reading, NULL, 'attached', 'attribute',
+           d.path, d.excludes
     FROM best b
     JOIN session_admin.product_column d ON d.product = match_product.product AND d.part = b.part
     CROSS JOIN unnest(d.columns) AS u (name)
@@ -217,7 +236,8 @@ BEGIN ATOMIC
                      FROM candidate c JOIN matched m USING (part, oid)
                      WHERE c.part = p.part AND m.required
                        AND (m.attname IS NULL OR m.refused IS NOT NULL)),
-                    'there is no such table'), p.unseen) END
+                    'there is no such table'), p.unseen) END,
+           NULL, NULL
     FROM session_admin.product_part p
     LEFT JOIN best b ON b.part = p.part
     WHERE p.product = match_product.product

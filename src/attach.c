@@ -70,6 +70,10 @@ typedef struct Match
 	char	   *key_of;
 	char	   *state;
 	char	   *note;
+	Datum		path;			/* arrays of text */
+	bool		no_path;
+	Datum		excludes;
+	bool		no_excludes;
 	int64		rows;			/* read of this part */
 } Match;
 
@@ -115,7 +119,8 @@ static Match *
 find_tables(const char *product, const char *schema, int *nmatches)
 {
 	static SaStatement match_product = {.sql =
-		"SELECT part, relation, relation_name, role, column_name, reading, key_of, state, note"
+		"SELECT part, relation, relation_name, role, column_name, reading, key_of, state, note,"
+		"  path, excludes"
 		" FROM session_admin.match_product($1, $2)"
 	};
 	SaArgs		args = {0};
@@ -139,6 +144,8 @@ find_tables(const char *product, const char *schema, int *nmatches)
 		matches[i].key_of = sa_result_text(i, 7);
 		matches[i].state = sa_result_text(i, 8);
 		matches[i].note = sa_result_text(i, 9);
+		matches[i].path = sa_result(i, 10, &matches[i].no_path);
+		matches[i].excludes = sa_result(i, 11, &matches[i].no_excludes);
 	}
 	*nmatches = (int) rows;
 	return matches;
@@ -226,8 +233,8 @@ note_attachment(Match *matches, int nmatches, const char *application, const cha
 	};
 	static SaStatement insert_column = {.sql =
 		"INSERT INTO session_admin.attachment_column"
-		" (application, product, part, role, column_name, reading)"
-		" VALUES ($1, $2, $3, $4, $5, $6)"
+		" (application, product, part, role, column_name, reading, path, excludes)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
 	};
 	SaArgs		forget_args = {0};
 
@@ -256,6 +263,8 @@ note_attachment(Match *matches, int nmatches, const char *application, const cha
 			sa_arg_text(&args, match->role);
 			sa_arg_text(&args, match->column_name);
 			sa_arg_text(&args, match->reading);
+			sa_arg(&args, TEXTARRAYOID, match->path, match->no_path);
+			sa_arg(&args, TEXTARRAYOID, match->excludes, match->no_excludes);
 			sa_run(&insert_column, &args);
 		}
 	}

@@ -47,7 +47,10 @@ const char *const sa_role_names[SA_NROLES] = {
 	[SA_ROLE_SECRET] = "secret",
 	[SA_ROLE_SERIES] = "series",
 	[SA_ROLE_CREATED_AT] = "created_at",
-	[SA_ROLE_USED_AT] = "used_at"
+	[SA_ROLE_USED_AT] = "used_at",
+	[SA_ROLE_EXPIRES_AT] = "expires_at",
+	[SA_ROLE_IDLE_TIMEOUT] = "idle_timeout",
+	[SA_ROLE_REALM] = "realm"
 };
 
 /* What was read of one table. */
@@ -130,7 +133,8 @@ is_column_role(SaPart part, SaRole role)
  * or that has got a type that is not PostgreSQL's own, plays no role any more.
  */
 static void
-add_column(SaWatch *watch, Relation relation, SaRole role, const char *name, const char *reading)
+add_column(SaWatch *watch, Relation relation, SaRole role, const char *name, const char *reading,
+		   ArrayType *path, ArrayType *excludes)
 {
 	if (is_column_role(watch->part, role))
 	{
@@ -145,6 +149,8 @@ add_column(SaWatch *watch, Relation relation, SaRole role, const char *name, con
 		watch->columns[role].attnum = attnum;
 		watch->columns[role].type = type;
 		watch->columns[role].reading = read_reading(reading);
+		watch->columns[role].path = path;
+		watch->columns[role].excludes = excludes;
 	}
 	else
 	{
@@ -160,13 +166,24 @@ add_column(SaWatch *watch, Relation relation, SaRole role, const char *name, con
 	}
 }
 
+/* An array in the result, copied to the current context; NULL if null. */
+static ArrayType *
+result_array(uint64 row, int column)
+{
+	bool		isnull;
+	Datum		value = sa_result(row, column, &isnull);
+
+	return isnull ? NULL : DatumGetArrayTypePCopy(value);
+}
+
 /* Read what is noted of the table. */
 static List *
 load(Relation relation, MemoryContext context)
 {
 	static SaStatement read_attachments = {.sql =
 		"SELECT a.application::text, a.product::text, a.part::text, a.key_of::text,"
-		"  a.alias_pattern, c.role::text, c.column_name::text, c.reading"
+		"  a.alias_pattern, c.role::text, c.column_name::text, c.reading,"
+		"  c.path, c.excludes"
 		" FROM session_admin.attachment a"
 		" JOIN session_admin.attachment_column c USING (application, product, part)"
 		" WHERE a.relation = $1"
@@ -203,7 +220,8 @@ load(Relation relation, MemoryContext context)
 			watches = lappend(watches, watch);
 		}
 		if (role >= 0)
-			add_column(watch, relation, role, sa_result_text(i, 7), sa_result_text(i, 8));
+			add_column(watch, relation, role, sa_result_text(i, 7), sa_result_text(i, 8),
+					   result_array(i, 9), result_array(i, 10));
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();

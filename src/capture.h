@@ -50,10 +50,13 @@ typedef enum SaRole
 	SA_ROLE_SECRET,
 	SA_ROLE_SERIES,
 	SA_ROLE_CREATED_AT,
-	SA_ROLE_USED_AT
+	SA_ROLE_USED_AT,
+	SA_ROLE_EXPIRES_AT,
+	SA_ROLE_IDLE_TIMEOUT,
+	SA_ROLE_REALM
 } SaRole;
 
-#define SA_NROLES (SA_ROLE_USED_AT + 1)
+#define SA_NROLES (SA_ROLE_REALM + 1)
 #define SA_NO_ROLE ((SaRole) -1)
 
 #define SA_IS_LOGIN_ROLE(role) \
@@ -77,6 +80,8 @@ typedef struct SaColumn
 	AttrNumber	attnum;			/* InvalidAttrNumber: not there */
 	Oid			type;
 	SaReading	reading;
+	ArrayType  *path;			/* within JSON; NULL: the value itself */
+	ArrayType  *excludes;		/* values of rows that are left alone, or NULL */
 } SaColumn;
 
 typedef struct SaAttribute

@@ -56,6 +56,23 @@ value_as_text(Datum value, bool isnull, Oid type)
 	return result;
 }
 
+/* What is at the end of the path within a JSON value, as text; NULL if nothing is. */
+static char *
+value_at_path(Datum value, Oid type, ArrayType *path)
+{
+	LOCAL_FCINFO(fcinfo, 2);
+	Datum		result;
+
+	InitFunctionCallInfoData(*fcinfo, NULL, 2, DEFAULT_COLLATION_OID, NULL, NULL);
+	fcinfo->args[0].value = value;
+	fcinfo->args[0].isnull = false;
+	fcinfo->args[1].value = PointerGetDatum(path);
+	fcinfo->args[1].isnull = false;
+	/* json is kept as text is */
+	result = type == JSONBOID ? jsonb_extract_path_text(fcinfo) : json_extract_path_text(fcinfo);
+	return fcinfo->isnull ? NULL : TextDatumGetCString(result);
+}
+
 /* What is in the column that plays this role, as text. */
 static char *
 role_text(const SaWatch *watch, SaRole role, TupleTableSlot *slot)
@@ -67,7 +84,32 @@ role_text(const SaWatch *watch, SaRole role, TupleTableSlot *slot)
 	if (column->attnum == InvalidAttrNumber)
 		return NULL;
 	value = slot_getattr(slot, column->attnum, &isnull);
+	if (column->path != NULL)
+		return isnull ? NULL : value_at_path(value, column->type, column->path);
 	return value_as_text(value, isnull, column->type);
+}
+
+/* Is the row one of those that are left alone? */
+static bool
+is_excluded(const SaWatch *watch, TupleTableSlot *slot)
+{
+	for (SaRole role = 0; role < SA_NROLES; role++)
+	{
+		ArrayType  *excludes = watch->columns[role].excludes;
+		char	   *value = excludes ? role_text(watch, role, slot) : NULL;
+		Datum	   *excluded;
+		int			n;
+
+		if (value == NULL)
+			continue;
+		deconstruct_array(excludes, TEXTOID, -1, false, TYPALIGN_INT, &excluded, NULL, &n);
+		for (int i = 0; i < n; i++)
+		{
+			if (strcmp(TextDatumGetCString(excluded[i]), value) == 0)
+				return true;
+		}
+	}
+	return false;
 }
 
 /* Null before, and not any more? */
@@ -392,6 +434,9 @@ sa_row_inserted(SaCaptured *captured, TupleTableSlot *slot)
 	const SaWatch *watch = captured->watch;
 	char	   *name;
 
+	if (is_excluded(watch, slot))
+		return;
+
 	switch (watch->part)
 	{
 		case SA_PART_ACCOUNT:
@@ -427,6 +472,9 @@ sa_row_inserted(SaCaptured *captured, TupleTableSlot *slot)
 void
 sa_row_deleted(SaCaptured *captured, TupleTableSlot *slot)
 {
+	if (is_excluded(captured->watch, slot))
+		return;
+
 	switch (captured->watch->part)
 	{
 		case SA_PART_ACCOUNT:
@@ -531,6 +579,12 @@ sa_row_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
 		return;
 
 	captured->rows++;
+	if (is_excluded(watch, old) || is_excluded(watch, new))
+	{
+		sa_row_deleted(captured, old);
+		sa_row_inserted(captured, new);
+		return;
+	}
 	switch (watch->part)
 	{
 		case SA_PART_ACCOUNT:
