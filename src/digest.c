@@ -11,6 +11,7 @@
 #include "common/sha2.h"
 #include "port/pg_crc32c.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/pg_crc.h"
 
 PG_FUNCTION_INFO_V1(sa_session_ref);
@@ -129,13 +130,31 @@ refuse_null(FunctionCallInfo fcinfo, int argno)
 				 errmsg("session id must not be null")));
 }
 
+/*
+ * Text or bytea: a call by the fast-path protocol has no expression to tell, but
+ * then the function has no other type than it was declared with.
+ */
+static Oid
+arg_type(FunctionCallInfo fcinfo, int argno)
+{
+	Oid			type = get_fn_expr_argtype(fcinfo->flinfo, argno);
+	Oid		   *types;
+	int			n;
+
+	if (!OidIsValid(type))
+	{
+		(void) get_func_signature(fcinfo->flinfo->fn_oid, &types, &n);
+		type = types[argno];
+	}
+	return type;
+}
+
 /* The argument as a session id, of which only the hash matters. */
 void
 sa_session_hash_arg(FunctionCallInfo fcinfo, int argno, uint8 *hash)
 {
 	refuse_null(fcinfo, argno);
-	sa_session_hash_from_datum(PG_GETARG_DATUM(argno),
-							   get_fn_expr_argtype(fcinfo->flinfo, argno), hash);
+	sa_session_hash_from_datum(PG_GETARG_DATUM(argno), arg_type(fcinfo, argno), hash);
 }
 
 /* The argument as a session id; null is an error. */
@@ -143,8 +162,7 @@ void
 sa_session_id_arg(FunctionCallInfo fcinfo, int argno, SaSessionId *id)
 {
 	refuse_null(fcinfo, argno);
-	sa_session_id_from_datum(PG_GETARG_DATUM(argno),
-							 get_fn_expr_argtype(fcinfo->flinfo, argno), id);
+	sa_session_id_from_datum(PG_GETARG_DATUM(argno), arg_type(fcinfo, argno), id);
 }
 
 /* The session_ref: the first digits of the hash, in hex. */
