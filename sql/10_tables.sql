@@ -89,7 +89,10 @@ CREATE TABLE session_admin.session (
     device          text,
     node            text,
     reauthenticated_at timestamptz,
-    PRIMARY KEY (session_hash, application)
+    PRIMARY KEY (session_hash, application),
+    -- a DBA may write anything, but the sums in the views must not overflow
+    CHECK (created_at > '-infinity' AND created_at < '10000-01-01 UTC'
+           AND last_access_at > '-infinity' AND last_access_at < '10000-01-01 UTC')
 ) WITH (fillfactor = 80);
 -- The user name first, here and below: people ask for a user more often than
 -- for all of an application.
@@ -169,7 +172,8 @@ CREATE TABLE session_admin.remember_me_token (
     client_address  inet,
     user_agent      text,
     device          text,
-    PRIMARY KEY (series, application)
+    PRIMARY KEY (series, application),
+    CHECK (created_at > '-infinity' AND created_at < '10000-01-01 UTC')
 ) WITH (fillfactor = 80);
 CREATE INDEX remember_me_token_user_idx ON session_admin.remember_me_token (user_name, application);
 COMMENT ON TABLE session_admin.remember_me_token IS

@@ -121,6 +121,17 @@ AS 'MODULE_PATHNAME', 'sa_touch_sessions';
 COMMENT ON FUNCTION session_admin.touch_sessions(bytea[], bigint[], text) IS
 'counts requests of many sessions (by the SHA-256 of their ids) and gives those that are not valid';
 
+-- '{a,b}' without a type could be either of these; as in all such cases, text is preferred.
+CREATE FUNCTION session_admin.touch_sessions(
+    session_ids text,
+    requests bigint[] DEFAULT NULL,
+    application text DEFAULT NULL)
+RETURNS text[]
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'sa_touch_sessions_text';
+COMMENT ON FUNCTION session_admin.touch_sessions(text, bigint[], text) IS
+'counts requests of many sessions, given as a literal of an array, and gives those that are not valid';
+
 CREATE FUNCTION session_admin.renew_session(
     old_id text,
     new_id text,

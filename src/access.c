@@ -124,6 +124,12 @@ sa_revoke_access(PG_FUNCTION_ARGS)
 	uint64		privileges;
 	char	  **list;
 
+	/* its functions run with what the owner may do */
+	if (PG_GETARG_OID(0) == GetUserId())
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("access cannot be revoked from the owner of the extension")));
+
 	SPI_connect();
 	sa_arg_text(&args, capability_arg(fcinfo, 1));
 	sa_arg(&args, REGROLEOID, PG_GETARG_DATUM(0), false);

@@ -798,6 +798,7 @@ sa_set_policy(PG_FUNCTION_ARGS)
 	SaArgs		args = {0};
 	text	   *result;
 	bool		isnull;
+	bool		is_new;
 
 	if (name == NULL)
 		ereport(ERROR,
@@ -834,7 +835,13 @@ sa_set_policy(PG_FUNCTION_ARGS)
 							  sa_result_text(0, 3), sa_result_text(0, 4), sa_result_text(0, 6));
 
 	/* not settled yet, so that this can still be on_restore */
+	is_new = !sa_application_find(application_name, &application);
 	make(application_name, &application);
+	/* perhaps a slip: the policy of the one that was meant stays as it is */
+	if (is_new && strcmp(application_name, sa_application) != 0)
+		ereport(NOTICE,
+				(errmsg("application \"%s\" was not known and has been made", application_name),
+				 errhint("If that was a slip, delete its row from session_admin.application.")));
 	memset(&args, 0, sizeof(args));
 	sa_arg_text(&args, application_name);
 	sa_arg_text(&args, user_name);

@@ -32,6 +32,7 @@
 PG_FUNCTION_INFO_V1(sa_open_session);
 PG_FUNCTION_INFO_V1(sa_touch_session);
 PG_FUNCTION_INFO_V1(sa_touch_sessions);
+PG_FUNCTION_INFO_V1(sa_touch_sessions_text);
 PG_FUNCTION_INFO_V1(sa_renew_session);
 PG_FUNCTION_INFO_V1(sa_reauthenticate);
 PG_FUNCTION_INFO_V1(sa_close_session);
@@ -209,12 +210,11 @@ sa_touch_session(PG_FUNCTION_ARGS)
 				   touch(hash, &application, 1));
 }
 
-/* touch_sessions(session_ids, requests, application) */
-Datum
-sa_touch_sessions(PG_FUNCTION_ARGS)
+/* Touch all of them, and give those that are not valid. */
+static Datum
+touch_all(FunctionCallInfo fcinfo, ArrayType *ids)
 {
-	ArrayType  *ids;
-	Oid			type;
+	Oid			type = ARR_ELEMTYPE(ids);
 	char	   *name = sa_application_arg(fcinfo, 2);
 	SaApplication application;
 	Datum	   *values;
@@ -226,12 +226,6 @@ sa_touch_sessions(PG_FUNCTION_ARGS)
 	bool		known;
 	TimestampTz now;
 
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("array of session ids must not be null")));
-	ids = PG_GETARG_ARRAYTYPE_P(0);
-	type = ARR_ELEMTYPE(ids);
 	deconstruct_array(ids, type, -1, false, TYPALIGN_INT, &values, &nulls, &n);
 
 	if (!PG_ARGISNULL(1))
@@ -279,6 +273,52 @@ sa_touch_sessions(PG_FUNCTION_ARGS)
 	}
 
 	PG_RETURN_DATUM(makeArrayResult(invalid, CurrentMemoryContext));
+}
+
+static void
+refuse_null_array(FunctionCallInfo fcinfo)
+{
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("array of session ids must not be null")));
+}
+
+/* touch_sessions(session_ids, requests, application) */
+Datum
+sa_touch_sessions(PG_FUNCTION_ARGS)
+{
+	refuse_null_array(fcinfo);
+	return touch_all(fcinfo, PG_GETARG_ARRAYTYPE_P(0));
+}
+
+/* The error of the input function shows the ids; ours does not. */
+static void
+malformed_array_callback(pg_attribute_unused() void *arg)
+{
+	if (geterrcode() == ERRCODE_INVALID_TEXT_REPRESENTATION)
+		errmsg("malformed array of session ids");
+}
+
+/*
+ * The same with the array as text: what a literal without a type is taken for,
+ * which could be an array of ids as well as of hashes.
+ */
+Datum
+sa_touch_sessions_text(PG_FUNCTION_ARGS)
+{
+	ErrorContextCallback callback = {.callback = malformed_array_callback};
+	Oid			input;
+	Oid			element;
+	Datum		ids;
+
+	refuse_null_array(fcinfo);
+	getTypeInputInfo(TEXTARRAYOID, &input, &element);
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+	ids = OidInputFunctionCall(input, text_to_cstring(PG_GETARG_TEXT_PP(0)), element, -1);
+	error_context_stack = callback.previous;
+	return touch_all(fcinfo, DatumGetArrayTypeP(ids));
 }
 
 /*

@@ -310,6 +310,11 @@ SELECT throws_ok($$SELECT session_admin.grant_access('-', 'auditor')$$, '22023',
 SELECT throws_ok($$SELECT session_admin.grant_access('public', 'auditor')$$, '42704');
 SELECT throws_ok($$SELECT session_admin.grant_access('4294967295', 'auditor')$$, '42704');
 
+-- what the functions do, they do as the owner
+SELECT throws_ok(format('SELECT session_admin.revoke_access(%L, %L)', current_user, capability), '22023',
+    'access cannot be revoked from the owner of the extension')
+FROM role WHERE capability IS NOT NULL;
+
 -- what two capabilities share stays until both are gone
 SELECT lives_ok($$SELECT session_admin.grant_access('regress_nobody', 'operator')$$);
 SELECT lives_ok($$SELECT session_admin.grant_access('regress_nobody', 'auditor')$$);

@@ -38,6 +38,9 @@ INSERT INTO api VALUES
 ('touch_sessions',
     'session_ids bytea[], requests bigint[] DEFAULT NULL, application text DEFAULT NULL',
     'bytea[]', 'volatile'),
+('touch_sessions',
+    'session_ids text, requests bigint[] DEFAULT NULL, application text DEFAULT NULL',
+    'text[]', 'volatile'),
 ('renew_session',
     'old_id text, new_id text, application text DEFAULT NULL',
     'text', 'volatile, definer'),
@@ -261,6 +264,7 @@ SELECT is_empty(
     $$SELECT name, arguments FROM api a
       WHERE name NOT IN ('session_ref', 'log_id')
         AND arguments ~ '\m(session_id|session_ids|old_id|keep_session) text'
+        AND arguments !~ 'session_ids text,'   -- the literal of an array
         AND NOT EXISTS (
             SELECT FROM api b
             WHERE b.name = a.name

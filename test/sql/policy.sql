@@ -20,6 +20,9 @@ SELECT session_admin.set_policy('idle_timeout', '2 hours', application => 'polic
 SELECT application, user_name, value FROM session_admin.policies
 WHERE name = 'idle_timeout' AND application LIKE 'policy\_test%' ORDER BY 1, 2 NULLS FIRST;
 
+-- A name that nobody has used before may be a slip.
+SELECT session_admin.set_policy('idle_timeout', '2 hours', application => 'polizy_test');
+
 -- It holds for sessions that are open already; users have their own.
 SELECT session_admin.open_session('policy 1', 'alice') AS alice,
        session_admin.open_session('policy 2', 'backup') AS backup;
@@ -104,3 +107,5 @@ SELECT session_admin.set_policy(repeat('1', 1000000), '1 hour');
 \set VERBOSITY default
 
 DELETE FROM session_admin.session WHERE application = 'policy_test';
+DELETE FROM session_admin.application WHERE name = 'polizy_test';
+DELETE FROM session_admin.policy WHERE application = 'polizy_test';

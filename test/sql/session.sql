@@ -156,6 +156,7 @@ SELECT session_admin.touch_sessions(ARRAY['id of alice', '5ABE652343674332', 'id
 SELECT session_admin.touch_sessions(ARRAY['id of alice', 'id of alice'], ARRAY[100, NULL]);
 SELECT user_name, requests FROM live WHERE user_name IN ('alice', 'bob') ORDER BY 1;
 SELECT session_admin.touch_sessions('{}'::text[]) AS "none of none";
+SELECT session_admin.touch_sessions('{id of alice,id of nobody}', '{0,0}') AS "a literal without a type";
 -- a mistake counts nothing
 SELECT session_admin.touch_sessions(NULL::text[]);
 SELECT session_admin.touch_sessions(ARRAY['id of alice', NULL]);

@@ -88,6 +88,13 @@ WHERE application = 'view_test' AND user_name = 'alice';
 SELECT idle FROM session_admin.current_sessions
 WHERE application = 'view_test' AND user_name = 'alice';
 ROLLBACK;
+-- A slip of a DBA breaks no view: such a time is refused (check_violation).
+\set VERBOSITY sqlstate
+UPDATE session_admin.session SET last_access_at = 'infinity' WHERE application = 'view_test';
+UPDATE session_admin.session SET created_at = '-infinity' WHERE application = 'view_test';
+INSERT INTO session_admin.remember_me_token (series, application, generation, user_name, validator_hash, created_at)
+VALUES ('a', 'view_test', 1, 'alice', sha256('a'), '294276-01-01');
+\set VERBOSITY default
 
 
 --
