@@ -76,7 +76,10 @@ INSERT INTO session_admin.policy_definition
  'OWASP ASVS 5.0 V7.4.1'),
 ('on_restore',             'choice', 'invalidate', '{invalidate,keep}', false,
  'sessions and tokens in a database that was restored from a dump are not honoured, or are',
- 'OWASP ASVS 5.0 V7.4.1');
+ 'OWASP ASVS 5.0 V7.4.1'),
+('on_capture_failure',     'choice', 'record', '{record,error}', false,
+ 'a change of a product''s table that is not understood is recorded, and whom it may concern is logged out; error: the product''s statement fails',
+ 'OWASP ASVS 5.0 V16.5.3');
 
 CREATE FUNCTION session_admin.policy_changed() RETURNS trigger
 LANGUAGE c VOLATILE PARALLEL UNSAFE

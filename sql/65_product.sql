@@ -82,6 +82,8 @@ CREATE TABLE session_admin.attachment (
     product         text COLLATE "C" NOT NULL,
     part            text COLLATE "C" NOT NULL,
     relation        regclass NOT NULL,
+    -- its name at that time
+    table_name      text NOT NULL,
     key_of          text COLLATE "C",
     alias_pattern   text,
     attached_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -124,6 +126,7 @@ CREATE TABLE session_admin.account_key (
     PRIMARY KEY (key, application, product, part)
 );
 CREATE INDEX account_key_user_name_idx ON session_admin.account_key (user_name, application);
+CREATE INDEX account_key_gone_idx ON session_admin.account_key (gone_at) WHERE gone_at IS NOT NULL;
 COMMENT ON TABLE session_admin.account_key IS
 'the user behind each key of a product, and the last login that was told of the key';
 
@@ -134,8 +137,10 @@ CREATE TABLE session_admin.capture_failure (
     event           text NOT NULL,
     message         text NOT NULL,
     -- who was logged out, as nobody knows what happened to them; null: everybody
-    user_names      text[]
+    user_names      text[],
+    acknowledged_by text
 );
+CREATE INDEX capture_failure_at_idx ON session_admin.capture_failure (at);
 COMMENT ON TABLE session_admin.capture_failure IS
 'changes of products'' tables that were not understood; whom they may have concerned was logged out';
 
@@ -148,6 +153,22 @@ SELECT pg_catalog.pg_extension_config_dump('session_admin.attachment', '');
 SELECT pg_catalog.pg_extension_config_dump('session_admin.attachment_column', '');
 SELECT pg_catalog.pg_extension_config_dump('session_admin.account_key', '');
 SELECT pg_catalog.pg_extension_config_dump('session_admin.capture_failure', '');
+
+-- A type that is not PostgreSQL's own could run its functions with our rights.
+CREATE FUNCTION session_admin.refused_type(role text, type oid, path text[]) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN CASE WHEN type >= 16384
+            THEN format('type %s is not one of PostgreSQL''s own', format_type(type, NULL))
+            WHEN path IS NOT NULL AND type <> ALL ('{json,jsonb,text,varchar}'::regtype[])
+            THEN format('type %s is not read as JSON', format_type(type, NULL))
+            WHEN role ~ '_at$' AND role NOT IN ('locked_at', 'deleted_at') AND path IS NULL
+                 AND type <> ALL ('{timestamptz,timestamp,int4,int8,numeric,text,varchar,bpchar}'::regtype[])
+            THEN format('type %s is not read as a time', format_type(type, NULL))
+            WHEN role = 'idle_timeout' AND path IS NULL
+                 AND type <> ALL ('{int2,int4,int8,numeric}'::regtype[])
+            THEN format('type %s is not read as a number', format_type(type, NULL)) END;
+COMMENT ON FUNCTION session_admin.refused_type(text, oid, text[]) IS
+'why a column of this type cannot play this role, null if it can';
 
 CREATE FUNCTION session_admin.match_product(product text, in_schema text)
 RETURNS TABLE (part text, relation oid, relation_name text, role text, column_name text,
@@ -169,24 +190,12 @@ BEGIN ATOMIC
         JOIN pg_class c ON c.relname = r.name AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
         JOIN pg_namespace s ON s.oid = c.relnamespace AND s.nspname = match_product.in_schema
         WHERE p.product = match_product.product
-    -- each role with the first of the columns that can play it; a type that is not
-    -- PostgreSQL's own could run its functions with our rights
+    -- each role with the first of the columns that can play it
     ), matched AS MATERIALIZED (
         SELECT c.part, c.n, c.oid, d.role, d.required, d.columns, d.reading, d.path,
                d.excludes, d.unseen,
                a.attname,
-               CASE WHEN a.atttypid >= 16384
-                    THEN format('type %s is not one of PostgreSQL''s own', format_type(a.atttypid, NULL))
-                    WHEN d.role ~ '_at$' AND d.role NOT IN ('locked_at', 'deleted_at')
-                         AND a.atttypid <> ALL ('{timestamptz,timestamp,int4,int8,numeric,text,varchar,bpchar}'::regtype[])
-                    THEN format('type %s is not read as a time', format_type(a.atttypid, NULL))
-                    WHEN d.role = 'idle_timeout'
-                         AND a.atttypid <> ALL ('{int2,int4,int8,numeric}'::regtype[])
-                    THEN format('type %s is not read as a number', format_type(a.atttypid, NULL))
-                    WHEN d.path IS NOT NULL
-                         AND a.atttypid <> ALL ('{json,jsonb,text,varchar}'::regtype[])
-                    THEN format('type %s is not read as JSON', format_type(a.atttypid, NULL))
-               END AS refused
+               session_admin.refused_type(d.role, a.atttypid, d.path) AS refused
         FROM candidate c
         JOIN session_admin.product_column d ON d.product = match_product.product AND d.part = c.part
         LEFT JOIN LATERAL (

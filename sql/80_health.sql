@@ -52,6 +52,12 @@ BEGIN ATOMIC
                 WHERE e.ended_at >= date_trunc('month', statement_timestamp()))
                + (SELECT count(*) FROM session_admin.login_event_default l
                   WHERE l.at >= date_trunc('month', statement_timestamp())) AS rows
+    ), watched AS (
+        SELECT count(DISTINCT a.relation) AS tables,
+               (SELECT count(*) FROM session_admin.verify_attachments() v WHERE v.status <> 'ok') AS broken
+        FROM session_admin.attachment a
+    ), failure AS (
+        SELECT count(*) AS changes FROM session_admin.capture_failure f WHERE f.acknowledged_by IS NULL
     )
     SELECT 'preloaded',
            CASE WHEN worker.state = 'not preloaded'
@@ -131,7 +137,19 @@ BEGIN ATOMIC
            CASE WHEN stray.rows > 0
                 THEN 'call session_admin.maintain(): it moves them to the partition of their month'
                 ELSE 'ok' END
-    FROM stray;
+    FROM stray
+    UNION ALL
+    SELECT 'watched tables', watched.tables::text,
+           CASE WHEN watched.broken > 0
+                THEN format('broken: %s; see session_admin.verify_attachments()', watched.broken)
+                ELSE 'ok' END
+    FROM watched
+    UNION ALL
+    SELECT 'changes not understood', failure.changes::text,
+           CASE WHEN failure.changes > 0
+                THEN 'see view session_admin.capture_failures, then call acknowledge_failures()'
+                ELSE 'ok' END
+    FROM failure;
 END;
 COMMENT ON FUNCTION session_admin.health_items() IS
 'the rows of view health';

@@ -32,32 +32,6 @@
 PG_FUNCTION_INFO_V1(sa_attach_application);
 PG_FUNCTION_INFO_V1(sa_detach_application);
 
-/* The triggers: which parts need them, and how they are made. */
-#define PART(part)	(1 << (part))
-#define USERS		(PART(SA_PART_ACCOUNT) | PART(SA_PART_IDENTITY))
-
-static const struct
-{
-	const char *event;
-	const char *name;
-	int			parts;
-	const char *transition_tables;
-}			triggers[] =
-{
-	{"INSERT", "session_admin_insert",
-		USERS | PART(SA_PART_ATTRIBUTE) | PART(SA_PART_LOGIN) | PART(SA_PART_REMEMBER_ME),
-	"REFERENCING NEW TABLE AS new_table"},
-	{"UPDATE", "session_admin_update",
-		USERS | PART(SA_PART_ATTRIBUTE) | PART(SA_PART_LOGIN) | PART(SA_PART_REMEMBER_ME),
-	"REFERENCING OLD TABLE AS old_table NEW TABLE AS new_table"},
-	{"DELETE", "session_admin_delete",
-		USERS | PART(SA_PART_REMEMBER_ME),
-	"REFERENCING OLD TABLE AS old_table"},
-	{"TRUNCATE", "session_admin_truncate",
-		USERS | PART(SA_PART_REMEMBER_ME),
-	""}
-};
-
 /* One row of match_product: a part if role is NULL, else a column of it. */
 typedef struct Match
 {
@@ -228,8 +202,8 @@ note_attachment(Match *matches, int nmatches, const char *application, const cha
 	};
 	static SaStatement insert_attachment = {.sql =
 		"INSERT INTO session_admin.attachment"
-		" (application, product, part, relation, key_of, alias_pattern)"
-		" SELECT $1, $2, $3, $4, $5, alias_pattern FROM session_admin.product WHERE product = $2"
+		" (application, product, part, relation, table_name, key_of, alias_pattern)"
+		" SELECT $1, $2, $3, $4, $4::regclass::text, $5, alias_pattern FROM session_admin.product WHERE product = $2"
 	};
 	static SaStatement insert_column = {.sql =
 		"INSERT INTO session_admin.attachment_column"
@@ -347,68 +321,55 @@ run_utility(const char *sql)
 		elog(ERROR, "could not execute statement: %s", SPI_result_code_string(result));
 }
 
-static char *
-qualified_name(Relation relation)
-{
-	return quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)),
-									  RelationGetRelationName(relation));
-}
-
-static bool
-has_trigger(Relation relation, const char *name)
-{
-	for (int i = 0; relation->trigdesc && i < relation->trigdesc->numtriggers; i++)
-	{
-		if (strcmp(relation->trigdesc->triggers[i].tgname, name) == 0)
-			return true;
-	}
-	return false;
-}
-
-/* Make the triggers that the part needs and that the table has not got yet. */
+/* Run the statements that a query gives. */
 static void
-make_triggers(const Match *match)
+run_each(SaStatement *query, SaArgs *args)
 {
-	Relation	relation = table_open(match->relid, ShareRowExclusiveLock);
-	int			part = sa_find_name(sa_part_names, SA_NPARTS, match->part);
-	char	   *table = qualified_name(relation);
+	uint64		rows = sa_run(query, args);
+	char	  **statements = palloc((rows + 1) * sizeof(char *));
 
-	for (size_t i = 0; i < lengthof(triggers); i++)
-	{
-		if ((triggers[i].parts & PART(part)) && !has_trigger(relation, triggers[i].name))
-			run_utility(psprintf("CREATE TRIGGER %s AFTER %s ON %s %s"
-								 " FOR EACH STATEMENT EXECUTE FUNCTION session_admin.capture()",
-								 triggers[i].name, triggers[i].event, table,
-								 triggers[i].transition_tables));
-	}
-	CacheInvalidateRelcache(relation);
-	table_close(relation, NoLock);
+	for (uint64 i = 0; i < rows; i++)
+		statements[i] = sa_result_text(i, 1);
+	for (uint64 i = 0; i < rows; i++)
+		run_utility(statements[i]);
+}
+
+/* Make the triggers that are missing, and enable those that somebody disabled. */
+static void
+make_triggers(const char *application, const char *product)
+{
+	static SaStatement list_statements = {.sql =
+		"SELECT u.statement FROM session_admin.attachment_trigger t"
+		" CROSS JOIN LATERAL (VALUES (1, t.make), (2, t.enable)) AS u (n, statement)"
+		" WHERE t.application = $1 AND t.product = $2 AND u.statement IS NOT NULL"
+		" ORDER BY t.relation, t.name, u.n"
+	};
+	SaArgs		args = {0};
+
+	sa_arg_text(&args, application);
+	sa_arg_text(&args, product);
+	run_each(&list_statements, &args);
 }
 
 /* Drop the triggers, unless another attachment needs them. */
 static void
 drop_triggers(Oid relid)
 {
-	static SaStatement is_watched = {.sql =
-		"SELECT FROM session_admin.attachment WHERE relation = $1"
+	static SaStatement list_statements = {.sql =
+		"SELECT format('DROP TRIGGER %I ON %s', t.tgname, t.tgrelid::regclass)"
+		" FROM pg_trigger t JOIN session_admin.capture_trigger w ON w.name = t.tgname"
+		" WHERE t.tgrelid = $1 AND t.tgfoid = 'session_admin.capture'::regproc"
+		"   AND NOT EXISTS (SELECT FROM session_admin.attachment WHERE relation = $1)"
 	};
 	Relation	relation = try_table_open(relid, AccessExclusiveLock);
 	SaArgs		args = {0};
 
 	if (relation == NULL)
 		return;
-	sa_arg(&args, OIDOID, ObjectIdGetDatum(relid), false);
-	if (sa_run(&is_watched, &args) == 0)
-	{
-		for (size_t i = 0; i < lengthof(triggers); i++)
-		{
-			if (has_trigger(relation, triggers[i].name))
-				run_utility(psprintf("DROP TRIGGER %s ON %s", triggers[i].name,
-									 qualified_name(relation)));
-		}
-	}
 	CacheInvalidateRelcache(relation);
 	table_close(relation, NoLock);
+	sa_arg(&args, OIDOID, ObjectIdGetDatum(relid), false);
+	run_each(&list_statements, &args);
 }
 
 static void
@@ -492,20 +453,16 @@ sa_attach_application(PG_FUNCTION_ARGS)
 	first = RegisterSnapshot(GetLatestSnapshot());
 	read_tables(matches, nmatches, application_name, product, first, NULL);
 
+	/* a new table without statistics is taken for empty */
+	run_utility("ANALYZE session_admin.account, session_admin.account_key");
+
 	lock_tables(matches, nmatches);
-	for (int i = 0; i < nmatches; i++)
-	{
-		if (matches[i].role == NULL && is_attached(&matches[i]))
-			make_triggers(&matches[i]);
-	}
+	make_triggers(application_name, product);
 
 	second = RegisterSnapshot(GetLatestSnapshot());
 	read_tables(matches, nmatches, application_name, product, second, first);
 	UnregisterSnapshot(second);
 	UnregisterSnapshot(first);
-
-	/* a new table without statistics is taken for empty */
-	run_utility("ANALYZE session_admin.account, session_admin.account_key");
 
 	report_matches(fcinfo, matches, nmatches, product);
 	SPI_finish();

@@ -128,6 +128,15 @@ is_column_role(SaPart part, SaRole role)
 		role == SA_ROLE_ATTRIBUTE_NAME || role == SA_ROLE_ATTRIBUTE_VALUE;
 }
 
+/* Does this column tell whose sessions end? */
+static bool
+ends_sessions(SaPart part, SaRole role)
+{
+	return (part == SA_PART_ACCOUNT || part == SA_PART_IDENTITY) &&
+		(role == SA_ROLE_USER_NAME || role == SA_ROLE_OTHER_NAME || role == SA_ROLE_CREDENTIAL ||
+		 role == SA_ROLE_ACTIVE || role == SA_ROLE_LOCKED_AT || role == SA_ROLE_DELETED_AT);
+}
+
 /*
  * Add one column or attribute.  A column that has been dropped or renamed since,
  * or that has got a type that is not PostgreSQL's own, plays no role any more.
@@ -139,13 +148,17 @@ add_column(SaWatch *watch, Relation relation, SaRole role, const char *name, con
 	if (is_column_role(watch->part, role))
 	{
 		AttrNumber	attnum = get_attnum(watch->relid, name);
-		Oid			type;
+		Oid			type = attnum > 0 ?
+		TupleDescAttr(RelationGetDescr(relation), attnum - 1)->atttypid : InvalidOid;
 
-		if (attnum <= 0)
+		if (attnum <= 0 || type >= FirstNormalObjectId)
+		{
+			if (ends_sessions(watch->part, role))
+				watch->broken = psprintf(attnum <= 0 ? "column \"%s\" (%s) is not there any more" :
+										 "column \"%s\" (%s) has a type that is not PostgreSQL's own",
+										 name, sa_role_names[role]);
 			return;
-		type = TupleDescAttr(RelationGetDescr(relation), attnum - 1)->atttypid;
-		if (type >= FirstNormalObjectId)
-			return;
+		}
 		watch->columns[role].attnum = attnum;
 		watch->columns[role].type = type;
 		watch->columns[role].reading = read_reading(reading);

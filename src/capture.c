@@ -12,10 +12,15 @@
  * and a statement that changes none of them costs one pass over the rows.  And
  * no function of a type or operator of somebody else's runs with our rights.
  *
- * A failure in here is not the product's: the statement goes on, what could not
- * be understood is recorded in capture_failure, and whom it may have concerned
- * is logged out.  Only what the product itself has to know is passed on, such as
- * a cancelled statement or a deadlock, and the failure of even that.
+ * Where changes are applied that come from elsewhere (session_replication_role
+ * is replica, as in a subscription), PostgreSQL fires no trigger for a statement,
+ * but one for each row, which is there for that alone.
+ *
+ * A failure in here is not the product's, unless policy on_capture_failure says
+ * so: the statement goes on, what could not be understood is recorded in
+ * capture_failure, and whom it may have concerned is logged out.  Only what the
+ * product itself has to know is passed on, such as a cancelled statement or a
+ * deadlock, and that nobody could be logged out.
  */
 #include "capture.h"
 
@@ -25,6 +30,7 @@
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
+#include "replication/worker_internal.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -118,6 +124,21 @@ capture_statement(SaCaptured *captured, TriggerData *trigdata)
 		return;
 	}
 
+	if (TRIGGER_FIRED_FOR_ROW(event))
+	{
+		captured->rows = 1;
+		if (TRIGGER_FIRED_BY_INSERT(event))
+			sa_row_inserted(captured, trigdata->tg_trigslot);
+		else if (TRIGGER_FIRED_BY_DELETE(event))
+			sa_row_deleted(captured, trigdata->tg_trigslot);
+		else
+			sa_row_updated(captured, trigdata->tg_trigslot, trigdata->tg_newslot);
+		captured->complete = true;
+		sa_captured_flush(captured);
+		sa_captured_end(captured);
+		return;
+	}
+
 	old_slot = MakeSingleTupleTableSlot(descriptor, &TTSOpsMinimalTuple);
 	new_slot = MakeSingleTupleTableSlot(descriptor, &TTSOpsMinimalTuple);
 	if (TRIGGER_FIRED_BY_INSERT(event))
@@ -145,6 +166,13 @@ event_name(TriggerEvent event)
 	if (TRIGGER_FIRED_BY_DELETE(event))
 		return "DELETE";
 	return "TRUNCATE";
+}
+
+/* Does a subscription copy a table, of which all rows were there before? */
+static bool
+is_first_copy(void)
+{
+	return MyLogicalRepWorker != NULL && OidIsValid(MyLogicalRepWorker->relid);
 }
 
 /*
@@ -184,88 +212,173 @@ users_concerned(const SaCaptured *captured)
 	return DatumGetArrayTypeP(makeArrayResult(names, CurrentMemoryContext));
 }
 
-/*
- * Record what was not understood, and log out whom it may have concerned: if that
- * is not known, everybody.  Only users and their identities end sessions.
- */
-static void
-capture_failed(const SaCaptured *captured, TriggerData *trigdata, const char *message)
-{
-	static SaStatement record_failure = {.sql =
-		"INSERT INTO session_admin.capture_failure (application, relation, event, message, user_names)"
-		" VALUES ($1, $2, $3, $4, $5)"
-	};
-	const SaWatch *watch = captured->watch;
-	bool		ends_sessions = !TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) &&
-	(watch->part == SA_PART_ACCOUNT || watch->part == SA_PART_IDENTITY);
-	char	   *relation = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(trigdata->tg_relation)),
-													  RelationGetRelationName(trigdata->tg_relation));
-	ArrayType  *users = ends_sessions ? users_concerned(captured) : construct_empty_array(TEXTOID);
-	bool		anybody = users == NULL || ArrayGetNItems(ARR_NDIM(users), ARR_DIMS(users)) > 0;
-	SaEnding	ending = {.reason = "custom:capture_failure", .at = GetCurrentTimestamp()};
-	SaArgs		args = {0};
-
-	ereport(WARNING,
-			(errmsg("session_admin could not follow %s of \"%s\": %s",
-					event_name(trigdata->tg_event),
-					RelationGetRelationName(trigdata->tg_relation), message),
-			 anybody ? errdetail(users ? "The users concerned are logged out of application \"%s\"." :
-								 "All users are logged out of application \"%s\".",
-								 watch->application) : 0,
-			 errhint("See table session_admin.capture_failure.")));
-
-	SPI_connect();
-	sa_arg_text(&args, watch->application);
-	sa_arg_text(&args, relation);
-	sa_arg_text(&args, event_name(trigdata->tg_event));
-	sa_arg_text(&args, message);
-	sa_arg(&args, TEXTARRAYOID, PointerGetDatum(users), users == NULL);
-	sa_run(&record_failure, &args);
-	if (users == NULL)
-		sa_end_generation(watch->application, &ending);
-	else if (anybody)
-		sa_end_users(watch->application, users, NULL, false, &ending);
-	SPI_finish();
-}
-
-/* The same as capture_statement, in a subtransaction, so that it may fail. */
-static void
-capture_guarded(const SaWatch *watch, TriggerData *trigdata)
+/* Run a step in a subtransaction, so that it may fail; returns why, NULL if it did not. */
+static ErrorData *
+attempt(void (*step) (void *), void *argument)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	SaCaptured *captured = palloc(sizeof(SaCaptured));
-
-	sa_captured_begin(captured, watch);
-	captured->insertion = TRIGGER_FIRED_BY_INSERT(trigdata->tg_event);
-	captured->forgetting = sa_forgetting(RelationGetRelid(trigdata->tg_relation));
+	ErrorData  *volatile error = NULL;
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
-		capture_statement(captured, trigdata);
-
+		step(argument);
 		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
-
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		if (is_the_products(error))
 			PG_RE_THROW();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-
-		capture_failed(captured, trigdata, error->message);
 	}
 	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return error;
+}
+
+typedef struct Failure
+{
+	const char *application;
+	const char *relation;
+	const char *event;
+	const char *message;
+	ArrayType  *users;			/* to be logged out; NULL: everybody */
+	bool		nobody;
+	SaEnding	ending;
+} Failure;
+
+/* Record what was not understood, and log out whom it may have concerned. */
+static void
+record_failure(void *argument)
+{
+	static SaStatement insert_failure = {.sql =
+		"INSERT INTO session_admin.capture_failure (application, relation, event, message, user_names)"
+		" VALUES ($1, $2, $3, $4, $5)"
+	};
+	Failure    *failure = argument;
+	SaArgs		args = {0};
+
+	SPI_connect();
+	sa_arg_text(&args, failure->application);
+	sa_arg_text(&args, failure->relation);
+	sa_arg_text(&args, failure->event);
+	sa_arg_text(&args, failure->message);
+	sa_arg(&args, TEXTARRAYOID, PointerGetDatum(failure->users), failure->users == NULL);
+	sa_run(&insert_failure, &args);
+	if (failure->users == NULL)
+		sa_end_generation(failure->application, &failure->ending);
+	else if (!failure->nobody)
+		sa_end_users(failure->application, failure->users, NULL, false, &failure->ending);
+	SPI_finish();
+}
+
+/*
+ * What was not understood is the product's failure only if the policy says so.
+ * Otherwise those whom it may have concerned are logged out; if even that fails,
+ * then without touching the product's own rows, and at last everybody.  Only
+ * users and their identities end sessions.
+ */
+static void
+capture_failed(const SaWatch *watch, TriggerData *trigdata, const char *message, ArrayType *users)
+{
+	Relation	relation = trigdata->tg_relation;
+	const char *name = RelationGetRelationName(relation);
+	Failure		failure = {
+		.application = watch->application,
+		.relation = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)), name),
+		.event = event_name(trigdata->tg_event),
+		.message = message,
+		.users = users,
+		.ending = {.reason = "custom:capture_failure", .at = GetCurrentTimestamp()}
+	};
+	ErrorData  *error;
+	SaApplication application;
+
+	if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) ||
+		(watch->part != SA_PART_ACCOUNT && watch->part != SA_PART_IDENTITY))
+		failure.users = construct_empty_array(TEXTOID);
+	failure.nobody = failure.users != NULL &&
+		ArrayGetNItems(ARR_NDIM(failure.users), ARR_DIMS(failure.users)) == 0;
+
+	if (sa_application_find(watch->application, &application) &&
+		application.on_capture_failure == SA_ERROR)
+		ereport(ERROR,
+				(errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
+				 errmsg("session_admin could not follow %s of \"%s\": %s", failure.event, name, message),
+				 errhint("Policy \"on_capture_failure\" of application \"%s\" makes this an error.",
+						 watch->application)));
+
+	error = attempt(record_failure, &failure);
+	if (error)
+	{
+		failure.ending.spares_products = true;
+		error = attempt(record_failure, &failure);
+	}
+	if (error && !failure.nobody)
+	{
+		failure.users = NULL;
+		error = attempt(record_failure, &failure);
+		if (error)
+			ReThrowError(error);
+	}
+
+	ereport(WARNING,
+			(errmsg("session_admin could not follow %s of \"%s\": %s", failure.event, name, message),
+			 failure.nobody ? 0 :
+			 errdetail(failure.users ? "The users concerned are logged out of application \"%s\"." :
+					   "All users are logged out of application \"%s\".",
+					   watch->application),
+			 errhint("See view session_admin.capture_failures, and call session_admin.verify_attachments().")));
+}
+
+typedef struct Statement
+{
+	SaCaptured *captured;
+	TriggerData *trigdata;
+} Statement;
+
+static void
+follow_statement(void *argument)
+{
+	Statement  *statement = argument;
+
+	capture_statement(statement->captured, statement->trigdata);
+}
+
+/* Follow one statement for one part. */
+static void
+capture_guarded(const SaWatch *watch, TriggerData *trigdata)
+{
+	SaCaptured *captured = palloc(sizeof(SaCaptured));
+	Statement	statement = {captured, trigdata};
+	ErrorData  *error;
+
+	sa_captured_begin(captured, watch);
+	captured->insertion = TRIGGER_FIRED_BY_INSERT(trigdata->tg_event);
+	captured->backfill = is_first_copy();
+	captured->forgetting = sa_forgetting(RelationGetRelid(trigdata->tg_relation));
+
+	error = attempt(follow_statement, &statement);
+	if (error)
+		capture_failed(watch, trigdata, error->message, users_concerned(captured));
+	else if (captured->unclear)
+		capture_failed(watch, trigdata, watch->broken,
+					   captured->unclear_whom ? NULL :
+					   DatumGetArrayTypeP(makeArrayResult(captured->unclear_users,
+														  CurrentMemoryContext)));
+}
+
+static bool
+has_transition_tables(const TriggerData *trigdata)
+{
+	return (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) || trigdata->tg_oldtable != NULL) &&
+		(TRIGGER_FIRED_BY_DELETE(trigdata->tg_event) || trigdata->tg_newtable != NULL);
 }
 
 /* Trigger on a product's table, made by attach_application. */
@@ -275,17 +388,19 @@ sa_capture(PG_FUNCTION_ARGS)
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
 	ListCell   *cell;
 
-	if (!CALLED_AS_TRIGGER(fcinfo) ||
-		!TRIGGER_FIRED_FOR_STATEMENT(trigdata->tg_event) ||
-		!TRIGGER_FIRED_AFTER(trigdata->tg_event) ||
-		(!TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event) &&
-		 !TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) && trigdata->tg_oldtable == NULL) ||
-		(TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) && trigdata->tg_newtable == NULL) ||
-		(TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event) && trigdata->tg_newtable == NULL))
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigdata->tg_event) ||
+		(TRIGGER_FIRED_FOR_STATEMENT(trigdata->tg_event) &&
+		 !TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event) && !has_transition_tables(trigdata)))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"capture\" must be fired after a statement, with transition tables"),
 				 errhint("Triggers that call it are made by session_admin.attach_application.")));
+
+	/* each change is followed once, whichever triggers somebody has enabled */
+	if (!TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event) &&
+		(TRIGGER_FIRED_FOR_ROW(trigdata->tg_event) != 0) !=
+		(SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA))
+		PG_RETURN_POINTER(NULL);
 
 	/* most statements of some products touch no row */
 	if ((trigdata->tg_newtable && tuplestore_tuple_count(trigdata->tg_newtable) == 0) ||

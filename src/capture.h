@@ -103,6 +103,8 @@ typedef struct SaWatch
 	SaColumn	columns[SA_NROLES];
 	SaAttribute *attributes;
 	int			nattributes;
+	const char *broken;			/* what is missing that tells whose sessions
+								 * end; NULL: nothing */
 } SaWatch;
 
 #define SA_HAS(watch, role) ((watch)->columns[role].attnum != InvalidAttrNumber)
@@ -183,7 +185,12 @@ typedef struct SaCaptured
 	SaValues	token_ref;		/* digits of the secret's hash */
 	SaValues	token_series;	/* of that of the series */
 
-	/* over all batches: what was written to the feed */
+	/* over all batches: who is concerned by what cannot be understood */
+	bool		unclear;
+	bool		unclear_whom;	/* nobody knows */
+	ArrayBuildState *unclear_users;
+
+	/* and what was written to the feed */
 	int64		fed;
 	SaFeedRow	feed_row;		/* if it was one row, this */
 } SaCaptured;
@@ -192,6 +199,7 @@ extern void sa_captured_begin(SaCaptured *captured, const SaWatch *watch);
 extern void sa_captured_end(SaCaptured *captured);
 extern void sa_captured_add(SaCaptured *captured, SaValues *values, Datum value, bool isnull);
 extern void sa_captured_add_text(SaCaptured *captured, SaValues *values, const char *value);
+extern void sa_captured_unclear(SaCaptured *captured, const char *user_name);
 extern void sa_captured_flush(SaCaptured *captured);
 extern void sa_captured_truncated(SaCaptured *captured);
 

@@ -122,26 +122,46 @@ became_set(const SaWatch *watch, SaRole role, TupleTableSlot *old, TupleTableSlo
 		slot_attisnull(old, attnum) && !slot_attisnull(new, attnum);
 }
 
-/* The same value in both rows?  True also if no column plays this role. */
+/* Is the value in both rows the same? */
 static bool
-role_unchanged(const SaWatch *watch, SaRole role, TupleTableSlot *old, TupleTableSlot *new)
+column_unchanged(AttrNumber attnum, TupleTableSlot *old, TupleTableSlot *new)
 {
-	AttrNumber	attnum = watch->columns[role].attnum;
+	Form_pg_attribute attribute = TupleDescAttr(old->tts_tupleDescriptor, attnum - 1);
 	Datum		old_value;
 	Datum		new_value;
 	bool		old_null;
 	bool		new_null;
-	Form_pg_attribute attribute;
-
-	if (attnum == InvalidAttrNumber)
-		return true;
 
 	old_value = slot_getattr(old, attnum, &old_null);
 	new_value = slot_getattr(new, attnum, &new_null);
 	if (old_null || new_null)
 		return old_null && new_null;
-	attribute = TupleDescAttr(old->tts_tupleDescriptor, attnum - 1);
 	return datum_image_eq(old_value, new_value, attribute->attbyval, attribute->attlen);
+}
+
+/* The same value in both rows?  True also if no column plays this role. */
+static bool
+role_unchanged(const SaWatch *watch, SaRole role, TupleTableSlot *old, TupleTableSlot *new)
+{
+	AttrNumber	attnum = watch->columns[role].attnum;
+
+	return attnum == InvalidAttrNumber || column_unchanged(attnum, old, new);
+}
+
+/* All columns that play no role?  One of them may hold what we miss. */
+static bool
+others_unchanged(const SaWatch *watch, TupleTableSlot *old, TupleTableSlot *new)
+{
+	for (AttrNumber attnum = 1; attnum <= old->tts_tupleDescriptor->natts; attnum++)
+	{
+		bool		plays_role = TupleDescAttr(old->tts_tupleDescriptor, attnum - 1)->attisdropped;
+
+		for (SaRole role = 0; role < SA_NROLES && !plays_role; role++)
+			plays_role = watch->columns[role].attnum == attnum;
+		if (!plays_role && !column_unchanged(attnum, old, new))
+			return false;
+	}
+	return true;
 }
 
 /* Does a flag of whatever type say yes? */
@@ -255,6 +275,8 @@ user_ended(SaCaptured *captured, TupleTableSlot *slot, SaEndedBy by, SaEndedIf c
 	char	   *name = user_name_of(watch, slot);
 	char	   *other = role_text(watch, SA_ROLE_OTHER_NAME, slot);
 
+	if (!SA_HAS(watch, SA_ROLE_USER_NAME))
+		sa_captured_unclear(captured, NULL);
 	add_ended(captured, name, by, condition);
 	if (name && other && strcmp(name, other) != 0)
 		add_ended(captured, other, by, SA_ENDED_IF_KNOWN);
@@ -443,7 +465,11 @@ sa_row_inserted(SaCaptured *captured, TupleTableSlot *slot)
 		case SA_PART_IDENTITY:
 			name = user_name_of(watch, slot);
 			if (name == NULL)
+			{
+				if (!SA_HAS(watch, SA_ROLE_USER_NAME))
+					sa_captured_unclear(captured, NULL);
 				return;
+			}
 			add_key(captured, slot, name);
 			if (watch->part == SA_PART_ACCOUNT)
 			{
@@ -525,6 +551,15 @@ user_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
 	char	   *old_other = role_text(watch, SA_ROLE_OTHER_NAME, old);
 	char	   *new_other = role_text(watch, SA_ROLE_OTHER_NAME, new);
 
+	if (!SA_HAS(watch, SA_ROLE_USER_NAME))
+	{
+		if (!role_unchanged(watch, SA_ROLE_CREDENTIAL, old, new) ||
+			!role_unchanged(watch, SA_ROLE_ACTIVE, old, new) ||
+			!role_unchanged(watch, SA_ROLE_LOCKED_AT, old, new) ||
+			!role_unchanged(watch, SA_ROLE_DELETED_AT, old, new))
+			sa_captured_unclear(captured, NULL);
+		return;
+	}
 	if (new_name == NULL)
 	{
 		sa_row_deleted(captured, old);
@@ -572,6 +607,9 @@ sa_row_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
 {
 	const SaWatch *watch = captured->watch;
 	bool		unchanged = true;
+
+	if (watch->broken && !others_unchanged(watch, old, new))
+		sa_captured_unclear(captured, user_name_of(watch, old));
 
 	for (SaRole role = 0; role < SA_NROLES && unchanged; role++)
 		unchanged = role_unchanged(watch, role, old, new);

@@ -76,6 +76,21 @@ sa_captured_add_text(SaCaptured *captured, SaValues *values, const char *value)
 	sa_captured_add(captured, values, datum, value == NULL);
 }
 
+/* What became of this user is not understood; NULL: nobody knows of whom. */
+void
+sa_captured_unclear(SaCaptured *captured, const char *user_name)
+{
+	MemoryContext context = MemoryContextGetParent(captured->context);
+
+	captured->unclear = true;
+	if (user_name == NULL)
+		captured->unclear_whom = true;
+	else
+		captured->unclear_users = accumArrayResult(captured->unclear_users,
+												   CStringGetTextDatum(user_name), false,
+												   TEXTOID, context);
+}
+
 /* Add the values as an argument, an array of this type. */
 static void
 arg_array(SaArgs *args, const SaValues *values, Oid element)
@@ -616,7 +631,7 @@ sa_captured_flush(SaCaptured *captured)
 	MemoryContextReset(captured->context);
 	captured->rows = 0;
 	memset((char *) captured + offsetof(SaCaptured, ended_name), 0,
-		   offsetof(SaCaptured, fed) - offsetof(SaCaptured, ended_name));
+		   offsetof(SaCaptured, unclear) - offsetof(SaCaptured, ended_name));
 }
 
 /* All rows are gone, and nobody knows which they were. */

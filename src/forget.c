@@ -125,9 +125,11 @@ ArrayType *
 sa_capture_forget_users(const char *application, ArrayType *user_names, SaEnding *ending)
 {
 	SaForgetting details = {.ending = ending, .context = CurrentMemoryContext};
+	List	   *watches = ending->spares_products ? NIL :
+	sa_watches_of_part(application, SA_PART_REMEMBER_ME);
 	ListCell   *cell;
 
-	foreach(cell, sa_watches_of_part(application, SA_PART_REMEMBER_ME))
+	foreach(cell, watches)
 	{
 		SaWatch    *watch = lfirst(cell);
 		SaRole		role = SA_HAS(watch, SA_ROLE_USER_KEY) ? SA_ROLE_USER_KEY : SA_ROLE_USER_NAME;
@@ -162,9 +164,11 @@ int64
 sa_capture_forget_application(const char *application, SaEnding *ending)
 {
 	SaForgetting details = {.ending = ending, .context = CurrentMemoryContext};
+	List	   *watches = ending->spares_products ? NIL :
+	sa_watches_of_part(application, SA_PART_REMEMBER_ME);
 	ListCell   *cell;
 
-	foreach(cell, sa_watches_of_part(application, SA_PART_REMEMBER_ME))
+	foreach(cell, watches)
 		forget(lfirst(cell), NULL, NULL, &details);
 
 	return details.users ? details.users->nelems : 0;

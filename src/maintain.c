@@ -33,7 +33,7 @@ PG_FUNCTION_INFO_V1(sa_maintain);
 #define MONTHS_AHEAD	2		/* partitions made before they are needed */
 #define LOCK_TIMEOUT	"200ms"
 
-/* The partitioned tables, the column they are partitioned by, and the index of each part. */
+/* What is kept for some time: the partitioned tables, with the column of their partitions, first. */
 static const struct
 {
 	const char *table;
@@ -43,7 +43,11 @@ static const struct
 {
 	{"ended_session", "ended_at", "history_retention"},
 	{"login_event", "at", "login_event_retention"},
+	{"account_key", "gone_at", "login_event_retention"},
+	{"capture_failure", "at", "login_event_retention"},
 };
+
+#define NPARTITIONED	2
 
 static uint64 run_sql(const char *format,...) pg_attribute_printf(1, 2);
 
@@ -276,7 +280,8 @@ forget_history(bool *more)
 								   "   AND p.name = '%s'"
 								   " WHERE h.%s < clock_timestamp() - p.value::interval"
 								   "   AND h.%s < (SELECT clock_timestamp() - min(value::interval)"
-								   "     FROM session_admin.effective_policy WHERE name = '%s') LIMIT %d)",
+								   "     FROM session_admin.effective_policy WHERE name = '%s')"
+								   " LIMIT %d FOR UPDATE OF h SKIP LOCKED)",
 								   histories[i].table, histories[i].table, histories[i].retention,
 								   histories[i].column, histories[i].column, histories[i].retention, BATCH),
 						   more);
@@ -335,7 +340,7 @@ make_partitions(pg_attribute_unused() bool *more)
 		snprintf(from, sizeof(from), "%04d-%02d-01 00:00:00+00", month / 12, month % 12 + 1);
 		snprintf(to, sizeof(to), "%04d-%02d-01 00:00:00+00",
 				 (month + 1) / 12, (month + 1) % 12 + 1);
-		for (size_t i = 0; i < lengthof(histories); i++)
+		for (size_t i = 0; i < NPARTITIONED; i++)
 		{
 			char		name[NAMEDATALEN];
 
@@ -368,7 +373,7 @@ drop_partitions(pg_attribute_unused() bool *more)
 	};
 	int64		dropped = 0;
 
-	for (size_t i = 0; i < lengthof(histories); i++)
+	for (size_t i = 0; i < NPARTITIONED; i++)
 	{
 		SaArgs		args = {0};
 		SaArgs		old_args = {0};

@@ -98,6 +98,8 @@ static const struct
 	{"on_theft", offsetof(SaApplication, on_theft), "end_user_and_devices", SA_END_USER_AND_DEVICES},
 	{"on_restore", offsetof(SaApplication, on_restore), "invalidate", SA_INVALIDATE},
 	{"on_restore", offsetof(SaApplication, on_restore), "keep", SA_KEEP},
+	{"on_capture_failure", offsetof(SaApplication, on_capture_failure), "record", SA_RECORD},
+	{"on_capture_failure", offsetof(SaApplication, on_capture_failure), "error", SA_ERROR},
 };
 
 /* Of a user who has no limit of sessions of their own. */

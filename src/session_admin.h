@@ -123,7 +123,9 @@ typedef enum SaChoice
 	SA_END_USER,
 	SA_END_USER_AND_DEVICES,
 	SA_INVALIDATE,
-	SA_KEEP
+	SA_KEEP,
+	SA_RECORD,
+	SA_ERROR
 } SaChoice;
 
 typedef struct SaProbeRule
@@ -153,6 +155,7 @@ typedef struct SaApplication
 	int			on_session_limit;	/* an SaChoice, here and below */
 	int			on_theft;
 	int			on_restore;
+	int			on_capture_failure;
 	uint64		policies_read;	/* grows each time that policies were read
 								 * anew */
 	/* valid until the next look-up of an application: */
@@ -238,6 +241,7 @@ typedef struct SaEnding
 	bool		caller_writes_feed; /* one row for all, instead of one a
 									 * session or token */
 	bool		caller_notifies;	/* once, of several endings */
+	bool		spares_products;	/* whose own rows stay as they are */
 	/* the rest is the result */
 	int64		id;				/* of the last row of the feed, 0 for none */
 	int64		sessions_ended; /* negative: too many to be counted at once */
