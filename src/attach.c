@@ -193,12 +193,16 @@ check_privileges(Match *matches, int nmatches)
 	}
 }
 
-/* Note what was found, in the place of what was noted before. */
-static void
+/*
+ * Note what was found, in the place of what was noted before, and return the
+ * tables of that.
+ */
+static List *
 note_attachment(Match *matches, int nmatches, const char *application, const char *product)
 {
 	static SaStatement forget_attachment = {.sql =
 		"DELETE FROM session_admin.attachment WHERE application = $1 AND product = $2"
+		" RETURNING relation::oid"
 	};
 	static SaStatement insert_attachment = {.sql =
 		"INSERT INTO session_admin.attachment"
@@ -211,10 +215,18 @@ note_attachment(Match *matches, int nmatches, const char *application, const cha
 		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
 	};
 	SaArgs		forget_args = {0};
+	List	   *before = NIL;
+	uint64		rows;
 
 	sa_arg_text(&forget_args, application);
 	sa_arg_text(&forget_args, product);
-	sa_run(&forget_attachment, &forget_args);
+	rows = sa_run(&forget_attachment, &forget_args);
+	for (uint64 i = 0; i < rows; i++)
+	{
+		bool		isnull;
+
+		before = lappend_oid(before, DatumGetObjectId(sa_result(i, 1, &isnull)));
+	}
 
 	for (int i = 0; i < nmatches; i++)
 	{
@@ -242,6 +254,7 @@ note_attachment(Match *matches, int nmatches, const char *application, const cha
 			sa_run(&insert_column, &args);
 		}
 	}
+	return before;
 }
 
 /* Take what is in the tables as known; see sa_capture_existing. */
@@ -351,22 +364,31 @@ make_triggers(const char *application, const char *product)
 	run_each(&list_statements, &args);
 }
 
-/* Drop the triggers, unless another attachment needs them. */
+/* Drop the triggers of a table, if no attachment needs them any more. */
 static void
 drop_triggers(Oid relid)
 {
+	static SaStatement is_watched = {.sql =
+		"SELECT FROM session_admin.attachment WHERE relation = $1"
+	};
 	static SaStatement list_statements = {.sql =
 		"SELECT format('DROP TRIGGER %I ON %s', t.tgname, t.tgrelid::regclass)"
 		" FROM pg_trigger t JOIN session_admin.capture_trigger w ON w.name = t.tgname"
 		" WHERE t.tgrelid = $1 AND t.tgfoid = 'session_admin.capture'::regproc"
-		"   AND NOT EXISTS (SELECT FROM session_admin.attachment WHERE relation = $1)"
 	};
-	Relation	relation = try_table_open(relid, AccessExclusiveLock);
+	SaArgs		watched_args = {0};
 	SaArgs		args = {0};
+	Relation	relation;
 
+	sa_arg(&watched_args, OIDOID, ObjectIdGetDatum(relid), false);
+	if (sa_run(&is_watched, &watched_args) > 0)
+	{
+		CacheInvalidateRelcacheByRelid(relid);
+		return;
+	}
+	relation = try_table_open(relid, AccessExclusiveLock);
 	if (relation == NULL)
 		return;
-	CacheInvalidateRelcache(relation);
 	table_close(relation, NoLock);
 	sa_arg(&args, OIDOID, ObjectIdGetDatum(relid), false);
 	run_each(&list_statements, &args);
@@ -420,6 +442,8 @@ sa_attach_application(PG_FUNCTION_ARGS)
 	Snapshot	first;
 	Snapshot	second;
 	Match	   *matches;
+	List	   *before;
+	ListCell   *cell;
 	int			nmatches;
 	bool		built_in;
 
@@ -447,7 +471,7 @@ sa_attach_application(PG_FUNCTION_ARGS)
 		check_privileges(matches, nmatches);
 
 	sa_application_make(application_name, &application);
-	note_attachment(matches, nmatches, application_name, product);
+	before = note_attachment(matches, nmatches, application_name, product);
 	CommandCounterIncrement();
 
 	first = RegisterSnapshot(GetLatestSnapshot());
@@ -463,6 +487,9 @@ sa_attach_application(PG_FUNCTION_ARGS)
 	read_tables(matches, nmatches, application_name, product, second, first);
 	UnregisterSnapshot(second);
 	UnregisterSnapshot(first);
+
+	foreach(cell, before)
+		drop_triggers(lfirst_oid(cell));
 
 	report_matches(fcinfo, matches, nmatches, product);
 	SPI_finish();

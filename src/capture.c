@@ -245,7 +245,7 @@ attempt(void (*step) (void *), void *argument)
 typedef struct Failure
 {
 	const char *application;
-	const char *relation;
+	Oid			relid;
 	const char *event;
 	const char *message;
 	ArrayType  *users;			/* to be logged out; NULL: everybody */
@@ -253,24 +253,34 @@ typedef struct Failure
 	SaEnding	ending;
 } Failure;
 
+/* Record it, with the users whom it may have concerned; NULL: all of them. */
+void
+sa_capture_failure(const char *application, Oid relid, const char *event, const char *message,
+				   ArrayType *users)
+{
+	static SaStatement insert_failure = {.sql =
+		"INSERT INTO session_admin.capture_failure (application, relation, event, message, user_names)"
+		" VALUES ($1, $2::regclass::text, $3, $4, $5)"
+	};
+	SaArgs		args = {0};
+
+	sa_arg_text(&args, application);
+	sa_arg(&args, OIDOID, ObjectIdGetDatum(relid), false);
+	sa_arg_text(&args, event);
+	sa_arg_text(&args, message);
+	sa_arg(&args, TEXTARRAYOID, PointerGetDatum(users), users == NULL);
+	sa_run(&insert_failure, &args);
+}
+
 /* Record what was not understood, and log out whom it may have concerned. */
 static void
 record_failure(void *argument)
 {
-	static SaStatement insert_failure = {.sql =
-		"INSERT INTO session_admin.capture_failure (application, relation, event, message, user_names)"
-		" VALUES ($1, $2, $3, $4, $5)"
-	};
 	Failure    *failure = argument;
-	SaArgs		args = {0};
 
 	SPI_connect();
-	sa_arg_text(&args, failure->application);
-	sa_arg_text(&args, failure->relation);
-	sa_arg_text(&args, failure->event);
-	sa_arg_text(&args, failure->message);
-	sa_arg(&args, TEXTARRAYOID, PointerGetDatum(failure->users), failure->users == NULL);
-	sa_run(&insert_failure, &args);
+	sa_capture_failure(failure->application, failure->relid, failure->event, failure->message,
+					   failure->users);
 	if (failure->users == NULL)
 		sa_end_generation(failure->application, &failure->ending);
 	else if (!failure->nobody)
@@ -287,11 +297,10 @@ record_failure(void *argument)
 static void
 capture_failed(const SaWatch *watch, TriggerData *trigdata, const char *message, ArrayType *users)
 {
-	Relation	relation = trigdata->tg_relation;
-	const char *name = RelationGetRelationName(relation);
+	const char *name = RelationGetRelationName(trigdata->tg_relation);
 	Failure		failure = {
 		.application = watch->application,
-		.relation = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)), name),
+		.relid = RelationGetRelid(trigdata->tg_relation),
 		.event = event_name(trigdata->tg_event),
 		.message = message,
 		.users = users,

@@ -212,6 +212,8 @@ extern void sa_row_updated(SaCaptured *captured, TupleTableSlot *old, TupleTable
 extern SaForgetting *sa_forgetting(Oid relid);
 
 /* capture.c */
+extern void sa_capture_failure(const char *application, Oid relid, const char *event,
+							   const char *message, ArrayType *users);
 extern int64 sa_capture_existing(const SaWatch *watch, Relation relation,
 								 Snapshot snapshot, Snapshot done);
 

@@ -137,6 +137,15 @@ sa_capture_forget_users(const char *application, ArrayType *user_names, SaEnding
 		const char *column;
 		char	   *condition;
 
+		if (!SA_HAS(watch, role))
+		{
+			const char *message = "rows are not deleted: no column names users any more";
+
+			ereport(WARNING,
+					(errmsg("\"%s\": %s", get_rel_name(watch->relid), message),
+					 errhint("Call session_admin.verify_attachments().")));
+			sa_capture_failure(application, watch->relid, "DELETE", message, user_names);
+		}
 		if (values == NULL || !SA_HAS(watch, role))
 			continue;
 		column = quote_identifier(get_attname(watch->relid, watch->columns[role].attnum, false));

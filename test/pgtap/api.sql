@@ -210,6 +210,11 @@ INSERT INTO api VALUES
     'product text DEFAULT NULL, in_schema text DEFAULT NULL,
     application text DEFAULT NULL',
     'TABLE(part text, object text, state text, note text)', 'volatile, definer'),
+('verify_attachments', '',
+    'TABLE(application text, product text, part text, object text, status text)', 'stable, definer'),
+('acknowledge_failures',
+    'application text DEFAULT NULL',
+    'bigint', 'volatile, definer'),
 ('rename_user',
     'old text, new text, application text DEFAULT NULL, OUT invalidation_id bigint,
     OUT sessions_ended bigint, OUT tokens_revoked bigint',
@@ -323,7 +328,10 @@ INSERT INTO api_view VALUES
     'application text, user_agent_like text, address cidr, probes bigint,
     last_probe_at timestamptz, created_at timestamptz'),
 ('access',
-    'role regrole, capability text');
+    'role regrole, capability text'),
+('capture_failures',
+    'at timestamptz, application text, relation text, event text, message text,
+    user_names text[], acknowledged_by text');
 
 SELECT is((SELECT string_agg(format('%I %s', a.attname, pg_temp.plain(format_type(a.atttypid, a.atttypmod))),
                              ', ' ORDER BY a.attnum)

@@ -136,6 +136,9 @@ FROM (SELECT DISTINCT capability FROM session_admin.capability) AS c;
 -- products
 INSERT INTO good_call (signature, arguments) VALUES
 ('session_admin.match_product(text,text)', $$'jira' | 'product'$$),
+('session_admin.refused_type(text,oid,text[])', $$'created_at' | 25 | NULL$$),
+('session_admin.verify_attachments()', ''),
+('session_admin.acknowledge_failures(text)', 'NULL'),
 ('session_admin.attach_application(text,text,text)', $$'jira' | 'product' | NULL$$),
 ('session_admin.detach_application(text,text,text)', $$'jira' | 'product' | NULL$$);
 
@@ -204,6 +207,9 @@ INSERT INTO bad_value VALUES
 ('text', $$'pg_catalog'$$),
 ('text', $$'session_admin'$$),
 ('text', $$'jira'$$),
+('oid', $$NULL$$),
+('oid', $$0$$),
+('oid', $$4294967295$$),
 ('bytea', $$NULL$$),
 ('bytea', $$''$$),
 ('bytea', $$'\x00'$$),

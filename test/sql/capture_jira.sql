@@ -127,6 +127,30 @@ INSERT INTO happens (what, statements) VALUES
 ('two updates in one statement',
  $$WITH a AS (UPDATE jira.cwd_user SET credential = 'new' WHERE id = 10 RETURNING id)
    UPDATE jira.cwd_user SET first_name = 'x' WHERE id = 20$$),
+-- a directory that is synchronised writes everybody, of whom little has changed
+('synchronised by UPDATE',
+ $$UPDATE jira.cwd_user SET (active, credential, user_name) = (1, 'new', initcap(lower_user_name)) WHERE id = 20;
+   UPDATE jira.cwd_user u SET (active, credential, updated_date) = (s.active, s.credential, now())
+   FROM jira.cwd_user s WHERE s.id = u.id$$),
+('synchronised by MERGE, from what was copied',
+ $$CREATE TEMP TABLE staging (LIKE jira.cwd_user);
+   INSERT INTO staging SELECT * FROM jira.cwd_user WHERE id <> 20;
+   INSERT INTO staging (id, directory_id, user_name, lower_user_name, active)
+   SELECT n, 2, 'user ' || n, 'user ' || n, 1 FROM generate_series(1001, 4000) n;
+   UPDATE staging SET active = 0 WHERE id = 11;
+   MERGE INTO jira.cwd_user u USING staging s ON u.id = s.id
+   WHEN MATCHED THEN UPDATE SET active = s.active, updated_date = now()
+   WHEN NOT MATCHED THEN INSERT (id, directory_id, user_name, lower_user_name, active)
+        VALUES (s.id, s.directory_id, s.user_name, s.lower_user_name, s.active);
+   DELETE FROM jira.cwd_user u WHERE NOT EXISTS (SELECT FROM staging s WHERE s.id = u.id);
+   DO 'BEGIN ASSERT (SELECT count(*) > 3000 FROM session_admin.account WHERE application = ''jira''); END'$$),
+('12,000 users, deactivated at once',
+ $$INSERT INTO jira.cwd_user (id, directory_id, user_name, lower_user_name, active)
+   SELECT n, 2, 'user ' || n, 'user ' || n, 1 FROM generate_series(100001, 112000) n;
+   UPDATE jira.cwd_user SET active = 0 WHERE id > 100000 OR id = 20;
+   DO 'BEGIN ASSERT (SELECT count(*) = 12001 FROM session_admin.invalidation
+                     WHERE reason = ''user_deactivated'' AND application = ''jira''); END';
+   DELETE FROM session_admin.invalidation WHERE user_name LIKE 'user %'$$),
 -- may the user come in?
 ('deactivated',
  $$UPDATE jira.cwd_user SET active = 0 WHERE id = 20$$),
@@ -193,6 +217,7 @@ SELECT h.what, f.* FROM happens h, LATERAL pg_temp.follows(h.statements) f ORDER
 \x off
 
 -- nothing of it is left
+VACUUM session_admin.account, session_admin.account_key, session_admin.invalidation;
 SELECT count(*) FROM session_admin.session WHERE application = 'jira';
 SELECT count(*) FROM session_admin.invalidation WHERE application = 'jira';
 SELECT user_name FROM session_admin.account WHERE application = 'jira' ORDER BY user_name;
@@ -320,6 +345,8 @@ ALTER TABLE jira.cwd_user RENAME password TO credential;
 SELECT session_admin.open_session('bob 1', 'bob') IS NOT NULL AS opened;
 UPDATE jira.cwd_user SET credential = 'newer' WHERE id = 20;
 SELECT session_admin.touch_session('bob 1');
+SELECT event, message, user_names FROM session_admin.capture_failures ORDER BY at;
+SELECT session_admin.acknowledge_failures();
 
 -- our own tables do not take it: whom it may concern is logged out
 CREATE FUNCTION pg_temp.failures(OUT failure text, OUT ended text)

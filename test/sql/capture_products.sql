@@ -201,7 +201,7 @@ ORDER BY h.product, h.n;
 \x off
 
 -- Nothing of it is left, in the extension or in the products' schemas
-SELECT count(*) FROM session_admin.capture_failure;
+SELECT count(*) FROM session_admin.capture_failure WHERE application IN (SELECT product FROM product);
 SELECT p.product, count(d.part) AS parts
 FROM product p, session_admin.detach_application(p.product, p.schema, p.product) d
 GROUP BY 1 ORDER BY 1;
