@@ -100,10 +100,13 @@ node_arg(FunctionCallInfo fcinfo, int argno)
 
 /* One call at a time for each node, until the end of the transaction */
 static void
-node_lock(const char *node)
+node_lock(FunctionCallInfo fcinfo, const char *node)
 {
 	Oid			relid;
 	uint32		key;
+
+	/* clients that look for the primary know this error, and not that of the lock */
+	PreventCommandDuringRecovery(get_func_name(fcinfo->flinfo->fn_oid));
 
 	relid = get_relname_relid("node", get_namespace_oid("session_admin", false));
 	key = DatumGetUInt32(hash_any((const unsigned char *) node, strlen(node)));
@@ -150,7 +153,7 @@ sa_join_node(PG_FUNCTION_ARGS)
 
 	SPI_connect();
 	sa_application_make(name, &application);
-	node_lock(node);
+	node_lock(fcinfo, node);
 
 	sa_run(&here, NULL);
 	position = SPI_datumTransfer(sa_result(0, 1, &isnull), false, -1);
@@ -223,7 +226,7 @@ sa_sync_node(PG_FUNCTION_ARGS)
 
 	sa_init_materialized_srf(fcinfo);
 	SPI_connect();
-	node_lock(node);
+	node_lock(fcinfo, node);
 
 	sa_arg_text(&args, node);
 	sa_arg(&args, PG_SNAPSHOTOID, presented, PG_ARGISNULL(1));
@@ -306,7 +309,7 @@ sa_leave_node(PG_FUNCTION_ARGS)
 	uint64		rows;
 
 	SPI_connect();
-	node_lock(node);
+	node_lock(fcinfo, node);
 	sa_arg_text(&args, node);
 	rows = sa_run(&node_leave, &args);
 	SPI_finish();
