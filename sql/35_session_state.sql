@@ -33,7 +33,8 @@ SELECT s.session_hash, s.application, s.generation, s.created_at, l.last_access_
        CASE WHEN e.ended_at IS NULL THEN NULL
             WHEN e.ended_at = d.generation_end THEN coalesce(g.ended_by, 'session_admin')
             ELSE 'session_admin' END AS ended_by,
-       CASE WHEN e.ended_at = d.generation_end THEN g.actor END AS actor
+       CASE WHEN e.ended_at = d.generation_end THEN g.actor END AS actor,
+       s.ctid AS tid
 FROM session_admin.session s
 JOIN session_admin.application_state a ON a.name = s.application
 JOIN session_admin.time_limit t ON t.application = s.application
@@ -45,16 +46,20 @@ CROSS JOIN LATERAL (SELECT
     greatest(s.last_access_at, session_admin.live_last_access(s.session_hash, s.application))
         AS last_access_at,
     s.requests + coalesce(session_admin.live_requests(s.session_hash, s.application), 0)
-        AS requests) l
+        AS requests,
+    CASE WHEN s.user_name IS NULL THEN t.anonymous_idle_timeout
+         ELSE coalesce(u.idle_timeout, t.idle_timeout) END AS idle_timeout) l
 CROSS JOIN LATERAL (SELECT
-    l.last_access_at + CASE WHEN s.user_name IS NULL THEN t.anonymous_idle_timeout
-                            ELSE coalesce(u.idle_timeout, t.idle_timeout) END AS idle_end,
+    l.last_access_at + l.idle_timeout AS idle_end,
     s.created_at + CASE WHEN s.user_name IS NULL THEN t.anonymous_absolute_timeout
                         ELSE coalesce(u.absolute_timeout, t.absolute_timeout) END AS absolute_end,
     CASE WHEN s.generation <> a.generation
          THEN greatest(g.ended_at, a.restored_at, s.created_at) END AS generation_end) d
 CROSS JOIN LATERAL (SELECT
-    CASE WHEN least(d.idle_end, d.absolute_end) <= statement_timestamp()
+    -- the row comes first: of most sessions it tells enough
+    CASE WHEN (s.last_access_at + l.idle_timeout <= statement_timestamp()
+               AND d.idle_end <= statement_timestamp())
+              OR d.absolute_end <= statement_timestamp()
               OR d.generation_end IS NOT NULL
          THEN least(d.idle_end, d.absolute_end, d.generation_end) END AS ended_at) e;
 COMMENT ON VIEW session_admin.session_state IS

@@ -245,18 +245,19 @@ SELECT n.node,
        n.application,
        CASE WHEN n.lease_expires_at IS NULL THEN 'joined'
             WHEN n.lease_expires_at <= statement_timestamp() THEN 'lease expired'
-            WHEN n.applied IS NULL OR p.pending > 0 THEN 'behind'
+            WHEN n.applied IS NULL OR EXISTS (
+                SELECT FROM session_admin.invalidation i
+                WHERE i.xid >= pg_snapshot_xmin(n.applied)
+                  AND NOT pg_visible_in_snapshot(i.xid, n.applied)) THEN 'behind'
             ELSE 'current' END AS state,
        n.joined_at,
        n.last_sync_at,
        n.lease_expires_at,
-       p.pending
-FROM session_admin.node n
-CROSS JOIN LATERAL (
-    SELECT count(*) AS pending
-    FROM session_admin.invalidation i
-    WHERE i.xid >= pg_snapshot_xmin(coalesce(n.applied, n.handed))
-      AND NOT pg_visible_in_snapshot(i.xid, coalesce(n.applied, n.handed))) p;
+       (SELECT count(*)
+        FROM session_admin.invalidation i
+        WHERE i.xid >= pg_snapshot_xmin(coalesce(n.applied, n.handed))
+          AND NOT pg_visible_in_snapshot(i.xid, coalesce(n.applied, n.handed))) AS pending
+FROM session_admin.node n;
 COMMENT ON VIEW session_admin.nodes IS
 'the nodes that keep a cache, and how far each of them is';
 COMMENT ON COLUMN session_admin.nodes.state IS

@@ -17,11 +17,15 @@ AS 'MODULE_PATHNAME', 'sa_worker_status';
 COMMENT ON FUNCTION session_admin.worker_status() IS
 'how the background worker of this database fares, and what its last run did';
 
-CREATE FUNCTION session_admin.live_status(OUT used bigint, OUT capacity bigint, OUT unflushed bigint)
+CREATE FUNCTION session_admin.live_status(
+    OUT used bigint,
+    OUT capacity bigint,
+    OUT unflushed bigint,
+    OUT estimated boolean)
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'sa_live_status';
 COMMENT ON FUNCTION session_admin.live_status() IS
-'sessions in the shared table of live sessions, room there, and requests of this database that the table session does not count yet';
+'sessions in the shared table of live sessions, room there, and requests of this database that the table session does not count yet: estimated from some of the sessions, where there are many';
 
 CREATE FUNCTION session_admin.note_database() RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE

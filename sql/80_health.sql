@@ -3,6 +3,9 @@
  *
  * What a DBA looks at.  The function reads what its callers may not, so that the
  * view tells an auditor the same as the owner.
+ *
+ * It may be looked at every few seconds: what there may be millions of is not
+ * counted one by one, but estimated from some pages of it.
  */
 
 -- Partitions begin at midnight UTC: so does what is compared with their bounds.
@@ -11,13 +14,21 @@ RETURNS TABLE (name text, value text, status text)
 LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET timezone = 'UTC'
 BEGIN ATOMIC
-    WITH backlog AS (
+    WITH sample AS (
+        SELECT least(1, 100 * current_setting('block_size')::float8
+                        / greatest(pg_relation_size('session_admin.session'), 1)) AS share
+    ), backlog AS (
         SELECT count(*) AS rows, min(s.ended_at) AS oldest
         FROM session_admin.session_state s
         WHERE s.ended_at IS NOT NULL
+          AND s.tid = ANY (ARRAY(
+              SELECT x.ctid
+              FROM session_admin.session x
+                   TABLESAMPLE SYSTEM (100 * (SELECT sample.share FROM sample))))
     ), feed AS (
-        SELECT count(*) AS rows, min(i.at) AS oldest
-        FROM session_admin.invalidation i
+        SELECT (SELECT count(*) FROM (SELECT FROM session_admin.invalidation LIMIT 10001) i) AS rows,
+               (SELECT i.at FROM session_admin.invalidation i ORDER BY i.id LIMIT 1) AS oldest,
+               (SELECT max(i.id) - min(i.id) + 1 FROM session_admin.invalidation i) AS ids
     ), retention AS (
         SELECT coalesce(max(p.value::interval), interval '1 day') AS feed
         FROM session_admin.effective_policy p
@@ -30,7 +41,7 @@ BEGIN ATOMIC
                count(*) FILTER (WHERE n.state = 'behind') AS behind
         FROM session_admin.nodes n
     ), live AS (
-        SELECT l.used, l.capacity, l.unflushed FROM session_admin.live_status() l
+        SELECT l.used, l.capacity, l.unflushed, l.estimated FROM session_admin.live_status() l
     ), worker AS (
         SELECT w.*, interval '2 minutes'
                     + 3 * current_setting('session_admin.flush_interval')::interval AS patience
@@ -94,7 +105,8 @@ BEGIN ATOMIC
                 ELSE 'ok' END
     FROM live
     UNION ALL
-    SELECT 'requests not flushed', live.unflushed::text,
+    SELECT 'requests not flushed',
+           concat(CASE WHEN live.estimated THEN 'about ' END, live.unflushed),
            CASE WHEN live.unflushed = 0 THEN 'ok'
                 WHEN worker.state = 'off'
                 THEN 'call session_admin.maintain(), or set session_admin.worker = on'
@@ -103,13 +115,16 @@ BEGIN ATOMIC
                 ELSE 'ok' END
     FROM live, worker
     UNION ALL
-    SELECT 'sessions to archive', backlog.rows::text,
+    SELECT 'sessions to archive',
+           concat(CASE WHEN sample.share < 1 THEN 'about ' END,
+                  (backlog.rows / sample.share)::bigint),
            CASE WHEN backlog.oldest < statement_timestamp() - interval '1 hour'
                 THEN 'call session_admin.maintain() more often'
                 ELSE 'ok' END
-    FROM backlog
+    FROM backlog, sample
     UNION ALL
-    SELECT 'invalidations in the feed', feed.rows::text,
+    SELECT 'invalidations in the feed',
+           CASE WHEN feed.rows > 10000 THEN 'at most ' || feed.ids ELSE feed.rows::text END,
            CASE WHEN feed.oldest < statement_timestamp() - 2 * retention.feed
                 THEN 'call session_admin.maintain() more often'
                 ELSE 'ok' END

@@ -88,7 +88,8 @@ PG_FUNCTION_INFO_V1(sa_live_status);
 										 * again */
 #define CREATED_CHANGED	DT_NOBEGIN	/* of an entry whose row has changed */
 #define CHAIN_MAX		64		/* no bucket has as many entries */
-#define BUCKETS_MAX		10000	/* in one go, while all locks are held */
+#define BUCKETS_MAX		1000	/* in one go, while all locks are held */
+#define TALLY_MAX		20000	/* entries that live_status() looks at */
 
 /*
  * With more sessions than this counted in one backend, start anew: most of them
@@ -503,11 +504,14 @@ sa_live_applications_in_doubt(void)
 /*
  * At most n of the entries that are wanted; *position says where to go on, and
  * is 0 at the beginning and again at the end.  All locks are held meanwhile, so
- * that no entry comes or goes, but only shared: touches go on.
+ * that no entry comes or goes, but only shared: touches go on.  Fills and removals
+ * wait, but never for more than BUCKETS_MAX buckets.  What they do between two
+ * calls cannot confuse a pass: the table never grows, so that each key stays in its
+ * bucket, and each bucket is read once, and whole.
  */
 static int
 scan(SaLiveTouch *touches, int n, uint32 *position,
-	 bool (*wanted) (const Entry *entry, const void *arg), const void *arg)
+	 bool (*wanted) (const Entry *entry, void *arg), void *arg)
 {
 	HASH_SEQ_STATUS status;
 	Entry	   *entry;
@@ -550,7 +554,7 @@ scan(SaLiveTouch *touches, int n, uint32 *position,
 }
 
 static bool
-is_unflushed(const Entry *entry, const void *relation)
+is_unflushed(const Entry *entry, void *relation)
 {
 	return entry->key.database == MyDatabaseId &&
 		entry->key.relation == *(const Oid *) relation &&
@@ -571,7 +575,7 @@ sa_live_unflushed(SaLiveTouch *touches, int n, uint32 *position, Oid relation)
 
 /* With InvalidOid, of any database. */
 static bool
-is_unflushed_of(const Entry *entry, const void *database)
+is_unflushed_of(const Entry *entry, void *database)
 {
 	return (*(const Oid *) database == InvalidOid ||
 			*(const Oid *) database == entry->key.database) &&
@@ -629,9 +633,9 @@ sa_live_restore(const SaLiveTouch *touch)
 
 /* Entries that no touch will find, or that it has to read again anyway. */
 static bool
-is_stale(const Entry *entry, const void *arg)
+is_stale(const Entry *entry, void *arg)
 {
-	const SaLiveOwners *owners = arg;
+	SaLiveOwners *owners = arg;
 
 	for (int i = 0; i < owners->n_databases; i++)
 	{
@@ -647,7 +651,7 @@ is_stale(const Entry *entry, const void *arg)
 
 /* Remove a batch of them; returns how many. */
 int
-sa_live_forget_stale(const SaLiveOwners *owners, uint32 *position)
+sa_live_forget_stale(SaLiveOwners *owners, uint32 *position)
 {
 	SaLiveTouch touches[CHAIN_MAX * 2];
 	int			n = scan(touches, lengthof(touches), position, is_stale, owners);
@@ -784,36 +788,59 @@ sa_live_requests(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(requests);
 }
 
-/* live_status() returns (used, capacity, unflushed) */
+/* Of the entries that were looked at, the requests of a database that are not flushed. */
+typedef struct Tally
+{
+	Oid			database;
+	int64		looked;
+	int64		unflushed;
+} Tally;
+
+static bool
+add_to_tally(const Entry *entry, void *arg)
+{
+	Tally	   *tally = arg;
+
+	tally->looked++;
+	if (entry->key.database == tally->database)
+		tally->unflushed += (int64) pg_atomic_read_u64(unconstify(pg_atomic_uint64 *, &entry->requests));
+	return false;
+}
+
+/*
+ * live_status() returns (used, capacity, unflushed, estimated).  The hash spreads
+ * the entries of any database evenly: with many, some tell of all.
+ */
 Datum
 sa_live_status(PG_FUNCTION_ARGS)
 {
-	SaLiveTouch touches[CHAIN_MAX * 2];
 	uint32		position = 0;
 	int64		used;
 	int64		capacity;
-	int64		unflushed = 0;
+	Tally		tally = {.database = MyDatabaseId};
 	TupleDesc	desc;
-	Datum		values[3];
-	bool		nulls[3] = {false, false, false};
+	Datum		values[4];
+	bool		nulls[4] = {false, false, false, false};
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 
 	sa_live_usage(&used, &capacity);
-	while (sa_live_enabled())
+	if (sa_live_enabled())
 	{
-		int			n = scan(touches, lengthof(touches), &position, is_unflushed_of, &MyDatabaseId);
-
-		for (int i = 0; i < n; i++)
-			unflushed += touches[i].requests;
-		if (position == 0)
-			break;
-		CHECK_FOR_INTERRUPTS();
+		do
+		{
+			CHECK_FOR_INTERRUPTS();
+			(void) scan(NULL, CHAIN_MAX + 1, &position, add_to_tally, &tally);
+		} while (position != 0 && tally.looked < TALLY_MAX);
 	}
+	/* not all were looked at */
+	if (position != 0)
+		tally.unflushed = (int64) ((double) tally.unflushed * used / tally.looked);
 
 	values[0] = Int64GetDatum(used);
 	values[1] = Int64GetDatum(capacity);
-	values[2] = Int64GetDatum(unflushed);
+	values[2] = Int64GetDatum(tally.unflushed);
+	values[3] = BoolGetDatum(position != 0);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
 }

@@ -376,7 +376,7 @@ extern void sa_live_applications_start(void);
 extern void sa_live_applications_finish(void);
 extern bool sa_live_applications_in_doubt(void);
 extern int	sa_live_unflushed(SaLiveTouch *touches, int n, uint32 *position, Oid relation);
-extern int	sa_live_forget_stale(const SaLiveOwners *owners, uint32 *position);
+extern int	sa_live_forget_stale(SaLiveOwners *owners, uint32 *position);
 extern int	sa_live_unflushed_anywhere(SaLiveTouch *touches, int n, uint32 *position);
 extern bool sa_live_any_unflushed(Oid database);
 extern void sa_live_flushed(const SaLiveTouch *touch, bool flushed);
