@@ -81,6 +81,10 @@ INSERT INTO session_admin.policy_definition
  'a change of a product''s table that is not understood is recorded, and whom it may concern is logged out; error: the product''s statement fails',
  'OWASP ASVS 5.0 V16.5.3');
 
+CREATE TABLE session_admin.policy_signal ();
+COMMENT ON TABLE session_admin.policy_signal IS
+'always empty: backends that are told that it changed read applications and policies anew';
+
 CREATE FUNCTION session_admin.policy_changed() RETURNS trigger
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'sa_policy_changed';

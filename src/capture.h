@@ -141,14 +141,6 @@ typedef enum SaEndedIf
 	SA_ENDED_IF_LIVE			/* a row of part account has this name */
 } SaEndedIf;
 
-/* We delete rows of a product ourselves, because sessions end. */
-typedef struct SaForgetting
-{
-	SaEnding   *ending;
-	ArrayBuildState *users;		/* the names, one a row */
-	MemoryContext context;
-} SaForgetting;
-
 typedef struct SaCaptured
 {
 	MemoryContext context;		/* emptied with each batch */
@@ -156,7 +148,7 @@ typedef struct SaCaptured
 	bool		backfill;		/* these rows were there before: no events */
 	bool		insertion;		/* these rows are new */
 	bool		complete;		/* all rows of the statement are in this batch */
-	SaForgetting *forgetting;	/* by ourselves */
+	SaEnding   *forgetting;		/* we delete these rows ourselves, as sessions end */
 	int			rows;
 
 	/* each group of lists is a table with one column a list */
@@ -209,7 +201,7 @@ extern void sa_row_deleted(SaCaptured *captured, TupleTableSlot *slot);
 extern void sa_row_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new);
 
 /* forget.c */
-extern SaForgetting *sa_forgetting(Oid relid);
+extern SaEnding *sa_forgetting(Oid relid);
 
 /* capture.c */
 extern void sa_capture_failure(const char *application, Oid relid, const char *event,

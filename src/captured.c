@@ -569,7 +569,7 @@ flush_tokens(SaCaptured *captured)
 		")"
 		" SELECT count(*), max(id), min(user_name)::text FROM fed"
 	};
-	SaForgetting *forgetting = captured->forgetting;
+	SaEnding   *forgetting = captured->forgetting;
 	SaFeedRow	row = {.scope = "token", .application = captured->watch->application};
 	SaValues	users = captured->token_user;
 	SaArgs		args = {0};
@@ -585,13 +585,13 @@ flush_tokens(SaCaptured *captured)
 		lock_accounts(captured, &users);
 	}
 
-	row.reason = forgetting ? forgetting->ending->reason : "token_revoked";
+	row.reason = forgetting ? forgetting->reason : "token_revoked";
 	sa_arg_text(&args, captured->watch->application);
 	arg_array(&args, &users, TEXTOID);
 	arg_array(&args, &captured->token_event, TEXTOID);
 	arg_array(&args, &captured->token_ref, TEXTOID);
 	sa_arg(&args, TIMESTAMPTZOID,
-		   TimestampTzGetDatum(forgetting ? forgetting->ending->at : GetCurrentTimestamp()), false);
+		   TimestampTzGetDatum(forgetting ? forgetting->at : GetCurrentTimestamp()), false);
 	sa_arg_text(&args, row.reason);
 	sa_arg_text(&args, sa_actor_or_null());
 	sa_arg(&args, BOOLOID, BoolGetDatum(forgetting == NULL), false);
@@ -605,9 +605,12 @@ flush_tokens(SaCaptured *captured)
 		note_feed(captured, &row, sa_result_int64(0, 1));
 		ForceSyncCommit();
 	}
-	for (int i = 0; forgetting != NULL && i < users.n; i++)
-		forgetting->users = accumArrayResult(forgetting->users, users.values[i], users.nulls[i],
-											 TEXTOID, forgetting->context);
+	if (forgetting != NULL)
+		forgetting->tokens_revoked += users.n;
+	for (int i = 0; forgetting != NULL && forgetting->wants_users && i < users.n; i++)
+		forgetting->revoked_users = accumArrayResult(forgetting->revoked_users,
+													 users.values[i], users.nulls[i],
+													 TEXTOID, forgetting->context);
 }
 
 /* Apply the batch and empty it. */

@@ -19,10 +19,10 @@
 
 /* The table whose rows we delete ourselves right now. */
 static Oid	forgetting_relid = InvalidOid;
-static SaForgetting *forgetting = NULL;
+static SaEnding *forgetting = NULL;
 
 /* What we delete rows of this table for; NULL if it is not us who does. */
-SaForgetting *
+SaEnding *
 sa_forgetting(Oid relid)
 {
 	return forgetting_relid == relid ? forgetting : NULL;
@@ -34,12 +34,12 @@ sa_forgetting(Oid relid)
  * the names that they expect in its own schema.
  */
 static void
-forget(const SaWatch *watch, const char *condition, ArrayType *values, SaForgetting *details)
+forget(const SaWatch *watch, const char *condition, ArrayType *values, SaEnding *ending)
 {
 	Relation	relation = table_open(watch->relid, condition ? RowExclusiveLock : ShareRowExclusiveLock);
 	char	   *schema = get_namespace_name(RelationGetNamespace(relation));
 	Oid			outer_relid = forgetting_relid;
-	SaForgetting *outer_forgetting = forgetting;
+	SaEnding   *outer_forgetting = forgetting;
 	Oid			types[1] = {TEXTARRAYOID};
 	Datum		arguments[1] = {PointerGetDatum(values)};
 	Oid			userid;
@@ -66,7 +66,7 @@ forget(const SaWatch *watch, const char *condition, ArrayType *values, SaForgett
 							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 
 	forgetting_relid = watch->relid;
-	forgetting = details;
+	forgetting = ending;
 	PG_TRY();
 	{
 		plan = SPI_prepare(sql.data, condition ? 1 : 0, types);
@@ -117,14 +117,12 @@ known_as(const SaWatch *watch, ArrayType *user_names)
 }
 
 /*
- * Delete these users' rows from the products' own remember-me tables.  Returns
- * the names, one for each row.  The caller is connected to SPI and has locked
- * the accounts.
+ * Delete these users' rows from the products' own remember-me tables, and count
+ * them.  The caller is connected to SPI and has locked the accounts.
  */
-ArrayType *
+void
 sa_capture_forget_users(const char *application, ArrayType *user_names, SaEnding *ending)
 {
-	SaForgetting details = {.ending = ending, .context = CurrentMemoryContext};
 	List	   *watches = ending->spares_products ? NIL :
 	sa_watches_of_part(application, SA_PART_REMEMBER_ME);
 	ListCell   *cell;
@@ -155,30 +153,23 @@ sa_capture_forget_users(const char *application, ArrayType *user_names, SaEnding
 			condition = psprintf("%s OPERATOR(pg_catalog.=) ANY ($1::%s[])", column,
 								 format_type_extended(watch->columns[role].type, -1,
 													  FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
-		forget(watch, condition, values, &details);
+		forget(watch, condition, values, ending);
 	}
-
-	if (details.users == NULL)
-		return construct_empty_array(TEXTOID);
-	return DatumGetArrayTypeP(makeArrayResult(details.users, CurrentMemoryContext));
 }
 
 /*
- * Empty the products' own remember-me tables and return the number of rows.  By
+ * Empty the products' own remember-me tables, and count the rows.  By
  * DELETE, as TRUNCATE would wait for everybody who reads them, pg_dump for
  * instance, and keep all others out meanwhile.  The lock waits only for those who
  * write, so that no row of theirs is missed, and lets everybody read.
  */
-int64
+void
 sa_capture_forget_application(const char *application, SaEnding *ending)
 {
-	SaForgetting details = {.ending = ending, .context = CurrentMemoryContext};
 	List	   *watches = ending->spares_products ? NIL :
 	sa_watches_of_part(application, SA_PART_REMEMBER_ME);
 	ListCell   *cell;
 
 	foreach(cell, watches)
-		forget(lfirst(cell), NULL, NULL, &details);
-
-	return details.users ? details.users->nelems : 0;
+		forget(lfirst(cell), NULL, NULL, ending);
 }

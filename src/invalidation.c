@@ -37,8 +37,12 @@ PG_FUNCTION_INFO_V1(sa_invalidate_user);
 PG_FUNCTION_INFO_V1(sa_invalidate_application);
 PG_FUNCTION_INFO_V1(sa_invalidate_all);
 
-/* More sessions than this are not counted when a whole generation ends. */
+/*
+ * When a whole generation ends, no more sessions than this are counted, and none in
+ * a table of more bytes, whoever's they are.
+ */
 #define COUNT_MAX 1000
+#define COUNT_MAX_BYTES (2 * 1024 * 1024)
 
 /* Why the rows that leave now do so; NULL: nobody said. */
 SaEnding   *sa_ending = NULL;
@@ -64,12 +68,64 @@ sa_run_ending(SaEnding *ending, SaStatement *statement, SaArgs *args)
 	return rows;
 }
 
-/*
- * Are all of the rows sessions that were valid until now?  Then nobody has to ask
- * how each of them had ended before, which costs more than all the rest.
- */
+/* Was the session in this row valid until now? */
 static bool
-all_were_valid(TriggerData *trigdata, TimestampTz now)
+session_was_valid(TupleTableSlot *slot, const SaApplication *application, TimestampTz now)
+{
+	bool		isnull;
+	Datum		user_name = slot_getattr(slot, SA_SESSION_USER_NAME, &isnull);
+	SaSession	session = {0};
+	bytea	   *hash;
+	bool		valid;
+
+	session.user_name = isnull ? NULL : TextDatumGetCString(user_name);
+	session.user_key = sa_user_key(session.user_name);
+	session.generation = DatumGetInt64(slot_getattr(slot, SA_SESSION_GENERATION, &isnull));
+	session.created_at = DatumGetTimestampTz(slot_getattr(slot, SA_SESSION_CREATED_AT, &isnull));
+	session.last_access_at = DatumGetTimestampTz(slot_getattr(slot, SA_SESSION_LAST_ACCESS_AT, &isnull));
+	hash = DatumGetByteaPP(slot_getattr(slot, SA_SESSION_HASH, &isnull));
+
+	valid = sa_session_is_valid(&session, application, (uint8 *) VARDATA_ANY(hash), now);
+	if (session.user_name != NULL)
+		pfree(session.user_name);
+	return valid;
+}
+
+/* The same of a remember-me token. */
+static bool
+token_was_valid(TupleTableSlot *slot, const SaApplication *application, TimestampTz now)
+{
+	bool		isnull;
+
+	return DatumGetInt64(slot_getattr(slot, SA_TOKEN_GENERATION, &isnull)) == application->generation &&
+		DatumGetTimestampTz(slot_getattr(slot, SA_TOKEN_CREATED_AT, &isnull)) >
+		now - application->remember_me_lifetime;
+}
+
+/* A table whose rows are archived when they leave it. */
+typedef struct Archive
+{
+	const char *function;		/* the trigger's */
+	bool		sessions;		/* or tokens */
+	int			user_column;
+	bool		(*was_valid) (TupleTableSlot *slot, const SaApplication *application,
+							  TimestampTz now);
+
+	/*
+	 * These archive old_table, and give one row: how many were live, how many
+	 * rows of the feed were written, the highest id of these and (meaningful
+	 * of one) the reason, and the users of those that were live, if the ending
+	 * wants them.  The second is for rows that were all valid until now: then
+	 * nobody has to ask how each of them had ended before, which costs more
+	 * than all the rest.
+	 */
+	SaStatement of_any;
+	SaStatement of_valid;
+} Archive;
+
+/* Were all of the rows valid until now? */
+static bool
+all_were_valid(const Archive *archive, TriggerData *trigdata, TimestampTz now)
 {
 	Tuplestorestate *rows = trigdata->tg_oldtable;
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(trigdata->tg_relation),
@@ -82,38 +138,72 @@ all_were_valid(TriggerData *trigdata, TimestampTz now)
 	{
 		bool		isnull;
 		SaApplication application;
-		SaSession	session = {0};
-		bytea	   *hash = DatumGetByteaPP(slot_getattr(slot, SA_SESSION_HASH, &isnull));
+		/* the same column of both */
 		char	   *name = TextDatumGetCString(slot_getattr(slot, SA_SESSION_APPLICATION, &isnull));
-		Datum		user_name = slot_getattr(slot, SA_SESSION_USER_NAME, &isnull);
 
-		session.user_name = isnull ? NULL : TextDatumGetCString(user_name);
-		session.user_key = sa_user_key(session.user_name);
-		session.generation = DatumGetInt64(slot_getattr(slot, SA_SESSION_GENERATION, &isnull));
-		session.created_at = DatumGetTimestampTz(slot_getattr(slot, SA_SESSION_CREATED_AT, &isnull));
-		session.last_access_at = DatumGetTimestampTz(slot_getattr(slot, SA_SESSION_LAST_ACCESS_AT, &isnull));
 		valid = sa_application_find(name, &application) &&
-			sa_session_is_valid(&session, &application, (uint8 *) VARDATA_ANY(hash), now);
+			archive->was_valid(slot, &application, now);
 		CHECK_FOR_INTERRUPTS();
 		pfree(name);
-		if (session.user_name != NULL)
-			pfree(session.user_name);
 	}
 	tuplestore_select_read_pointer(rows, 0);
 	ExecDropSingleTupleTableSlot(slot);
 	return valid;
 }
 
-/*
- * Both triggers: run the statement that archives old_table, and tell of what it
- * wrote to the feed.  Its result is one row: sessions that were live, tokens
- * that were, rows of the feed, and of these the highest id and (meaningful if
- * it is the only one) the application, the user and the session's hash.  The
- * other statement, if any, does the same for sessions that were all valid.
- */
+/* Add the users of what has ended, one a session or token, if they are given. */
+static void
+add_users(ArrayBuildState **users, MemoryContext context)
+{
+	bool		isnull;
+	Datum		added = sa_result(0, 5, &isnull);
+	Datum	   *names;
+	int			n;
+
+	if (isnull)
+		return;
+	deconstruct_array(DatumGetArrayTypeP(added), TEXTOID, -1, false, TYPALIGN_INT,
+					  &names, NULL, &n);
+	for (int i = 0; i < n; i++)
+		*users = accumArrayResult(*users, names[i], false, TEXTOID, context);
+}
+
+/* As an array, null if there are none. */
+static void
+arg_users(SaArgs *args, ArrayBuildState *users)
+{
+	sa_arg(args, TEXTARRAYOID,
+		   users ? makeArrayResult(users, CurrentMemoryContext) : (Datum) 0, users == NULL);
+}
+
+/* Tell of the only row that has left. */
+static void
+notify_only_row(const Archive *archive, TriggerData *trigdata, int64 id, const char *reason)
+{
+	Tuplestorestate *rows = trigdata->tg_oldtable;
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(trigdata->tg_relation),
+													&TTSOpsMinimalTuple);
+	SaFeedRow	row = {.id = id, .reason = reason};
+	bool		isnull;
+	Datum		user_name;
+
+	tuplestore_select_read_pointer(rows, tuplestore_alloc_read_pointer(rows, EXEC_FLAG_REWIND));
+	tuplestore_rescan(rows);
+	(void) tuplestore_gettupleslot(rows, true, false, slot);
+	row.scope = archive->sessions ? "session" : "token";
+	row.application = TextDatumGetCString(slot_getattr(slot, SA_SESSION_APPLICATION, &isnull));
+	user_name = slot_getattr(slot, archive->user_column, &isnull);
+	row.user_name = isnull ? NULL : TextDatumGetCString(user_name);
+	if (archive->sessions)
+		row.session_hash = (uint8 *) VARDATA_ANY(DatumGetByteaPP(slot_getattr(slot, SA_SESSION_HASH, &isnull)));
+	sa_feed_notify(&row);
+	tuplestore_select_read_pointer(rows, 0);
+	ExecDropSingleTupleTableSlot(slot);
+}
+
+/* Both triggers: archive the rows, and tell of what that wrote to the feed. */
 static Datum
-archive(FunctionCallInfo fcinfo, const char *function, const char *scope,
-		SaStatement *statement, SaStatement *of_valid)
+archive_rows(FunctionCallInfo fcinfo, Archive *archive)
 {
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
 	SaEnding	by_hand = {.reason = "admin"};
@@ -127,7 +217,8 @@ archive(FunctionCallInfo fcinfo, const char *function, const char *scope,
 		!TRIGGER_FIRED_BY_DELETE(trigdata->tg_event))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function \"%s\" must be fired after DELETE for each statement", function)));
+				 errmsg("function \"%s\" must be fired after DELETE for each statement",
+						archive->function)));
 
 	if (tuplestore_tuple_count(trigdata->tg_oldtable) == 0)
 		return PointerGetDatum(NULL);
@@ -145,33 +236,20 @@ archive(FunctionCallInfo fcinfo, const char *function, const char *scope,
 	sa_arg_text(&args, ending->reason);
 	sa_arg_text(&args, sa_actor_or_null());
 	sa_arg(&args, BOOLOID, BoolGetDatum(!ending->caller_writes_feed), false);
-	if (of_valid != NULL && all_were_valid(trigdata, ending->at))
-		statement = of_valid;
-	sa_run(statement, &args);
+	sa_arg(&args, BOOLOID, BoolGetDatum(ending->wants_users), false);
+	sa_run(all_were_valid(archive, trigdata, ending->at) ? &archive->of_valid : &archive->of_any,
+		   &args);
 
-	ending->sessions_ended += sa_result_int64(0, 1);
-	ending->tokens_revoked += sa_result_int64(0, 2);
-	fed = sa_result_int64(0, 3);
+	*(archive->sessions ? &ending->sessions_ended : &ending->tokens_revoked) += sa_result_int64(0, 1);
+	add_users(archive->sessions ? &ending->ended_users : &ending->revoked_users, ending->context);
+	fed = sa_result_int64(0, 2);
 	if (fed > 0)
-		ending->id = sa_result_int64(0, 4);
+		ending->id = sa_result_int64(0, 3);
 	if (fed > 0 || ending->caller_writes_feed)
 		ForceSyncCommit();
-	if (fed == 1)
-	{
-		bool		isnull;
-		Datum		hash = sa_result(0, 7, &isnull);
-		SaFeedRow	row = {
-			.id = ending->id,
-			.scope = scope,
-			.application = sa_result_text(0, 5),
-			.user_name = sa_result_text(0, 6),
-			.session_hash = isnull ? NULL : (uint8 *) VARDATA_ANY(DatumGetByteaPP(hash)),
-			.reason = sa_result_text(0, 8)
-		};
-
-		sa_feed_notify(&row);
-	}
-	else if (fed > 1)
+	if (fed == 1 && tuplestore_tuple_count(trigdata->tg_oldtable) == 1)
+		notify_only_row(archive, trigdata, ending->id, sa_result_text(0, 4));
+	else if (fed > 0)
 		sa_feed_notify_many(ending->id);
 
 	SPI_finish();
@@ -240,6 +318,12 @@ sa_session_changed(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
+/* The result of an Archive's statements. */
+#define ARCHIVED_SQL \
+	" SELECT (SELECT count(*) FROM gone WHERE ended_before IS NULL), count(*), max(id), min(reason)," \
+	"  CASE WHEN $5 THEN ARRAY(SELECT user_name::text FROM gone WHERE ended_before IS NULL) END" \
+	" FROM fed"
+
 /* What becomes of the rows "gone": the end of both statements below. */
 #define ARCHIVE_SESSIONS_SQL \
 	"), archived AS (" \
@@ -254,20 +338,15 @@ sa_session_changed(PG_FUNCTION_ARGS)
 	"  FROM gone" \
 	"), seen AS (" \
 	"  INSERT INTO session_admin.account_seen (application, user_name, at)" \
-	"  SELECT application, user_name, max(last_access)" \
-	"  FROM gone WHERE user_name IS NOT NULL GROUP BY application, user_name" \
+	"  SELECT application, user_name, last_access FROM gone WHERE user_name IS NOT NULL" \
 	"), fed AS (" \
 	"  INSERT INTO session_admin.invalidation" \
 	"    (at, scope, application, user_name, session_hash, reason, actor, sessions_ended)" \
 	"  SELECT coalesce(ended_before, $1), 'session', application, user_name, session_hash," \
 	"    end_reason, actor, CASE WHEN ended_before IS NULL THEN 1 ELSE 0 END" \
 	"  FROM gone WHERE $4 AND generation_end IS NULL" \
-	"  RETURNING id, application, user_name, session_hash, reason" \
-	")" \
-	" SELECT (SELECT count(*) FROM gone WHERE ended_before IS NULL), 0::bigint," \
-	"  count(*), max(id), min(application)::text, min(user_name)::text," \
-	"  decode(min(encode(session_hash, 'hex')), 'hex'), min(reason)" \
-	" FROM fed"
+	"  RETURNING id, reason" \
+	")" ARCHIVED_SQL
 
 /*
  * Trigger: sessions have left the table.  Which of them had ended before, and
@@ -277,7 +356,12 @@ sa_session_changed(PG_FUNCTION_ARGS)
 Datum
 sa_session_ended(PG_FUNCTION_ARGS)
 {
-	static SaStatement archive_valid = {.sql =
+	static Archive archive = {
+		.function = "session_ended",
+		.sessions = true,
+		.user_column = SA_SESSION_USER_NAME,
+		.was_valid = session_was_valid,
+		.of_valid.sql =
 		"WITH gone AS MATERIALIZED ("
 		"  SELECT *, NULL::timestamptz AS generation_end, NULL::timestamptz AS ended_before,"
 		"    $2 AS end_reason, session_user AS ended_by, $3 AS actor,"
@@ -286,9 +370,8 @@ sa_session_ended(PG_FUNCTION_ARGS)
 		"    requests + coalesce(session_admin.live_requests(session_hash, application), 0)"
 		"      AS request_count"
 		"  FROM old_table"
-		ARCHIVE_SESSIONS_SQL
-	};
-	static SaStatement archive_any = {.sql =
+		ARCHIVE_SESSIONS_SQL,
+		.of_any.sql =
 		"WITH gone AS MATERIALIZED ("
 		"  SELECT o.*, d.generation_end, e.ended_at AS ended_before,"
 		"         CASE WHEN e.ended_at IS NULL THEN $2"
@@ -325,14 +408,32 @@ sa_session_ended(PG_FUNCTION_ARGS)
 		"         THEN least(d.idle_end, d.absolute_end, d.generation_end) END AS ended_at) e"
 		ARCHIVE_SESSIONS_SQL
 	};
-
-	Datum		result = archive(fcinfo, "session_ended", "session",
-								 &archive_any, &archive_valid);
+	Datum		result = archive_rows(fcinfo, &archive);
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
 
 	add_pending(trigdata, trigdata->tg_oldtable, false);
 	return result;
 }
+
+/* The same of tokens. */
+#define ARCHIVE_TOKENS_SQL \
+	"), ancestors AS (" \
+	"  DELETE FROM session_admin.remember_me_ancestor a USING old_table o" \
+	"  WHERE a.series = o.series AND a.application = o.application" \
+	"), archived AS (" \
+	"  INSERT INTO session_admin.login_event (at, application, user_name, event, succeeded," \
+	"    login_method, client_address, user_agent, device, detail)" \
+	"  SELECT coalesce(ended_before, $1), application, user_name, 'remember_me_revoked', true," \
+	"    'remember_me', client_address, user_agent, device," \
+	"    format('series %s, %s', series, end_reason)" \
+	"  FROM gone" \
+	"), fed AS (" \
+	"  INSERT INTO session_admin.invalidation" \
+	"    (at, scope, application, user_name, reason, actor, tokens_revoked)" \
+	"  SELECT $1, 'token', application, user_name, end_reason, $3, 1" \
+	"  FROM gone WHERE $4 AND ended_before IS NULL" \
+	"  RETURNING id, reason" \
+	")" ARCHIVED_SQL
 
 /*
  * Trigger: remember-me tokens have left the table.  Their history is an event
@@ -341,9 +442,18 @@ sa_session_ended(PG_FUNCTION_ARGS)
 Datum
 sa_token_revoked(PG_FUNCTION_ARGS)
 {
-	static SaStatement archive_tokens = {.sql =
+	static Archive archive = {
+		.function = "token_revoked",
+		.user_column = SA_TOKEN_USER_NAME,
+		.was_valid = token_was_valid,
+		.of_valid.sql =
 		"WITH gone AS MATERIALIZED ("
-		"  SELECT o.*, e.ended_at AS ended_before, d.generation_end,"
+		"  SELECT *, NULL::timestamptz AS ended_before, $2 AS end_reason"
+		"  FROM old_table"
+		ARCHIVE_TOKENS_SQL,
+		.of_any.sql =
+		"WITH gone AS MATERIALIZED ("
+		"  SELECT o.*, e.ended_at AS ended_before,"
 		"         CASE WHEN e.ended_at IS NULL THEN $2"
 		"              WHEN e.ended_at = d.generation_end THEN coalesce(g.reason, a.end_reason, 'admin')"
 		"              ELSE 'absolute_timeout' END AS end_reason"
@@ -359,29 +469,10 @@ sa_token_revoked(PG_FUNCTION_ARGS)
 		"  CROSS JOIN LATERAL (SELECT"
 		"    CASE WHEN d.lifetime_end <= $1 OR d.generation_end IS NOT NULL"
 		"         THEN least(d.lifetime_end, d.generation_end) END AS ended_at) e"
-		"), ancestors AS ("
-		"  DELETE FROM session_admin.remember_me_ancestor a USING old_table o"
-		"  WHERE a.series = o.series AND a.application = o.application"
-		"), archived AS ("
-		"  INSERT INTO session_admin.login_event (at, application, user_name, event, succeeded,"
-		"    login_method, client_address, user_agent, device, detail)"
-		"  SELECT coalesce(ended_before, $1), application, user_name, 'remember_me_revoked', true,"
-		"    'remember_me', client_address, user_agent, device,"
-		"    format('series %s, %s', series, end_reason)"
-		"  FROM gone"
-		"), fed AS ("
-		"  INSERT INTO session_admin.invalidation"
-		"    (at, scope, application, user_name, reason, actor, tokens_revoked)"
-		"  SELECT $1, 'token', application, user_name, end_reason, $3, 1"
-		"  FROM gone WHERE $4 AND ended_before IS NULL"
-		"  RETURNING id, application, user_name, reason"
-		")"
-		" SELECT 0::bigint, (SELECT count(*) FROM gone WHERE ended_before IS NULL),"
-		"  count(*), max(id), min(application)::text, min(user_name)::text, NULL::bytea, min(reason)"
-		" FROM fed"
+		ARCHIVE_TOKENS_SQL
 	};
 
-	return archive(fcinfo, "token_revoked", "token", &archive_tokens, NULL);
+	return archive_rows(fcinfo, &archive);
 }
 
 /*
@@ -419,6 +510,17 @@ sa_truncated(PG_FUNCTION_ARGS)
 	PG_RETURN_POINTER(NULL);
 }
 
+/* The one name in an array of text. */
+static char *
+only_name(ArrayType *names)
+{
+	Datum	   *values;
+	int			n;
+
+	deconstruct_array(names, TEXTOID, -1, false, TYPALIGN_INT, &values, NULL, &n);
+	return TextDatumGetCString(values[0]);
+}
+
 /*
  * End all sessions of these users (an array of text, all of one application)
  * and, unless kept, their remember-me tokens, ours and the product's own.  Each
@@ -439,81 +541,79 @@ sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_s
 		"  DELETE FROM session_admin.session"
 		"  WHERE application = $1 AND user_name = ANY ($2)"
 		"    AND session_hash IS DISTINCT FROM $3"
-		"  RETURNING session_hash"
-		"), revoked AS ("
-		"  DELETE FROM session_admin.remember_me_token"
-		"  WHERE application = $1 AND user_name = ANY ($2) AND NOT $4"
-		"  RETURNING series"
-		"), live AS ("
-		"  SELECT user_name, count(*) AS n FROM session_admin.session_state"
-		"  WHERE application = $1 AND user_name = ANY ($2) AND ended_at IS NULL"
-		"    AND session_hash IN (SELECT session_hash FROM ended)"
-		"  GROUP BY user_name"
-		"), remembered AS ("
-		"  SELECT t.user_name, count(*) AS n FROM session_admin.remember_me_token t"
-		"  JOIN session_admin.application_state a"
-		"    ON a.name = t.application AND a.generation = t.generation"
-		"  JOIN session_admin.time_limit l ON l.application = t.application"
-		"    AND t.created_at + l.remember_me_lifetime > $5"
-		"  WHERE t.application = $1 AND t.user_name = ANY ($2)"
-		"    AND t.series IN (SELECT series FROM revoked)"
-		"  GROUP BY t.user_name"
-		"), forgotten AS ("
-		"  SELECT f.name AS user_name, count(*) AS n FROM unnest($8) AS f (name) GROUP BY f.name"
-		"), fed AS ("
-		"  INSERT INTO session_admin.invalidation (at, scope, application, user_name,"
-		"    session_hash, reason, actor, sessions_ended, tokens_revoked)"
-		"  SELECT $5, 'user', $1, u.name, $3, $6, $7,"
-		"    coalesce(live.n, 0), coalesce(remembered.n, 0) + coalesce(forgotten.n, 0)"
-		"  FROM unnest($2) WITH ORDINALITY AS u (name, n)"
-		"  LEFT JOIN live ON live.user_name = u.name"
-		"  LEFT JOIN remembered ON remembered.user_name = u.name"
-		"  LEFT JOIN forgotten ON forgotten.user_name = u.name"
-		"  ORDER BY u.n"
-		"  RETURNING id, user_name, sessions_ended, tokens_revoked"
 		")"
-		" SELECT count(*), max(id), sum(sessions_ended)::bigint, sum(tokens_revoked)::bigint,"
-		"  min(user_name)::text FROM fed"
+		" DELETE FROM session_admin.remember_me_token"
+		" WHERE application = $1 AND user_name = ANY ($2) AND NOT $4"
 	};
-	SaEnding	triggers = {.reason = ending->reason, .at = ending->at, .caller_writes_feed = true};
+	static SaStatement feed_users = {.sql =
+		"INSERT INTO session_admin.invalidation (at, scope, application, user_name,"
+		"  session_hash, reason, actor, sessions_ended, tokens_revoked)"
+		" SELECT $4, 'user', $1, u.name, $3, $5, $6, coalesce(e.n, 0), coalesce(r.n, 0)"
+		" FROM unnest($2) WITH ORDINALITY AS u (name, n)"
+		" LEFT JOIN (SELECT name, count(*) AS n FROM unnest($7) AS e (name) GROUP BY name) e"
+		"   ON e.name = u.name"
+		" LEFT JOIN (SELECT name, count(*) AS n FROM unnest($8) AS r (name) GROUP BY name) r"
+		"   ON r.name = u.name"
+		" ORDER BY u.n"
+		" RETURNING id"
+	};
+	int			n_users = ArrayGetNItems(ARR_NDIM(user_names), ARR_DIMS(user_names));
+	SaEnding	these = {
+		.reason = ending->reason,
+		.at = ending->at,
+		.caller_writes_feed = true,
+		.spares_products = ending->spares_products,
+		.wants_users = n_users > 1,
+		.context = CurrentMemoryContext
+	};
 	SaArgs		args = {0};
-	SaFeedRow	row = {.scope = "user", .application = application,
-	.session_hash = keep_session, .reason = ending->reason};
-	ArrayType  *forgotten;
-	int64		fed;
+
+	if (n_users == 0)
+		return;
 
 	sa_arg_text(&args, application);
 	sa_arg(&args, TEXTARRAYOID, PointerGetDatum(user_names), false);
 	sa_run(&lock_accounts, &args);
 
-	forgotten = keep_remember_me ? construct_empty_array(TEXTOID) :
-		sa_capture_forget_users(application, user_names, ending);
+	if (!keep_remember_me)
+		sa_capture_forget_users(application, user_names, &these);
 
 	sa_arg(&args, BYTEAOID,
 		   keep_session ? PointerGetDatum(sa_bytea(keep_session, SA_HASH_LEN)) : (Datum) 0,
 		   keep_session == NULL);
 	sa_arg(&args, BOOLOID, BoolGetDatum(keep_remember_me), false);
-	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(ending->at), false);
-	sa_arg_text(&args, ending->reason);
-	sa_arg_text(&args, sa_actor_or_null());
-	sa_arg(&args, TEXTARRAYOID, PointerGetDatum(forgotten), false);
-	sa_run_ending(&triggers, &end_users, &args);
+	sa_run_ending(&these, &end_users, &args);
 
-	fed = sa_result_int64(0, 1);
-	if (fed == 0)
-		return;
-	ending->id = row.id = sa_result_int64(0, 2);
-	ending->sessions_ended += sa_result_int64(0, 3);
-	ending->tokens_revoked += sa_result_int64(0, 4);
-	row.user_name = sa_result_text(0, 5);
+	if (n_users == 1)
+	{
+		SaFeedRow	row = {
+			.scope = "user",
+			.application = application,
+			.user_name = only_name(user_names),
+			.session_hash = keep_session
+		};
 
-	ForceSyncCommit();
-	if (ending->caller_notifies)
-		return;
-	if (fed == 1)
-		sa_feed_notify(&row);
+		sa_feed_write(&row, &these);
+		these.id = row.id;
+		if (!ending->caller_notifies)
+			sa_feed_notify(&row);
+	}
 	else
-		sa_feed_notify_many(row.id);
+	{
+		args.n--;
+		sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(ending->at), false);
+		sa_arg_text(&args, ending->reason);
+		sa_arg_text(&args, sa_actor_or_null());
+		arg_users(&args, these.ended_users);
+		arg_users(&args, these.revoked_users);
+		these.id = sa_result_int64(sa_run(&feed_users, &args) - 1, 1);
+		ForceSyncCommit();
+		if (!ending->caller_notifies)
+			sa_feed_notify_many(these.id);
+	}
+	ending->id = these.id;
+	ending->sessions_ended += these.sessions_ended;
+	ending->tokens_revoked += these.tokens_revoked;
 }
 
 /* The same for one user. */
@@ -685,6 +785,30 @@ sa_invalidate_user(PG_FUNCTION_ARGS)
 }
 
 /*
+ * How many are live; the first statement counts them all.  Negative if that would
+ * cost more than the rest, however many they are.
+ */
+static int64
+count_live(SaStatement *count_all, SaStatement *count, const char *application)
+{
+	SaArgs		args = {0};
+	int64		n;
+
+	sa_arg_text(&args, application);
+	sa_arg(&args, INT8OID, Int64GetDatum(COUNT_MAX_BYTES), false);
+	sa_run(count_all, &args);
+	n = sa_result_int64(0, 1);
+	if (n == 0)
+		return 0;
+	if (n < 0 || n > COUNT_MAX)
+		return -1;
+
+	args.n--;
+	sa_run(count, &args);
+	return sa_result_int64(0, 1);
+}
+
+/*
  * End the generation of one application, or of all.  What it ended is counted
  * only as far as that costs nothing, however many they are.  The caller is
  * connected to SPI and has set reason and time.
@@ -698,19 +822,27 @@ sa_end_generation(const char *application, SaEnding *ending)
 	static SaStatement lock_application = {.sql =
 		"SELECT FROM session_admin.application WHERE name = $1 FOR NO KEY UPDATE"
 	};
-	static SaStatement count = {.sql =
-		"SELECT CASE WHEN (SELECT count(*) FROM (SELECT FROM session_admin.session"
-		"    WHERE $1 IS NULL OR application = $1 LIMIT $2 + 1) s) <= $2"
-		"  THEN (SELECT count(*) FROM session_admin.session_state"
-		"    WHERE ($1 IS NULL OR application = $1) AND ended_at IS NULL) ELSE -1 END,"
-		" CASE WHEN (SELECT count(*) FROM (SELECT FROM session_admin.remember_me_token"
-		"    WHERE $1 IS NULL OR application = $1 LIMIT $2 + 1) t) <= $2"
-		"  THEN (SELECT count(*) FROM session_admin.remember_me_token t"
-		"    JOIN session_admin.application_state a"
-		"    ON a.name = t.application AND a.generation = t.generation"
-		"    JOIN session_admin.time_limit l ON l.application = t.application"
-		"      AND t.created_at + l.remember_me_lifetime > clock_timestamp()"
-		"    WHERE $1 IS NULL OR t.application = $1) ELSE -1 END"
+	static SaStatement count_sessions = {.generic = true, .sql =
+		"SELECT CASE WHEN pg_relation_size('session_admin.session') <= $2"
+		"  THEN (SELECT count(*) FROM session_admin.session"
+		"    WHERE $1 IS NULL OR application = $1) ELSE -1 END"
+	};
+	static SaStatement count_live_sessions = {.generic = true, .sql =
+		"SELECT count(*) FROM session_admin.session_state"
+		" WHERE ($1 IS NULL OR application = $1) AND ended_at IS NULL"
+	};
+	static SaStatement count_tokens = {.generic = true, .sql =
+		"SELECT CASE WHEN pg_relation_size('session_admin.remember_me_token') <= $2"
+		"  THEN (SELECT count(*) FROM session_admin.remember_me_token"
+		"    WHERE $1 IS NULL OR application = $1) ELSE -1 END"
+	};
+	static SaStatement count_live_tokens = {.generic = true, .sql =
+		"SELECT count(*) FROM session_admin.remember_me_token t"
+		" JOIN session_admin.application_state a"
+		"   ON a.name = t.application AND a.generation = t.generation"
+		" JOIN session_admin.time_limit l ON l.application = t.application"
+		"   AND t.created_at + l.remember_me_lifetime > clock_timestamp()"
+		" WHERE $1 IS NULL OR t.application = $1"
 	};
 	static SaStatement next_generation = {.sql =
 		"WITH locked AS ("
@@ -726,7 +858,6 @@ sa_end_generation(const char *application, SaEnding *ending)
 		" FROM locked WHERE a.name = locked.name RETURNING a.name::text"
 	};
 	SaFeedRow	row = {.scope = application ? "application" : "all", .application = application};
-	SaArgs		count_args = {0};
 	SaArgs		args = {0};
 	uint64		ended;
 	char	  **names;
@@ -746,11 +877,8 @@ sa_end_generation(const char *application, SaEnding *ending)
 		sa_run(&lock_application, &lock_args);
 	}
 
-	sa_arg_text(&count_args, application);
-	sa_arg(&count_args, INT8OID, Int64GetDatum(COUNT_MAX), false);
-	sa_run(&count, &count_args);
-	ending->sessions_ended = sa_result_int64(0, 1);
-	ending->tokens_revoked = sa_result_int64(0, 2);
+	ending->sessions_ended = count_live(&count_sessions, &count_live_sessions, application);
+	ending->tokens_revoked = count_live(&count_tokens, &count_live_tokens, application);
 
 	sa_arg_text(&args, application);
 	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(ending->at), false);
@@ -768,10 +896,15 @@ sa_end_generation(const char *application, SaEnding *ending)
 		names[i] = sa_result_text(i, 1);
 	for (uint64 i = 0; i < ended; i++)
 	{
-		int64		forgotten = sa_capture_forget_application(names[i], ending);
+		SaEnding	forgotten = {
+			.reason = ending->reason,
+			.at = ending->at,
+			.spares_products = ending->spares_products
+		};
 
+		sa_capture_forget_application(names[i], &forgotten);
 		if (ending->tokens_revoked >= 0)
-			ending->tokens_revoked += forgotten;
+			ending->tokens_revoked += forgotten.tokens_revoked;
 	}
 
 	sa_feed_write(&row, ending);

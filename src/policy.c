@@ -2,12 +2,14 @@
  * policy.c
  *	  What holds for an application: its generation and its policies.
  *
- * Each backend keeps what it has read.  A change of application or policy sends
- * a relcache invalidation of that table, which PostgreSQL delivers to the other
- * backends after the change is visible and before its COMMIT returns.  So who
- * accepts the pending invalidations first, as sa_application_find does, never
- * takes something for valid that an earlier commit has ended: not even after
- * "everybody out", which is a change of one row of application.
+ * Each backend keeps what it has read.  A change of application, policy or
+ * probe_rule sends a relcache invalidation of policy_signal, a table that no
+ * statement reads (of another, all plans that read it would be made anew).
+ * PostgreSQL delivers it to the other backends after the change is visible and
+ * before its COMMIT returns.  So who accepts the pending invalidations first, as
+ * sa_application_find does, never takes something for valid that an earlier commit
+ * has ended: not even after "everybody out", which is a change of one row of
+ * application.
  *
  * Between visible and delivered somebody may know of it already.  Preloaded, that
  * is in doubt (live.c), and the tables are read.  Otherwise, who tells a node the
@@ -45,13 +47,13 @@
 PG_FUNCTION_INFO_V1(sa_policy_changed);
 PG_FUNCTION_INFO_V1(sa_set_policy);
 
+#define SIGNAL "policy_signal"
+
 static MemoryContext cache_context = NULL;
 static HTAB *cache = NULL;
 static SaApplication *last_found = NULL;	/* in the cache */
 static bool cache_valid = false;
-static Oid	application_relid = InvalidOid;
-static Oid	policy_relid = InvalidOid;
-static Oid	probe_rule_relid = InvalidOid;
+static Oid	signal_relid = InvalidOid;
 static Oid	session_relid = InvalidOid;
 
 /* Where each time limit goes. */
@@ -111,8 +113,7 @@ static uint64 policies_read = 0;
 static void
 relcache_callback(pg_attribute_unused() Datum arg, Oid relid)
 {
-	if (relid == InvalidOid || relid == application_relid || relid == policy_relid ||
-		relid == probe_rule_relid)
+	if (relid == InvalidOid || relid == signal_relid)
 		cache_valid = false;
 }
 
@@ -130,13 +131,16 @@ sa_policy_init(void)
 Datum
 sa_policy_changed(PG_FUNCTION_ARGS)
 {
+	Oid			relid;
+
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"policy_changed\" was not called by trigger manager")));
 
-	CacheInvalidateRelcache(((TriggerData *) fcinfo->context)->tg_relation);
-	sa_pending_applications(RelationGetRelid(((TriggerData *) fcinfo->context)->tg_relation));
+	relid = get_relname_relid(SIGNAL, get_namespace_oid("session_admin", false));
+	CacheInvalidateRelcacheByRelid(relid);
+	sa_pending_applications(relid);
 	PG_RETURN_POINTER(NULL);
 }
 
@@ -378,7 +382,7 @@ load(const char *name)
 	return true;
 }
 
-/* Empty the cache, and know again which tables it depends on. */
+/* Empty the cache, and know again which tables it depends on */
 static void
 reset_cache(void)
 {
@@ -393,9 +397,7 @@ reset_cache(void)
 	MemoryContextReset(cache_context);
 	policies_read++;
 
-	application_relid = get_relname_relid("application", nspid);
-	policy_relid = get_relname_relid("policy", nspid);
-	probe_rule_relid = get_relname_relid("probe_rule", nspid);
+	signal_relid = get_relname_relid(SIGNAL, nspid);
 	session_relid = get_relname_relid("session", nspid);
 
 	ctl.keysize = SA_NAME_MAX + 1;

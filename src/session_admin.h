@@ -45,6 +45,8 @@ extern void sa_guc_init(void);
 typedef struct SaStatement
 {
 	const char *sql;
+	bool		generic;		/* never planned for its arguments: that takes
+								 * longer than to run it */
 	SPIPlanPtr	plan;			/* kept from the first run on */
 	SPIPlanPtr	plan_for_many;	/* the same, planned for each run anew */
 } SaStatement;
@@ -242,10 +244,14 @@ typedef struct SaEnding
 									 * session or token */
 	bool		caller_notifies;	/* once, of several endings */
 	bool		spares_products;	/* whose own rows stay as they are */
+	bool		wants_users;	/* of each that ended, in this context */
+	MemoryContext context;
 	/* the rest is the result */
 	int64		id;				/* of the last row of the feed, 0 for none */
 	int64		sessions_ended; /* negative: too many to be counted at once */
 	int64		tokens_revoked;
+	ArrayBuildState *ended_users;	/* the names, one a session */
+	ArrayBuildState *revoked_users; /* one a token */
 } SaEnding;
 
 extern SaEnding *sa_ending;
@@ -299,6 +305,20 @@ enum
 	SA_SESSION_LAST_ACCESS_AT,
 	SA_SESSION_REQUESTS,
 	SA_SESSION_USER_NAME
+};
+
+/* The same of remember_me_token. */
+enum
+{
+	SA_TOKEN_SERIES = 1,
+	SA_TOKEN_APPLICATION,
+	SA_TOKEN_GENERATION,
+	SA_TOKEN_USER_NAME,
+	SA_TOKEN_VALIDATOR_HASH,
+	SA_TOKEN_PARENT_HASH,
+	SA_TOKEN_SALT,
+	SA_TOKEN_ROTATED_AT,
+	SA_TOKEN_CREATED_AT
 };
 
 extern bool sa_session_writing; /* this backend writes touches to their rows */
@@ -402,9 +422,9 @@ extern bool sa_user_rename(const char *application, const char *old_name, const 
 extern void sa_attachment_init(void);
 
 /* forget.c: rows of users in the products' own tables */
-extern ArrayType *sa_capture_forget_users(const char *application, ArrayType *user_names,
-										  SaEnding *ending);
-extern int64 sa_capture_forget_application(const char *application, SaEnding *ending);
+extern void sa_capture_forget_users(const char *application, ArrayType *user_names,
+									SaEnding *ending);
+extern void sa_capture_forget_application(const char *application, SaEnding *ending);
 
 /* maintain.c: housekeeping */
 #define SA_TASKS_MAX		16

@@ -45,12 +45,16 @@ sa_arg_text(SaArgs *args, const char *value)
 }
 
 /*
- * Is an argument an array that is too long for a plan that was made for arrays
- * of any length?  Such a plan expects ten elements, and compares each with each.
+ * What kind of plan the arguments want.  One that is made for arrays of any
+ * length expects ten elements, and compares each with each: a long array gets a
+ * plan of its own.  A short one never does, though that would look cheaper:
+ * planning takes longer than all the rest.
  */
-static bool
-is_for_many(const SaArgs *args)
+static int
+cursor_options(const SaStatement *statement, const SaArgs *args)
 {
+	int			options = statement->generic ? CURSOR_OPT_GENERIC_PLAN : 0;
+
 	for (int i = 0; args != NULL && i < args->n; i++)
 	{
 		if ((args->types[i] == TEXTARRAYOID || args->types[i] == BYTEAARRAYOID) &&
@@ -59,10 +63,11 @@ is_for_many(const SaArgs *args)
 			ArrayType  *array = DatumGetArrayTypeP(args->values[i]);
 
 			if (ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array)) > MANY)
-				return true;
+				return CURSOR_OPT_CUSTOM_PLAN;
+			options = CURSOR_OPT_GENERIC_PLAN;
 		}
 	}
-	return false;
+	return options;
 }
 
 /*
@@ -72,8 +77,9 @@ is_for_many(const SaArgs *args)
 uint64
 sa_run(SaStatement *statement, SaArgs *args)
 {
-	bool		many = is_for_many(args);
-	SPIPlanPtr *plan = many ? &statement->plan_for_many : &statement->plan;
+	int			options = cursor_options(statement, args);
+	SPIPlanPtr *plan = options == CURSOR_OPT_CUSTOM_PLAN ?
+		&statement->plan_for_many : &statement->plan;
 	volatile int result = 0;
 	bool		save_jit_enabled = jit_enabled;
 
@@ -82,7 +88,7 @@ sa_run(SaStatement *statement, SaArgs *args)
 		SPIPlanPtr	prepared = SPI_prepare_cursor(statement->sql,
 												  args ? args->n : 0,
 												  args ? args->types : NULL,
-												  many ? CURSOR_OPT_CUSTOM_PLAN : 0);
+												  options);
 
 		if (prepared == NULL)
 			elog(ERROR, "could not prepare statement: %s", SPI_result_code_string(SPI_result));

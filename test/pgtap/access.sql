@@ -135,6 +135,7 @@ INSERT INTO matrix VALUES
 ('table',    'node',                      '.....'),
 ('table',    'policy',                    '.....'),
 ('table',    'policy_definition',         '.....'),
+('table',    'policy_signal',             '.....'),
 ('table',    'probe_rule',                '.....'),
 ('table',    'product',                   '.....'),
 ('table',    'product_column',            '.....'),
