@@ -81,6 +81,11 @@ CREATE TABLE session_admin.session (
     last_access_at  timestamptz NOT NULL,
     requests        bigint NOT NULL DEFAULT 0,
     user_name       text COLLATE "C",
+    -- of a session in a product's own table: whose, the row's key if it has one, and
+    -- how long the product lets it be idle (null: for ever); no policy ends it
+    product         text COLLATE "C",
+    product_key     text COLLATE "C",
+    idle_timeout    interval,
     login_method    text,
     client_address  inet,
     peer_address    inet,

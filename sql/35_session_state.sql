@@ -47,11 +47,13 @@ CROSS JOIN LATERAL (SELECT
         AS last_access_at,
     s.requests + coalesce(session_admin.live_requests(s.session_hash, s.application), 0)
         AS requests,
-    CASE WHEN s.user_name IS NULL THEN t.anonymous_idle_timeout
+    CASE WHEN s.product IS NOT NULL THEN s.idle_timeout
+         WHEN s.user_name IS NULL THEN t.anonymous_idle_timeout
          ELSE coalesce(u.idle_timeout, t.idle_timeout) END AS idle_timeout) l
 CROSS JOIN LATERAL (SELECT
     l.last_access_at + l.idle_timeout AS idle_end,
-    s.created_at + CASE WHEN s.user_name IS NULL THEN t.anonymous_absolute_timeout
+    s.created_at + CASE WHEN s.product IS NOT NULL THEN NULL
+                        WHEN s.user_name IS NULL THEN t.anonymous_absolute_timeout
                         ELSE coalesce(u.absolute_timeout, t.absolute_timeout) END AS absolute_end,
     CASE WHEN s.generation <> a.generation
          THEN greatest(g.ended_at, a.restored_at, s.created_at) END AS generation_end) d

@@ -21,15 +21,21 @@ INSERT INTO session_admin.product (product, title, notes, built_in) VALUES
     'times of logins are not in these tables, only a count of failures'], true),
 ('crowd', 'Crowd', ARRAY[
     'addresses and user agents of logins are not in these tables',
-    'tokens of single sign-on (cwd_token) are neither seen nor deleted'], true),
+    'how long a token of single sign-on lives is not in these tables: one that expires ends as a logout'], true),
 ('spring_security', 'Spring Security with its JDBC tables', ARRAY[
     'logins are not in these tables'], true),
+('spring_session', 'Spring Session with its JDBC tables', ARRAY[
+    'addresses and user agents of logins are not in these tables',
+    'passwords, and who may log in, are not in these tables: attach those of the application, too'], true),
+('connect_pg_simple', 'Express with connect-pg-simple', ARRAY[
+    'addresses and user agents of logins are not in these tables',
+    'passwords, and who may log in, are not in these tables: attach those of the application, too'], true),
 ('django', 'Django', ARRAY[
-    'whose session a row of django_session is cannot be seen: it is neither seen nor deleted',
+    'whose session a row of django_session is cannot be seen, as its payload is signed and not read',
     'failed logins are not in these tables',
     'a password that is only hashed anew at a login counts as changed, as it does for Django'], true),
 ('devise', 'Rails with Devise', ARRAY[
-    'whose session a row of sessions is cannot be seen: it is neither seen nor deleted',
+    'whose session a row of sessions is cannot be seen, as its payload is Ruby''s own',
     'remember-me cookies are not in these tables'], true);
 
 INSERT INTO session_admin.product_part (product, part, relations, key_of, required, unseen) VALUES
@@ -59,6 +65,12 @@ INSERT INTO session_admin.product_part (product, part, relations, key_of, requir
 ('spring_security', 'remember_me', '{persistent_logins}', NULL, false,
  'remember-me rows are neither seen nor deleted'),
 ('django', 'account', '{auth_user}', NULL, true, NULL),
+('django', 'session', '{django_session}', NULL, false, 'sessions are kept elsewhere: they are not deleted'),
+('crowd', 'session', '{cwd_token}', NULL, false, 'sessions are neither seen nor deleted'),
+('spring_session', 'session', '{spring_session}', NULL, true, NULL),
+('connect_pg_simple', 'session', '{session,sessions,user_sessions,express_session,express_sessions}',
+ NULL, true, NULL),
+('devise', 'session', '{sessions}', NULL, false, 'sessions are kept elsewhere: they are not deleted'),
 ('devise', 'account', '{users,accounts,admins,members}', NULL, true, NULL);
 
 -- Atlassian's directories of users look alike
@@ -143,3 +155,33 @@ INSERT INTO session_admin.product_column (product, part, role, columns, required
 ('devise', 'account', 'login_count', '{sign_in_count}', false, NULL, NULL),
 ('devise', 'account', 'current_failed_count', '{failed_attempts}', false, NULL, 'failed logins are not seen'),
 ('devise', 'account', 'last_login_address', '{current_sign_in_ip}', false, NULL, NULL);
+
+INSERT INTO session_admin.product_column
+    (product, part, role, columns, required, reading, path, excludes, unseen) VALUES
+-- directory -1 has the tokens of applications, not of users
+('crowd', 'session', 'key', '{id}', true, NULL, NULL, NULL, NULL),
+('crowd', 'session', 'secret', '{random_hash}', true, NULL, NULL, NULL, NULL),
+('crowd', 'session', 'user_name', '{entity_name}', true, 'any case', NULL, NULL, NULL),
+('crowd', 'session', 'realm', '{directory_id}', true, NULL, NULL, '{-1}', NULL),
+('crowd', 'session', 'created_at', '{created_date}', false, 'local', NULL, NULL, NULL),
+('crowd', 'session', 'used_at', '{last_accessed_time}', false, 'ms', NULL, NULL, NULL),
+
+-- the id changes at a login, while primary_id stays
+('spring_session', 'session', 'key', '{primary_id}', true, NULL, NULL, NULL, NULL),
+('spring_session', 'session', 'secret', '{session_id}', true, NULL, NULL, NULL, NULL),
+('spring_session', 'session', 'user_name', '{principal_name}', true, NULL, NULL, '{anonymousUser}', NULL),
+('spring_session', 'session', 'created_at', '{creation_time}', false, 'ms', NULL, NULL, NULL),
+('spring_session', 'session', 'used_at', '{last_access_time}', false, 'ms', NULL, NULL, NULL),
+('spring_session', 'session', 'idle_timeout', '{max_inactive_interval}', false, 's', NULL, NULL, NULL),
+('spring_session', 'session', 'expires_at', '{expiry_time}', false, 'ms', NULL, NULL,
+ 'expired sessions are taken for live'),
+
+-- Passport's user; who keeps it elsewhere describes a product of their own
+('connect_pg_simple', 'session', 'secret', '{sid}', true, NULL, NULL, NULL, NULL),
+('connect_pg_simple', 'session', 'user_name', '{sess}', true, NULL, '{passport,user}', NULL, NULL),
+('connect_pg_simple', 'session', 'expires_at', '{expire}', true, 'local', NULL, NULL, NULL),
+
+('django', 'session', 'secret', '{session_key}', true, NULL, NULL, NULL, NULL),
+('django', 'session', 'expires_at', '{expire_date}', true, NULL, NULL, NULL, NULL),
+('devise', 'session', 'key', '{id}', false, NULL, NULL, NULL, NULL),
+('devise', 'session', 'secret', '{session_id}', true, NULL, NULL, NULL, NULL);

@@ -17,15 +17,15 @@ COMMENT ON TABLE session_admin.capture_trigger IS
 -- A subscription fires no trigger for a statement but TRUNCATE: it has one of its own.
 INSERT INTO session_admin.capture_trigger VALUES
 ('session_admin_insert', 'AFTER INSERT ON %s REFERENCING NEW TABLE AS new_table FOR EACH STATEMENT',
- 'O', '{account,identity,attribute,login,remember_me}'),
+ 'O', '{account,identity,attribute,login,remember_me,session}'),
 ('session_admin_update', 'AFTER UPDATE ON %s REFERENCING OLD TABLE AS old_table NEW TABLE AS new_table FOR EACH STATEMENT',
- 'O', '{account,identity,attribute,login,remember_me}'),
+ 'O', '{account,identity,attribute,login,remember_me,session}'),
 ('session_admin_delete', 'AFTER DELETE ON %s REFERENCING OLD TABLE AS old_table FOR EACH STATEMENT',
- 'O', '{account,identity,remember_me}'),
+ 'O', '{account,identity,remember_me,session}'),
 ('session_admin_truncate', 'AFTER TRUNCATE ON %s FOR EACH STATEMENT',
- 'A', '{account,identity,remember_me}'),
+ 'A', '{account,identity,remember_me,session}'),
 ('session_admin_replica', 'AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW',
- 'R', '{account,identity,attribute,login,remember_me}');
+ 'R', '{account,identity,attribute,login,remember_me,session}');
 
 CREATE VIEW session_admin.attachment_trigger AS
 SELECT a.application, a.product, a.part, a.relation, w.name, t.tgenabled AS enabled,
@@ -38,6 +38,11 @@ SELECT a.application, a.product, a.part, a.relation, w.name, t.tgenabled AS enab
             END AS enable
 FROM session_admin.attachment a
 JOIN session_admin.capture_trigger w ON a.part = ANY (w.parts)
+    -- of sessions without a user there is nothing to follow
+    AND (a.part <> 'session' OR EXISTS (
+        SELECT FROM session_admin.attachment_column c
+        WHERE c.application = a.application AND c.product = a.product AND c.part = a.part
+          AND c.role IN ('user_name', 'user_key')))
 LEFT JOIN pg_trigger t
     ON t.tgrelid = a.relation AND t.tgname = w.name AND t.tgfoid = 'session_admin.capture'::regproc;
 COMMENT ON VIEW session_admin.attachment_trigger IS

@@ -269,7 +269,7 @@ read_tables(Match *matches, int nmatches, const char *application, const char *p
 		Relation	relation;
 		ListCell   *cell;
 
-		if (match == NULL || part == SA_PART_REMEMBER_ME)
+		if (match == NULL || part == SA_PART_REMEMBER_ME || part == SA_PART_SESSION)
 			continue;
 		relation = table_open(match->relid, AccessShareLock);
 		foreach(cell, sa_watches_of(relation))
@@ -394,6 +394,23 @@ drop_triggers(Oid relid)
 	run_each(&list_statements, &args);
 }
 
+/* What the report says of a part that is attached. */
+static const char *
+note_on_part(const Match *matches, int nmatches, const Match *match)
+{
+	if (strcmp(match->part, "remember_me") == 0)
+		return match->note;
+	if (strcmp(match->part, "session") != 0)
+		return psprintf(INT64_FORMAT " rows read", match->rows);
+	for (int i = 0; i < nmatches; i++)
+	{
+		if (matches[i].role != NULL && strcmp(matches[i].part, match->part) == 0 &&
+			strncmp(matches[i].role, "user_", 5) == 0 && is_attached(&matches[i]))
+			return "new rows are seen from now on; for those that are there, CALL session_admin.backfill_sessions()";
+	}
+	return "rows are deleted when everybody is logged out; whose they are is not seen";
+}
+
 static void
 report_matches(FunctionCallInfo fcinfo, Match *matches, int nmatches, const char *product)
 {
@@ -411,8 +428,7 @@ report_matches(FunctionCallInfo fcinfo, Match *matches, int nmatches, const char
 
 		if (match->role == NULL)
 			report(fcinfo, match->part, match->relation_name, match->state,
-				   is_attached(match) && strcmp(match->part, "remember_me") != 0 ?
-				   psprintf(INT64_FORMAT " rows read", match->rows) : match->note);
+				   is_attached(match) ? note_on_part(matches, nmatches, match) : match->note);
 		else if (attached_part(matches, nmatches, match->part) == NULL)
 			continue;
 		else if (match->column_name == NULL)
@@ -511,6 +527,11 @@ sa_detach_application(PG_FUNCTION_ARGS)
 		"), keys AS ("
 		"  DELETE FROM session_admin.account_key k USING gone"
 		"  WHERE k.application = $3 AND k.product = gone.product AND k.part = gone.part"
+		/* nobody tells any more when they end: the policies do */
+		"), sessions AS ("
+		"  UPDATE session_admin.session s"
+		"  SET product = NULL, product_key = NULL, idle_timeout = NULL"
+		"  FROM gone WHERE s.application = $3 AND s.product = gone.product AND gone.part = 'session'"
 		")"
 		" SELECT part::text, relation::oid, relation::text FROM gone ORDER BY product, part"
 	};

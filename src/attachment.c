@@ -304,13 +304,13 @@ sa_watches_of(Relation relation)
 	return watches;
 }
 
-/* The SaWatches of all tables that play this part in the application. */
+/* The SaWatches of all tables of sessions and remember-me tokens in the application. */
 List *
-sa_watches_of_part(const char *application, SaPart part)
+sa_watches_to_forget(const char *application)
 {
 	static SaStatement read_relations = {.sql =
 		"SELECT DISTINCT relation::oid FROM session_admin.attachment"
-		" WHERE application = $1 AND part = $2 ORDER BY 1"
+		" WHERE application = $1 AND part IN ('session', 'remember_me') ORDER BY 1"
 	};
 	SaArgs		args = {0};
 	List	   *relids = NIL;
@@ -319,7 +319,6 @@ sa_watches_of_part(const char *application, SaPart part)
 	uint64		rows;
 
 	sa_arg_text(&args, application);
-	sa_arg_text(&args, sa_part_names[part]);
 	rows = sa_run(&read_relations, &args);
 	for (uint64 i = 0; i < rows; i++)
 	{
@@ -340,7 +339,8 @@ sa_watches_of_part(const char *application, SaPart part)
 		{
 			SaWatch    *watch = lfirst(watch_cell);
 
-			if (watch->part == part && strcmp(watch->application, application) == 0)
+			if ((watch->part == SA_PART_SESSION || watch->part == SA_PART_REMEMBER_ME) &&
+				strcmp(watch->application, application) == 0)
 				result = lappend(result, watch);
 		}
 		table_close(relation, NoLock);

@@ -191,6 +191,8 @@ is_the_products(const ErrorData *error)
 		case ERRCODE_T_R_SERIALIZATION_FAILURE:
 		case ERRCODE_T_R_DEADLOCK_DETECTED:
 		case ERRCODE_LOCK_NOT_AVAILABLE:
+		case SA_ERRCODE_LIMIT:
+			/* the last is a policy, which refuses the login */
 			return true;
 		default:
 			return false;

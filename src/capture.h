@@ -8,7 +8,6 @@
 
 #include "session_admin.h"
 
-#include "executor/tuptable.h"
 #include "nodes/pg_list.h"
 #include "utils/rel.h"
 #include "utils/snapshot.h"
@@ -112,7 +111,7 @@ typedef struct SaWatch
 /* attachment.c */
 extern int	sa_find_name(const char *const *names, int n, const char *name);
 extern List *sa_watches_of(Relation relation);
-extern List *sa_watches_of_part(const char *application, SaPart part);
+extern List *sa_watches_to_forget(const char *application);
 
 /* captured.c: what the rows of one statement tell, and what follows of it */
 
@@ -140,6 +139,20 @@ typedef enum SaEndedIf
 	SA_ENDED_IF_KNOWN,			/* there is an account of this very name */
 	SA_ENDED_IF_LIVE			/* a row of part account has this name */
 } SaEndedIf;
+
+/* A row of a product's own table of sessions, new or changed. */
+typedef struct SaSessionRow
+{
+	SaSessionId id;
+	SaSessionId old_id;			/* the same, unless it was changed */
+	char	   *key;			/* NULL: there is none */
+	char	   *user;			/* or its key, if the part has a key_of; NULL:
+								 * anonymous */
+	bool		logged_in;		/* this user was not in the row before */
+	TimestampTz created_at;
+	TimestampTz last_access_at;
+	int64		idle_timeout;	/* SA_NO_TIMEOUT: for ever */
+} SaSessionRow;
 
 typedef struct SaCaptured
 {
@@ -177,6 +190,10 @@ typedef struct SaCaptured
 	SaValues	token_ref;		/* digits of the secret's hash */
 	SaValues	token_series;	/* of that of the series */
 
+	List	   *session_rows;	/* of SaSessionRow */
+	SaValues	session_closed; /* their hashes */
+	SaValues	session_expired;
+
 	/* over all batches: who is concerned by what cannot be understood */
 	bool		unclear;
 	bool		unclear_whom;	/* nobody knows */
@@ -192,6 +209,8 @@ extern void sa_captured_end(SaCaptured *captured);
 extern void sa_captured_add(SaCaptured *captured, SaValues *values, Datum value, bool isnull);
 extern void sa_captured_add_text(SaCaptured *captured, SaValues *values, const char *value);
 extern void sa_captured_unclear(SaCaptured *captured, const char *user_name);
+extern void sa_captured_make_accounts(SaCaptured *captured, const SaValues *names);
+extern void sa_captured_resolve(SaCaptured *captured, const SaValues *keys, SaValues *users);
 extern void sa_captured_flush(SaCaptured *captured);
 extern void sa_captured_truncated(SaCaptured *captured);
 
@@ -199,6 +218,10 @@ extern void sa_captured_truncated(SaCaptured *captured);
 extern void sa_row_inserted(SaCaptured *captured, TupleTableSlot *slot);
 extern void sa_row_deleted(SaCaptured *captured, TupleTableSlot *slot);
 extern void sa_row_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new);
+
+/* captured_session.c */
+extern void sa_captured_flush_sessions(SaCaptured *captured);
+extern void sa_captured_truncated_sessions(SaCaptured *captured);
 
 /* forget.c */
 extern SaEnding *sa_forgetting(Oid relid);

@@ -18,6 +18,9 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+/* A session that may be idle for longer than this never ends by itself. */
+#define IDLE_TIMEOUT_MAX	(INT64CONST(100) * 366 * USECS_PER_DAY)
+
 /*
  * Reading values
  */
@@ -229,6 +232,20 @@ read_time(Datum value, bool isnull, Oid type, SaReading reading, TimestampTz *re
 			return read_epoch(value_as_text(value, false, type), reading, result);
 	}
 	return !TIMESTAMP_NOT_FINITE(*result);
+}
+
+/* A time in the column that plays this role; false if there is none. */
+static bool
+role_time(const SaWatch *watch, SaRole role, TupleTableSlot *slot, TimestampTz *result)
+{
+	const SaColumn *column = &watch->columns[role];
+	Datum		value;
+	bool		isnull;
+
+	if (column->attnum == InvalidAttrNumber)
+		return false;
+	value = slot_getattr(slot, column->attnum, &isnull);
+	return read_time(value, isnull, column->type, column->reading, result);
 }
 
 /*
@@ -449,6 +466,176 @@ add_token(SaCaptured *captured, TupleTableSlot *slot, const char *event)
 						 secret_ref(role_text(watch, SA_ROLE_SERIES, slot)));
 }
 
+/*
+ * How long the session of this row may be idle, as far as the product tells.  What is
+ * not positive is over.  Where its end moves with each access, that is the time from
+ * the access to the end.
+ */
+static int64
+session_idle_timeout(const SaWatch *watch, TupleTableSlot *slot, TimestampTz last_access_at,
+					 TimestampTz now)
+{
+	const SaColumn *timeout = &watch->columns[SA_ROLE_IDLE_TIMEOUT];
+	TimestampTz expires_at;
+	int64		result = SA_NO_TIMEOUT;
+	int64		number;
+
+	if (read_number(role_text(watch, SA_ROLE_IDLE_TIMEOUT, slot), &number))
+	{
+		int64		unit = timeout->reading == SA_READING_SECONDS ? USECS_PER_SEC : 1000;
+
+		if (number <= IDLE_TIMEOUT_MAX / unit)
+			result = number * unit;
+	}
+	else if (!SA_HAS(watch, SA_ROLE_IDLE_TIMEOUT) &&
+			 role_time(watch, SA_ROLE_EXPIRES_AT, slot, &expires_at) &&
+			 expires_at - last_access_at <= IDLE_TIMEOUT_MAX)
+		result = expires_at - last_access_at;
+
+	if (role_time(watch, SA_ROLE_EXPIRES_AT, slot, &expires_at) ?
+		expires_at <= now : result != SA_NO_TIMEOUT && last_access_at <= now - result)
+		return 0;
+
+	/* of touches by other backends, the row may not tell yet */
+	if (result != SA_NO_TIMEOUT && !sa_live_enabled())
+		result += sa_touch_interval * USECS_PER_SEC;
+	return result;
+}
+
+/* Read what this row tells of a session; false if it is not one. */
+static bool
+read_session(SaCaptured *captured, TupleTableSlot *slot, SaSessionRow *row)
+{
+	const SaWatch *watch = captured->watch;
+	TimestampTz now = GetCurrentTimestamp();
+	char	   *id = role_text(watch, SA_ROLE_SECRET, slot);
+
+	memset(row, 0, sizeof(*row));
+	if (id == NULL || *id == '\0')
+		return false;
+	sa_session_id_from_datum(CStringGetTextDatum(id), TEXTOID, &row->id);
+	explicit_bzero(id, strlen(id));
+	row->old_id = row->id;
+
+	row->key = role_text(watch, SA_ROLE_KEY, slot);
+	row->user = user_of(watch, slot);
+	if (!role_time(watch, SA_ROLE_CREATED_AT, slot, &row->created_at) || row->created_at > now)
+		row->created_at = now;
+	if (!role_time(watch, SA_ROLE_USED_AT, slot, &row->last_access_at))
+		row->last_access_at = now;
+	row->idle_timeout = session_idle_timeout(watch, slot, row->last_access_at, now);
+
+	/* a product's clock that is late must not end its sessions earlier */
+	if (!captured->backfill || row->last_access_at > now)
+		row->last_access_at = now;
+	return true;
+}
+
+/* Add a copy of the row that lives as long as the batch. */
+static void
+add_session(SaCaptured *captured, const SaSessionRow *row)
+{
+	MemoryContext old = MemoryContextSwitchTo(captured->context);
+	SaSessionRow *copy = palloc(sizeof(SaSessionRow));
+
+	*copy = *row;
+	copy->key = row->key ? pstrdup(row->key) : NULL;
+	copy->user = row->user ? pstrdup(row->user) : NULL;
+	captured->session_rows = lappend(captured->session_rows, copy);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+add_ended_session(SaCaptured *captured, SaValues *values, const SaSessionId *id)
+{
+	MemoryContext old = MemoryContextSwitchTo(captured->context);
+	Datum		hash = PointerGetDatum(sa_bytea(id->hash, SA_HASH_LEN));
+
+	MemoryContextSwitchTo(old);
+	sa_captured_add(captured, values, hash, false);
+}
+
+static void
+session_inserted(SaCaptured *captured, TupleTableSlot *slot)
+{
+	SaSessionRow row;
+
+	if (!read_session(captured, slot, &row) || row.idle_timeout == 0)
+		return;
+	row.logged_in = row.user != NULL && !captured->backfill;
+	add_session(captured, &row);
+}
+
+static void
+session_deleted(SaCaptured *captured, TupleTableSlot *slot)
+{
+	SaSessionRow row;
+
+	/* who ends sessions does the rest */
+	if (captured->forgetting != NULL || !read_session(captured, slot, &row))
+		return;
+	add_ended_session(captured, row.idle_timeout == 0 ? &captured->session_expired :
+					  &captured->session_closed, &row.id);
+}
+
+/*
+ * A row that was written: on many requests, with nothing new in it but times.  These
+ * only count, as touch_session does.
+ */
+static void
+session_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
+{
+	const SaWatch *watch = captured->watch;
+	bool		same_id = role_unchanged(watch, SA_ROLE_SECRET, old, new);
+	bool		same_user = true;
+	SaApplication application;
+	SaSessionRow row;
+
+	if (is_excluded(watch, old) || is_excluded(watch, new))
+	{
+		captured->rows++;
+		sa_row_deleted(captured, old);
+		sa_row_inserted(captured, new);
+		return;
+	}
+	if (!read_session(captured, new, &row))
+	{
+		captured->rows++;
+		session_deleted(captured, old);
+		return;
+	}
+
+	/* of JSON, most changes are elsewhere in it */
+	if (!role_unchanged(watch, SA_ROLE_USER_NAME, old, new) ||
+		!role_unchanged(watch, SA_ROLE_USER_KEY, old, new))
+	{
+		char	   *old_user = user_of(watch, old);
+
+		same_user = old_user && row.user ? strcmp(old_user, row.user) == 0 : old_user == row.user;
+	}
+	if (same_id && same_user && row.idle_timeout > 0 &&
+		role_unchanged(watch, SA_ROLE_KEY, old, new) &&
+		sa_application_find(watch->application, &application) &&
+		sa_session_touch(row.id.hash, &application, 1, row.idle_timeout))
+		return;
+
+	captured->rows++;
+	if (!same_id)
+	{
+		SaSessionRow old_row;
+
+		if (read_session(captured, old, &old_row))
+			row.old_id = old_row.id;
+	}
+	if (row.idle_timeout == 0)
+	{
+		add_ended_session(captured, &captured->session_closed, &row.old_id);
+		return;
+	}
+	row.logged_in = row.user != NULL && !same_user;
+	add_session(captured, &row);
+}
+
 /* A row that is new, or that is there when we come. */
 void
 sa_row_inserted(SaCaptured *captured, TupleTableSlot *slot)
@@ -490,6 +677,7 @@ sa_row_inserted(SaCaptured *captured, TupleTableSlot *slot)
 				add_token(captured, slot, "remember_me_issued");
 			break;
 		case SA_PART_SESSION:
+			session_inserted(captured, slot);
 			break;
 	}
 }
@@ -514,9 +702,11 @@ sa_row_deleted(SaCaptured *captured, TupleTableSlot *slot)
 		case SA_PART_REMEMBER_ME:
 			add_token(captured, slot, "remember_me_revoked");
 			break;
+		case SA_PART_SESSION:
+			session_deleted(captured, slot);
+			break;
 		case SA_PART_ATTRIBUTE:
 		case SA_PART_LOGIN:
-		case SA_PART_SESSION:
 			break;
 	}
 }
@@ -607,6 +797,12 @@ sa_row_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
 {
 	const SaWatch *watch = captured->watch;
 	bool		unchanged = true;
+
+	if (watch->part == SA_PART_SESSION)
+	{
+		session_updated(captured, old, new);
+		return;
+	}
 
 	if (watch->broken && !others_unchanged(watch, old, new))
 		sa_captured_unclear(captured, user_name_of(watch, old));

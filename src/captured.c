@@ -361,8 +361,8 @@ forget_old_keys(SaCaptured *captured, const SaValues *names)
 }
 
 /* Make the accounts that are not there yet. */
-static void
-make_accounts(SaCaptured *captured, const SaValues *names)
+void
+sa_captured_make_accounts(SaCaptured *captured, const SaValues *names)
 {
 	static SaStatement insert_accounts = {.sql =
 		"INSERT INTO session_admin.account (application, user_name)"
@@ -399,8 +399,8 @@ lock_accounts(SaCaptured *captured, const SaValues *names)
  * Find the users behind these keys; null where nobody is known by the key, or the
  * key itself, if the product is said to use both.
  */
-static void
-resolve_users(SaCaptured *captured, const SaValues *keys, SaValues *users)
+void
+sa_captured_resolve(SaCaptured *captured, const SaValues *keys, SaValues *users)
 {
 	static SaStatement users_of_keys = {.sql =
 		"SELECT coalesce((SELECT k.user_name FROM session_admin.account_key k"
@@ -520,8 +520,8 @@ flush_logins(SaCaptured *captured)
 		return;
 
 	if (SA_HAS(watch, SA_ROLE_USER_KEY))
-		resolve_users(captured, &captured->login_key, &users);
-	make_accounts(captured, &users);
+		sa_captured_resolve(captured, &captured->login_key, &users);
+	sa_captured_make_accounts(captured, &users);
 	lock_accounts(captured, &users);
 
 	arg_key_space(&args, watch, SA_HAS(watch, SA_ROLE_USER_KEY) ? watch->key_of : watch->part);
@@ -578,10 +578,10 @@ flush_tokens(SaCaptured *captured)
 		return;
 
 	if (SA_HAS(captured->watch, SA_ROLE_USER_KEY))
-		resolve_users(captured, &captured->token_user, &users);
+		sa_captured_resolve(captured, &captured->token_user, &users);
 	if (captured->insertion)
 	{
-		make_accounts(captured, &users);
+		sa_captured_make_accounts(captured, &users);
 		lock_accounts(captured, &users);
 	}
 
@@ -626,9 +626,10 @@ sa_captured_flush(SaCaptured *captured)
 		forget_old_keys(captured, &captured->renamed_to);
 		forget_old_keys(captured, &captured->key_user);
 	}
-	make_accounts(captured, &captured->account);
+	sa_captured_make_accounts(captured, &captured->account);
 	flush_logins(captured);
 	flush_tokens(captured);
+	sa_captured_flush_sessions(captured);
 	SPI_finish();
 
 	MemoryContextReset(captured->context);
@@ -653,6 +654,12 @@ sa_captured_truncated(SaCaptured *captured)
 	};
 	const SaWatch *watch = captured->watch;
 	SaEnding	ending = {0};
+
+	if (watch->part == SA_PART_SESSION)
+	{
+		sa_captured_truncated_sessions(captured);
+		return;
+	}
 
 	SPI_connect();
 	ending.at = GetCurrentTimestamp();

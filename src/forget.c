@@ -1,11 +1,21 @@
 /*
  * forget.c
- *	  Deletes the rows of users from the products' own remember-me tables when
- *	  their sessions end.
+ *	  Deletes rows from the products' own tables of sessions and remember-me tokens
+ *	  when sessions end.
  *
  * These are the only statements that touch a product's table.  They run as its
  * owner, since its triggers and functions are not ours.  Our own trigger fires
  * too; it asks here whether it was us, so that this is no event of its own.
+ *
+ * Locks.  The product's statement has its row locked when our trigger comes to the
+ * row of session.  So who ends sessions deletes the product's rows first, too, then
+ * ours: who waits for a product's row holds no lock on session that the product could
+ * be waiting for.  A login locks the account between the two, and so does an
+ * invalidation of the user before both; but a login's row is new, or was nobody's, so
+ * that the invalidation is not waiting for it.  What changes a row that is the user's
+ * already locks no account.  The exceptions: a DBA's own DELETE from session has our
+ * rows first, and may deadlock with a logout, of which PostgreSQL then ends one; and
+ * housekeeping waits for no product's row, but leaves what is locked.
  */
 #include "capture.h"
 
@@ -13,6 +23,7 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
@@ -28,31 +39,127 @@ sa_forgetting(Oid relid)
 	return forgetting_relid == relid ? forgetting : NULL;
 }
 
+/* Which rows to delete: any of these, or all if none is given. */
+typedef struct Target
+{
+	ArrayType  *users;			/* text[]: names, or keys of users */
+	ArrayType  *keys;			/* text[]: role key */
+	ArrayType  *hashes;			/* bytea[]: of role secret */
+	const uint8 *keep;			/* the hash of a session that stays */
+} Target;
+
+static const char *
+column_name(const SaWatch *watch, SaRole role)
+{
+	return quote_identifier(get_attname(watch->relid, watch->columns[role].attnum, false));
+}
+
+/* The hash of the session id, so that an index on the same expression may serve. */
+static char *
+hash_expression(const SaWatch *watch)
+{
+	return psprintf("pg_catalog.sha256(pg_catalog.replace(%s::pg_catalog.text,"
+					" pg_catalog.chr(92), pg_catalog.repeat(pg_catalog.chr(92), 2))::pg_catalog.bytea)",
+					column_name(watch, SA_ROLE_SECRET));
+}
+
+static char *
+array_literal(ArrayType *array)
+{
+	return psprintf("%s::pg_catalog.text[]",
+					quote_literal_cstr(OidOutputFunctionCall(F_ARRAY_OUT, PointerGetDatum(array))));
+}
+
+/* A column is one of the values in an argument. */
+static char *
+is_any_of(const SaWatch *watch, SaRole role, int argument)
+{
+	const SaColumn *column = &watch->columns[role];
+	const char *name = column_name(watch, role);
+
+	if (column->path != NULL)
+		return psprintf("%s OPERATOR(pg_catalog.#>>) %s OPERATOR(pg_catalog.=) ANY ($%d)",
+						name, array_literal(column->path), argument);
+	if (column->reading == SA_READING_ANY_CASE)
+		return psprintf("pg_catalog.lower(%s::text) OPERATOR(pg_catalog.=) ANY ($%d)", name, argument);
+	return psprintf("%s OPERATOR(pg_catalog.=) ANY ($%d::%s[])", name, argument,
+					format_type_extended(column->type, -1,
+										 FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
+}
+
+/* The condition for these rows; NULL if there can be none. */
+static char *
+condition_for(const SaWatch *watch, const Target *target)
+{
+	SaRole		user_role = SA_HAS(watch, SA_ROLE_USER_KEY) ? SA_ROLE_USER_KEY : SA_ROLE_USER_NAME;
+	const SaColumn *user = &watch->columns[user_role];
+	bool		all = !target->users && !target->keys && !target->hashes;
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, all ? "(true" : "(false");
+	/* of text that should be JSON, one row that is not would fail for all */
+	if (target->users && user->attnum != InvalidAttrNumber &&
+		(user->path == NULL || user->type == JSONOID || user->type == JSONBOID))
+		appendStringInfo(&sql, " OR %s", is_any_of(watch, user_role, 1));
+	if (target->keys && SA_HAS(watch, SA_ROLE_KEY))
+		appendStringInfo(&sql, " OR %s", is_any_of(watch, SA_ROLE_KEY, 2));
+	if (target->hashes && SA_HAS(watch, SA_ROLE_SECRET))
+		appendStringInfo(&sql, " OR %s OPERATOR(pg_catalog.=) ANY ($3)", hash_expression(watch));
+	if (!all && strcmp(sql.data, "(false") == 0)
+		return NULL;
+	appendStringInfoChar(&sql, ')');
+
+	if (target->keep && SA_HAS(watch, SA_ROLE_SECRET))
+		appendStringInfo(&sql, " AND %s OPERATOR(pg_catalog.<>) $4", hash_expression(watch));
+	for (SaRole role = 0; role < SA_NROLES; role++)
+	{
+		ArrayType  *excludes = watch->columns[role].excludes;
+
+		if (excludes != NULL)
+			appendStringInfo(&sql, " AND (%s::pg_catalog.text OPERATOR(pg_catalog.=) ANY (%s)) IS NOT TRUE",
+							 column_name(watch, role), array_literal(excludes));
+	}
+	return sql.data;
+}
+
 /*
- * Delete from one of the product's remember-me tables, as the owner of that
- * table: its triggers are not ours and must not run with our rights.  They find
- * the names that they expect in its own schema.
+ * Delete from one of the product's tables, as the owner of that table: its
+ * triggers are not ours and must not run with our rights.  They find the names
+ * that they expect in its own schema.  The caller is connected to SPI.
  */
 static void
-forget(const SaWatch *watch, const char *condition, ArrayType *values, SaEnding *ending)
+forget(const SaWatch *watch, const Target *target, LOCKMODE lockmode, SaEnding *ending)
 {
-	Relation	relation = table_open(watch->relid, condition ? RowExclusiveLock : ShareRowExclusiveLock);
+	Relation	relation = table_open(watch->relid, lockmode);
 	char	   *schema = get_namespace_name(RelationGetNamespace(relation));
+	char	   *table = quote_qualified_identifier(schema, RelationGetRelationName(relation));
+	char	   *condition = condition_for(watch, target);
 	Oid			outer_relid = forgetting_relid;
 	SaEnding   *outer_forgetting = forgetting;
-	Oid			types[1] = {TEXTARRAYOID};
-	Datum		arguments[1] = {PointerGetDatum(values)};
+	SaArgs		args = {0};
+	char	   *sql;
 	Oid			userid;
 	int			sec_context;
 	int			nestlevel;
-	StringInfoData sql;
 	SPIPlanPtr	plan;
 
-	initStringInfo(&sql);
-	appendStringInfo(&sql, "DELETE FROM ONLY %s",
-					 quote_qualified_identifier(schema, RelationGetRelationName(relation)));
-	if (condition)
-		appendStringInfo(&sql, " WHERE %s", condition);
+	if (condition == NULL)
+	{
+		table_close(relation, NoLock);
+		return;
+	}
+	sql = psprintf("DELETE FROM ONLY %s WHERE %s", table, condition);
+	if (ending->skips_locked)
+		sql = psprintf("DELETE FROM ONLY %s WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
+					   "SELECT ctid FROM ONLY %s WHERE %s FOR UPDATE SKIP LOCKED))",
+					   table, table, condition);
+	sa_arg(&args, TEXTARRAYOID, PointerGetDatum(target->users), target->users == NULL);
+	sa_arg(&args, TEXTARRAYOID, PointerGetDatum(target->keys), target->keys == NULL);
+	sa_arg(&args, BYTEAARRAYOID, PointerGetDatum(target->hashes), target->hashes == NULL);
+	sa_arg(&args, BYTEAOID,
+		   target->keep ? PointerGetDatum(sa_bytea(target->keep, SA_HASH_LEN)) : (Datum) 0,
+		   target->keep == NULL);
 
 	GetUserIdAndSecContext(&userid, &sec_context);
 	SetUserIdAndSecContext(relation->rd_rel->relowner,
@@ -69,10 +176,10 @@ forget(const SaWatch *watch, const char *condition, ArrayType *values, SaEnding 
 	forgetting = ending;
 	PG_TRY();
 	{
-		plan = SPI_prepare(sql.data, condition ? 1 : 0, types);
+		plan = SPI_prepare(sql, args.n, args.types);
 		if (plan == NULL)
 			elog(ERROR, "could not prepare statement: %s", SPI_result_code_string(SPI_result));
-		SPI_execute_snapshot(plan, arguments, NULL, GetLatestSnapshot(), InvalidSnapshot,
+		SPI_execute_snapshot(plan, args.values, args.nulls, GetLatestSnapshot(), InvalidSnapshot,
 							 false, true, 0);
 		SPI_freeplan(plan);
 	}
@@ -88,7 +195,7 @@ forget(const SaWatch *watch, const char *condition, ArrayType *values, SaEnding 
 	table_close(relation, NoLock);
 }
 
-/* The keys, names, or both, by which the table knows these users. */
+/* The keys, names, or both, by which the table knows these users; NULL if by none. */
 static ArrayType *
 known_as(const SaWatch *watch, ArrayType *user_names)
 {
@@ -116,60 +223,159 @@ known_as(const SaWatch *watch, ArrayType *user_names)
 	return isnull ? NULL : DatumGetArrayTypePCopy(keys);
 }
 
+/* What the rows in the result say of sessions in products' own tables: see the callers. */
+typedef struct Doomed
+{
+	char	   *application;
+	char	   *product;
+	ArrayType  *keys;
+	ArrayType  *hashes;
+} Doomed;
+
+static ArrayType *
+result_array(uint64 row, int column)
+{
+	bool		isnull;
+	Datum		value = sa_result(row, column, &isnull);
+
+	return isnull ? NULL : DatumGetArrayTypePCopy(value);
+}
+
+static Doomed *
+find_doomed(SaStatement *which, SaArgs *args, uint64 *n)
+{
+	Doomed	   *doomed;
+
+	*n = sa_run(which, args);
+	doomed = palloc((*n + 1) * sizeof(Doomed));
+	for (uint64 i = 0; i < *n; i++)
+	{
+		doomed[i].application = sa_result_text(i, 1);
+		doomed[i].product = sa_result_text(i, 2);
+		doomed[i].keys = result_array(i, 3);
+		doomed[i].hashes = result_array(i, 4);
+	}
+	return doomed;
+}
+
 /*
- * Delete these users' rows from the products' own remember-me tables, and count
- * them.  The caller is connected to SPI and has locked the accounts.
+ * Delete the rows that sessions have in the products' own tables.  "which" finds the
+ * sessions: it gives application, product, their keys, and the hashes of those that
+ * have no key.  The caller is connected to SPI, and ends the sessions next.
  */
 void
-sa_capture_forget_users(const char *application, ArrayType *user_names, SaEnding *ending)
+sa_capture_forget_sessions(SaStatement *which, SaArgs *args, SaEnding *ending)
 {
-	List	   *watches = ending->spares_products ? NIL :
-	sa_watches_of_part(application, SA_PART_REMEMBER_ME);
+	uint64		n;
+	Doomed	   *doomed = find_doomed(which, args, &n);
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		Target		target = {.keys = doomed[i].keys, .hashes = doomed[i].hashes};
+		ListCell   *cell;
+
+		foreach(cell, sa_watches_to_forget(doomed[i].application))
+		{
+			SaWatch    *watch = lfirst(cell);
+
+			if (watch->part == SA_PART_SESSION && strcmp(watch->product, doomed[i].product) == 0)
+				forget(watch, &target, RowExclusiveLock, ending);
+		}
+	}
+}
+
+/* The users' sessions that products have, but for the one that is kept. */
+static Doomed *
+sessions_of_users(const char *application, ArrayType *user_names, const uint8 *keep_session,
+				  uint64 *n)
+{
+	static SaStatement find_sessions = {.sql =
+		"SELECT application::text, product::text,"
+		"  array_agg(product_key::text) FILTER (WHERE product_key IS NOT NULL),"
+		"  array_agg(session_hash) FILTER (WHERE product_key IS NULL)"
+		" FROM session_admin.session"
+		" WHERE application = $1 AND user_name = ANY ($2) AND product IS NOT NULL"
+		"  AND session_hash IS DISTINCT FROM $3"
+		" GROUP BY application, product"
+	};
+	SaArgs		args = {0};
+
+	sa_arg_text(&args, application);
+	sa_arg(&args, TEXTARRAYOID, PointerGetDatum(user_names), false);
+	sa_arg(&args, BYTEAOID,
+		   keep_session ? PointerGetDatum(sa_bytea(keep_session, SA_HASH_LEN)) : (Datum) 0,
+		   keep_session == NULL);
+	return find_doomed(&find_sessions, &args, n);
+}
+
+/* The rows of this table cannot be deleted, as it lacks a column. */
+static void
+warn_of_users(const SaWatch *watch, ArrayType *user_names)
+{
+	const char *message = "rows are not deleted: no column names users any more";
+
+	ereport(WARNING,
+			(errmsg("\"%s\": %s", get_rel_name(watch->relid), message),
+			 errhint("Call session_admin.verify_attachments().")));
+	sa_capture_failure(watch->application, watch->relid, "DELETE", message, user_names);
+}
+
+/*
+ * Delete these users' rows from the products' own tables of sessions, but for one
+ * session, and of remember-me tokens, unless kept; the tokens are counted.  The
+ * caller is connected to SPI and has locked the accounts.
+ */
+void
+sa_capture_forget_users(const char *application, ArrayType *user_names,
+						const uint8 *keep_session, bool keep_remember_me, SaEnding *ending)
+{
+	List	   *watches = ending->spares_products ? NIL : sa_watches_to_forget(application);
 	ListCell   *cell;
 
 	foreach(cell, watches)
 	{
 		SaWatch    *watch = lfirst(cell);
-		SaRole		role = SA_HAS(watch, SA_ROLE_USER_KEY) ? SA_ROLE_USER_KEY : SA_ROLE_USER_NAME;
-		ArrayType  *values = known_as(watch, user_names);
-		const char *column;
-		char	   *condition;
+		Target		target = {.users = known_as(watch, user_names)};
+		bool		has_user = SA_HAS(watch, SA_ROLE_USER_NAME) || SA_HAS(watch, SA_ROLE_USER_KEY);
 
-		if (!SA_HAS(watch, role))
+		if (watch->part == SA_PART_SESSION)
 		{
-			const char *message = "rows are not deleted: no column names users any more";
+			uint64		n;
+			Doomed	   *doomed = sessions_of_users(application, user_names, keep_session, &n);
 
-			ereport(WARNING,
-					(errmsg("\"%s\": %s", get_rel_name(watch->relid), message),
-					 errhint("Call session_admin.verify_attachments().")));
-			sa_capture_failure(application, watch->relid, "DELETE", message, user_names);
+			/* by the user, too: not all rows may be known yet */
+			for (uint64 i = 0; i < n; i++)
+			{
+				if (strcmp(watch->product, doomed[i].product) == 0)
+				{
+					target.keys = doomed[i].keys;
+					target.hashes = doomed[i].hashes;
+				}
+			}
+			target.keep = keep_session;
 		}
-		if (values == NULL || !SA_HAS(watch, role))
+		else if (keep_remember_me)
 			continue;
-		column = quote_identifier(get_attname(watch->relid, watch->columns[role].attnum, false));
-		if (watch->columns[role].reading == SA_READING_ANY_CASE)
-			condition = psprintf("pg_catalog.lower(%s::text) OPERATOR(pg_catalog.=) ANY ($1)", column);
-		else
-			condition = psprintf("%s OPERATOR(pg_catalog.=) ANY ($1::%s[])", column,
-								 format_type_extended(watch->columns[role].type, -1,
-													  FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
-		forget(watch, condition, values, ending);
+		else if (!has_user)
+			warn_of_users(watch, user_names);
+		if ((target.users && has_user) || target.keys || target.hashes)
+			forget(watch, &target, RowExclusiveLock, ending);
 	}
 }
 
 /*
- * Empty the products' own remember-me tables, and count the rows.  By
- * DELETE, as TRUNCATE would wait for everybody who reads them, pg_dump for
+ * Empty the products' own tables of sessions and remember-me tokens, and count the
+ * tokens.  By DELETE, as TRUNCATE would wait for everybody who reads them, pg_dump for
  * instance, and keep all others out meanwhile.  The lock waits only for those who
  * write, so that no row of theirs is missed, and lets everybody read.
  */
 void
 sa_capture_forget_application(const char *application, SaEnding *ending)
 {
-	List	   *watches = ending->spares_products ? NIL :
-	sa_watches_of_part(application, SA_PART_REMEMBER_ME);
+	List	   *watches = ending->spares_products ? NIL : sa_watches_to_forget(application);
+	Target		everything = {0};
 	ListCell   *cell;
 
 	foreach(cell, watches)
-		forget(lfirst(cell), NULL, NULL, ending);
+		forget(lfirst(cell), &everything, ShareRowExclusiveLock, ending);
 }

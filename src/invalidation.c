@@ -83,6 +83,7 @@ session_was_valid(TupleTableSlot *slot, const SaApplication *application, Timest
 	session.generation = DatumGetInt64(slot_getattr(slot, SA_SESSION_GENERATION, &isnull));
 	session.created_at = DatumGetTimestampTz(slot_getattr(slot, SA_SESSION_CREATED_AT, &isnull));
 	session.last_access_at = DatumGetTimestampTz(slot_getattr(slot, SA_SESSION_LAST_ACCESS_AT, &isnull));
+	session.idle_timeout = sa_session_idle_timeout(slot);
 	hash = DatumGetByteaPP(slot_getattr(slot, SA_SESSION_HASH, &isnull));
 
 	valid = sa_session_is_valid(&session, application, (uint8 *) VARDATA_ANY(hash), now);
@@ -201,10 +202,42 @@ notify_only_row(const Archive *archive, TriggerData *trigdata, int64 id, const c
 	ExecDropSingleTupleTableSlot(slot);
 }
 
+/* Is any of the rows a session in a product's own table? */
+static bool
+any_of_products(TriggerData *trigdata)
+{
+	Tuplestorestate *rows = trigdata->tg_oldtable;
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(trigdata->tg_relation),
+													&TTSOpsMinimalTuple);
+	bool		any = false;
+
+	tuplestore_select_read_pointer(rows, tuplestore_alloc_read_pointer(rows, EXEC_FLAG_REWIND));
+	tuplestore_rescan(rows);
+	while (!any && tuplestore_gettupleslot(rows, true, false, slot))
+	{
+		CHECK_FOR_INTERRUPTS();
+		any = !slot_attisnull(slot, SA_SESSION_PRODUCT);
+	}
+	tuplestore_select_read_pointer(rows, 0);
+	ExecDropSingleTupleTableSlot(slot);
+	return any;
+}
+
 /* Both triggers: archive the rows, and tell of what that wrote to the feed. */
 static Datum
 archive_rows(FunctionCallInfo fcinfo, Archive *archive)
 {
+	/* what ended with its generation was deleted there then */
+	static SaStatement of_products = {.sql =
+		"SELECT o.application::text, o.product::text,"
+		"  array_agg(o.product_key::text) FILTER (WHERE o.product_key IS NOT NULL),"
+		"  array_agg(o.session_hash) FILTER (WHERE o.product_key IS NULL)"
+		" FROM old_table o"
+		" JOIN session_admin.application_state a"
+		"  ON a.name = o.application AND a.generation = o.generation"
+		" WHERE o.product IS NOT NULL"
+		" GROUP BY o.application, o.product"
+	};
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
 	SaEnding	by_hand = {.reason = "admin"};
 	SaEnding   *ending = sa_ending;
@@ -231,6 +264,9 @@ archive_rows(FunctionCallInfo fcinfo, Archive *archive)
 
 	SPI_connect();
 	SPI_register_trigger_data(trigdata);
+
+	if (archive->sessions && !ending->spares_products && any_of_products(trigdata))
+		sa_capture_forget_sessions(&of_products, NULL, ending);
 
 	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(ending->at), false);
 	sa_arg_text(&args, ending->reason);
@@ -397,9 +433,11 @@ sa_session_ended(PG_FUNCTION_ARGS)
 		"    o.requests + coalesce(session_admin.live_requests(o.session_hash, o.application), 0)"
 		"      AS requests) l"
 		"  CROSS JOIN LATERAL (SELECT"
-		"    l.last_access_at + CASE WHEN o.user_name IS NULL THEN t.anonymous_idle_timeout"
+		"    l.last_access_at + CASE WHEN o.product IS NOT NULL THEN o.idle_timeout"
+		"                            WHEN o.user_name IS NULL THEN t.anonymous_idle_timeout"
 		"                            ELSE coalesce(u.idle_timeout, t.idle_timeout) END AS idle_end,"
-		"    o.created_at + CASE WHEN o.user_name IS NULL THEN t.anonymous_absolute_timeout"
+		"    o.created_at + CASE WHEN o.product IS NOT NULL THEN NULL"
+		"                        WHEN o.user_name IS NULL THEN t.anonymous_absolute_timeout"
 		"                        ELSE coalesce(u.absolute_timeout, t.absolute_timeout) END AS absolute_end,"
 		"    CASE WHEN o.generation <> a.generation"
 		"         THEN greatest(g.ended_at, a.restored_at, o.created_at) END AS generation_end) d"
@@ -575,8 +613,8 @@ sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_s
 	sa_arg(&args, TEXTARRAYOID, PointerGetDatum(user_names), false);
 	sa_run(&lock_accounts, &args);
 
-	if (!keep_remember_me)
-		sa_capture_forget_users(application, user_names, &these);
+	sa_capture_forget_users(application, user_names, keep_session, keep_remember_me, &these);
+	these.spares_products = true;
 
 	sa_arg(&args, BYTEAOID,
 		   keep_session ? PointerGetDatum(sa_bytea(keep_session, SA_HASH_LEN)) : (Datum) 0,
@@ -625,6 +663,48 @@ sa_end_user(const char *application, const char *user_name, const uint8 *keep_se
 
 	sa_end_users(application, construct_array(&name, 1, TEXTOID, -1, false, TYPALIGN_INT),
 				 keep_session, keep_remember_me, ending);
+}
+
+/*
+ * End these sessions (an array of hashes, all of one application).  The caller is
+ * connected to SPI and has set reason and time.  Returns how many rows there were.
+ */
+uint64
+sa_end_sessions(ArrayType *hashes, const char *application, SaEnding *ending)
+{
+	static SaStatement of_products = {.sql =
+		"SELECT application::text, product::text,"
+		"  array_agg(product_key::text) FILTER (WHERE product_key IS NOT NULL),"
+		"  array_agg(session_hash) FILTER (WHERE product_key IS NULL)"
+		" FROM session_admin.session"
+		" WHERE session_hash = ANY ($1) AND application = $2 AND product IS NOT NULL"
+		" GROUP BY application, product"
+	};
+	static SaStatement delete_sessions = {.sql =
+		"DELETE FROM session_admin.session WHERE session_hash = ANY ($1) AND application = $2"
+	};
+	bool		spares_products = ending->spares_products;
+	SaArgs		args = {0};
+	uint64		rows;
+
+	sa_arg(&args, BYTEAARRAYOID, PointerGetDatum(hashes), false);
+	sa_arg_text(&args, application);
+	if (!spares_products)
+		sa_capture_forget_sessions(&of_products, &args, ending);
+	ending->spares_products = true;
+	rows = sa_run_ending(ending, &delete_sessions, &args);
+	ending->spares_products = spares_products;
+	return rows;
+}
+
+/* The same for one session. */
+uint64
+sa_end_session(const uint8 *hash, const char *application, SaEnding *ending)
+{
+	Datum		value = PointerGetDatum(sa_bytea(hash, SA_HASH_LEN));
+
+	return sa_end_sessions(construct_array(&value, 1, BYTEAOID, -1, false, TYPALIGN_INT),
+						   application, ending);
 }
 
 /* (invalidation_id, sessions_ended, tokens_revoked); negative: not counted. */
@@ -686,14 +766,10 @@ sa_check_filter(PG_FUNCTION_ARGS)
 Datum
 sa_invalidate_session(PG_FUNCTION_ARGS)
 {
-	static SaStatement delete_session = {.sql =
-		"DELETE FROM session_admin.session WHERE session_hash = $1 AND application = $2"
-	};
 	char	   *ref = sa_text_or_null(fcinfo, 0);
 	SaEnding	ending = {.reason = reason_arg(fcinfo, 1)};
 	char	   *application = sa_application_arg(fcinfo, 2);
 	uint8		hash[SA_HASH_LEN];
-	SaArgs		args = {0};
 
 	if (ref == NULL)
 		ereport(ERROR,
@@ -703,9 +779,7 @@ sa_invalidate_session(PG_FUNCTION_ARGS)
 	SPI_connect();
 	sa_session_by_ref(ref, application, hash);
 	ending.at = GetCurrentTimestamp();
-	sa_arg(&args, BYTEAOID, PointerGetDatum(sa_bytea(hash, SA_HASH_LEN)), false);
-	sa_arg_text(&args, application);
-	sa_run_ending(&ending, &delete_session, &args);
+	sa_end_session(hash, application, &ending);
 	if (ending.sessions_ended == 0)
 		ereport(ERROR,
 				(errcode(SA_ERRCODE_NOT_FOUND),
@@ -724,33 +798,34 @@ sa_invalidate_session(PG_FUNCTION_ARGS)
 Datum
 sa_invalidate_sessions(PG_FUNCTION_ARGS)
 {
-	static SaStatement delete_sessions = {.sql =
-		"WITH found AS MATERIALIZED ("
-		"  SELECT session_hash, application"
-		"  FROM session_admin.sessions_to_invalidate($1, $2, $3, $4, $5, $6, $7, $8)"
-		"), ended AS ("
-		"  DELETE FROM session_admin.session s USING found f"
-		"  WHERE s.session_hash = f.session_hash AND s.application = f.application"
-		"  RETURNING 1"
-		")"
-		" SELECT (SELECT count(*) FROM found) - (SELECT count(*) FROM ended)"
+	static SaStatement find_sessions = {.sql =
+		"SELECT count(*), coalesce(array_agg(session_hash), '{}')"
+		" FROM session_admin.sessions_to_invalidate($1, $2, $3, $4, $5, $6, $7, $8)"
 	};
 	static const Oid types[] = {TEXTOID, CIDROID, TEXTOID, TEXTOID, INTERVALOID, TIMESTAMPTZOID, BOOLOID};
 	SaEnding	ending = {.reason = reason_arg(fcinfo, 7)};
+	char	   *application = sa_application_arg(fcinfo, 8);
 	SaArgs		args = {0};
+	uint64		found;
+	uint64		ended;
 
 	for (size_t i = 0; i < lengthof(types); i++)
 		sa_arg(&args, types[i], PG_GETARG_DATUM(i), PG_ARGISNULL(i));
-	sa_arg_text(&args, sa_application_arg(fcinfo, 8));
+	sa_arg_text(&args, application);
 
 	SPI_connect();
 	ending.at = GetCurrentTimestamp();
 	do
 	{
 		/* those that somebody else ended meanwhile may go on under a new id */
+		bool		isnull;
+
 		CHECK_FOR_INTERRUPTS();
-		sa_run_ending(&ending, &delete_sessions, &args);
-	} while (sa_result_int64(0, 1) > 0);
+		sa_run(&find_sessions, &args);
+		found = (uint64) sa_result_int64(0, 1);
+		ended = found == 0 ? 0 :
+			sa_end_sessions(DatumGetArrayTypePCopy(sa_result(0, 2, &isnull)), application, &ending);
+	} while (ended < found);
 	SPI_finish();
 
 	return sa_ending_result(fcinfo, &ending);

@@ -129,18 +129,21 @@ is_live(TupleTableSlot *slot, const SaApplication *application, const uint8 *has
 	int64		requests;
 	SaLiveKey	key;
 	uint64		user_key = 0;
+	int64		idle_timeout = sa_session_idle_timeout(slot);
 
 	if (!anonymous)
 		user_key = application->n_user_limits == 0 ? 1 :
 			sa_user_key(TextDatumGetCString(user_name));
-	if (sa_times_are_valid(application, user_key, generation, created_at, last_access_at, now))
+	if (sa_times_are_valid(application, user_key, generation, created_at, last_access_at,
+						   idle_timeout, now))
 		return true;
 
 	/* perhaps it was used since */
 	sa_live_key(&key, application, hash);
 	sa_live_read(&key, &live_access_at, &requests);
 	return live_access_at > last_access_at &&
-		sa_times_are_valid(application, user_key, generation, created_at, live_access_at, now);
+		sa_times_are_valid(application, user_key, generation, created_at, live_access_at,
+						   idle_timeout, now);
 }
 
 static int
@@ -378,12 +381,11 @@ void
 sa_limit_user(const SaApplication *application, const char *user_name, const uint8 *hash,
 			  TimestampTz now)
 {
-	static SaStatement delete_oldest = {.sql =
-		"DELETE FROM session_admin.session s USING ("
-		"  SELECT session_hash, application FROM session_admin.session_state"
+	static SaStatement find_oldest = {.sql =
+		"SELECT coalesce(array_agg(session_hash), '{}') FROM ("
+		"  SELECT session_hash FROM session_admin.session_state"
 		"  WHERE application = $1 AND user_name = $2 AND session_hash <> $3 AND ended_at IS NULL"
 		"  ORDER BY last_access_at DESC, created_at DESC, session_hash OFFSET $4) o"
-		" WHERE s.session_hash = o.session_hash AND s.application = o.application"
 	};
 	int			on_session_limit;
 	int64		limit = sa_max_sessions(application, sa_user_key(user_name), &on_session_limit);
@@ -404,7 +406,8 @@ sa_limit_user(const SaApplication *application, const char *user_name, const uin
 	for (;;)
 	{
 		SaEnding	ending = {.reason = "session_limit", .at = now};
-		SaArgs		delete_args = args;
+		SaArgs		find_args = args;
+		bool		isnull;
 
 		CHECK_FOR_INTERRUPTS();
 		if (limit > 0 && count_sessions_of_user(&current, user_name, hash, now) < limit)
@@ -414,8 +417,9 @@ sa_limit_user(const SaApplication *application, const char *user_name, const uin
 					(errcode(SA_ERRCODE_LIMIT),
 					 errmsg("session limit reached for user \"%s\"", user_name),
 					 errhint("End one of the user's sessions, or see the policies \"max_sessions_per_user\" and \"on_session_limit\".")));
-		sa_arg(&delete_args, INT8OID, Int64GetDatum(limit - 1), false);
-		sa_run_ending(&ending, &delete_oldest, &delete_args);
+		sa_arg(&find_args, INT8OID, Int64GetDatum(limit - 1), false);
+		sa_run(&find_oldest, &find_args);
+		sa_end_sessions(DatumGetArrayTypePCopy(sa_result(0, 1, &isnull)), application->name, &ending);
 		/* that looked applications up, and may have freed what ours points to */
 		sa_application_get(application->name, &current);
 	}

@@ -119,6 +119,7 @@ typedef struct Entry
 	uint64		user_key;
 	int64		generation;
 	TimestampTz created_at;
+	int64		idle_timeout;	/* see SaSession */
 	uint64		epoch;
 	/* and these also under the shared one */
 	pg_atomic_uint64 last_access_at;
@@ -277,11 +278,12 @@ count_requests(Entry *entry, TimestampTz now, int64 requests)
 
 /*
  * Answer a touch from the shared table: true means valid, and counted.  False
- * means that the table has to be asked.
+ * means that the table has to be asked.  A product's idle timeout (if not 0) must be
+ * the one that is known of the session.
  */
 bool
 sa_live_touch(const SaApplication *application, const uint8 *hash,
-			  TimestampTz now, int64 requests)
+			  TimestampTz now, int64 requests, int64 idle_timeout)
 {
 	SaLiveKey	key;
 	uint32		hash_value;
@@ -300,13 +302,15 @@ sa_live_touch(const SaApplication *application, const uint8 *hash,
 	LWLockAcquire(lock, LW_SHARED);
 	entry = hash_search_with_hash_value(entries, &key, hash_value, HASH_FIND, NULL);
 	if (entry != NULL &&
+		sa_idle_timeout_holds(entry->idle_timeout, idle_timeout) &&
 		!in_doubt(slot_of(hash_value)) &&
 		!in_doubt(&shared->everything) &&
 		entry->epoch == pg_atomic_read_u64(&shared->epoch))
 	{
 		valid = sa_times_are_valid(application, entry->user_key, entry->generation,
 								   entry->created_at,
-								   (TimestampTz) pg_atomic_read_u64(&entry->last_access_at), now);
+								   (TimestampTz) pg_atomic_read_u64(&entry->last_access_at),
+								   entry->idle_timeout, now);
 		if (valid)
 			count_requests(entry, now, requests);
 	}
@@ -368,6 +372,7 @@ sa_live_fill(SaLiveFill *fill, const SaSession *session, TimestampTz now, int64 
 			pg_atomic_init_u64(&entry->last_access_at, (uint64) session->last_access_at);
 			pg_atomic_init_u64(&entry->requests, 0);
 			entry->created_at = session->created_at;
+			entry->idle_timeout = session->idle_timeout;
 			entry->epoch = EPOCH_NONE;
 		}
 		if (fill->allowed &&
@@ -377,6 +382,7 @@ sa_live_fill(SaLiveFill *fill, const SaSession *session, TimestampTz now, int64 
 			entry->user_key = session->user_key;
 			entry->generation = session->generation;
 			entry->created_at = session->created_at;
+			entry->idle_timeout = session->idle_timeout;
 			entry->epoch = fill->epoch;
 		}
 		count_requests(entry, now, requests);
@@ -626,6 +632,7 @@ sa_live_restore(const SaLiveTouch *touch)
 	entry->user_key = 0;
 	entry->generation = 0;
 	entry->created_at = CREATED_CHANGED;
+	entry->idle_timeout = 0;
 	entry->epoch = EPOCH_NONE;
 	pg_atomic_init_u64(&entry->last_access_at, (uint64) touch->last_access_at);
 	pg_atomic_init_u64(&entry->requests, (uint64) touch->requests);

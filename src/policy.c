@@ -655,11 +655,13 @@ sa_max_sessions(const SaApplication *application, uint64 user_key, int *on_sessi
 
 /*
  * Is a session of this generation, created and last used at these times, valid
- * now?  user_key is 0 for an anonymous one.
+ * now?  user_key is 0 for an anonymous one.  With an idle timeout of its own (not 0)
+ * no policy limits its time.
  */
 bool
 sa_times_are_valid(const SaApplication *application, uint64 user_key, int64 generation,
-				   TimestampTz created_at, TimestampTz last_access_at, TimestampTz now)
+				   TimestampTz created_at, TimestampTz last_access_at, int64 idle_timeout,
+				   TimestampTz now)
 {
 	int64		idle = user_key ? application->idle_timeout : application->anonymous_idle_timeout;
 	int64		absolute = user_key ? application->absolute_timeout :
@@ -670,6 +672,11 @@ sa_times_are_valid(const SaApplication *application, uint64 user_key, int64 gene
 		idle = limit->idle_timeout;
 	if (limit != NULL && limit->absolute_timeout > 0)
 		absolute = limit->absolute_timeout;
+	if (idle_timeout != 0)
+	{
+		idle = idle_timeout;
+		absolute = SA_NO_TIMEOUT;
+	}
 
 	return generation == application->generation &&
 		last_access_at > now - idle &&	/* infinity is not reckoned with */

@@ -41,6 +41,21 @@ PG_FUNCTION_INFO_V1(sa_login_failed);
 /* Are touches being written to their rows? */
 bool		sa_session_writing = false;
 
+/* The idle timeout of a row of session, as in SaSession. */
+int64
+sa_session_idle_timeout(TupleTableSlot *slot)
+{
+	bool		isnull;
+	Interval   *timeout;
+
+	if (slot_attisnull(slot, SA_SESSION_PRODUCT))
+		return 0;
+	timeout = DatumGetIntervalP(slot_getattr(slot, SA_SESSION_IDLE_TIMEOUT, &isnull));
+	if (isnull)
+		return SA_NO_TIMEOUT;
+	return Max(timeout->time + (timeout->month * (int64) DAYS_PER_MONTH + timeout->day) * USECS_PER_DAY, 1);
+}
+
 /* Read the row of a session as the snapshot has it; false if there is none. */
 bool
 sa_session_read_at(Snapshot snapshot, const uint8 *hash, const char *application,
@@ -77,6 +92,7 @@ sa_session_read_at(Snapshot snapshot, const uint8 *hash, const char *application
 		user_name = slot_getattr(slot, SA_SESSION_USER_NAME, &isnull);
 		session->user_name = isnull ? NULL : TextDatumGetCString(user_name);
 		session->user_key = sa_user_key(session->user_name);
+		session->idle_timeout = sa_session_idle_timeout(slot);
 		xmin = slot_getsysattr(slot, MinTransactionIdAttributeNumber, &isnull);
 		session->written_here = TransactionIdIsCurrentTransactionId(DatumGetTransactionId(xmin));
 	}
@@ -110,7 +126,8 @@ sa_session_is_valid(const SaSession *session, const SaApplication *application,
 	sa_live_read(&key, &last_access_at, &requests);
 	return sa_times_are_valid(application, session->user_key, session->generation,
 							  session->created_at,
-							  Max(session->last_access_at, last_access_at), now);
+							  Max(session->last_access_at, last_access_at),
+							  session->idle_timeout, now);
 }
 
 /* Run a statement that writes touches to their rows, and nothing else. */
@@ -160,9 +177,13 @@ write_touch(const SaLiveKey *key, const char *application, TimestampTz now, int6
 	sa_owner_leave(&owner);
 }
 
-/* Count requests of a session and tell whether it is still valid. */
-static bool
-touch(const uint8 *hash, const SaApplication *application, int64 requests)
+/*
+ * Count requests of a session and tell whether it is still valid, and has got the
+ * idle timeout that its product tells (0: no matter).
+ */
+bool
+sa_session_touch(const uint8 *hash, const SaApplication *application, int64 requests,
+				 int64 idle_timeout)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	SaLiveFill	fill;
@@ -170,7 +191,7 @@ touch(const uint8 *hash, const SaApplication *application, int64 requests)
 	SaSession	session;
 	int64		unwritten;
 
-	if (sa_live_touch(application, hash, now, requests))
+	if (sa_live_touch(application, hash, now, requests, idle_timeout))
 		return true;
 
 	sa_live_fill_start(&fill, application, hash);
@@ -179,7 +200,8 @@ touch(const uint8 *hash, const SaApplication *application, int64 requests)
 		return false;
 
 	sa_live_key(&key, application, hash);
-	if (!sa_session_is_valid(&session, application, hash, now))
+	if (!sa_session_is_valid(&session, application, hash, now) ||
+		!sa_idle_timeout_holds(session.idle_timeout, idle_timeout))
 		return false;
 
 	sa_test_point("fill_read");
@@ -207,7 +229,7 @@ sa_touch_session(PG_FUNCTION_ARGS)
 
 	sa_session_hash_arg(fcinfo, 0, hash);
 	PG_RETURN_BOOL(sa_application_find(sa_application_arg(fcinfo, 1), &application) &&
-				   touch(hash, &application, 1));
+				   sa_session_touch(hash, &application, 1, 0));
 }
 
 /* Touch all of them, and give those that are not valid. */
@@ -265,10 +287,10 @@ touch_all(FunctionCallInfo fcinfo, ArrayType *ids)
 					 errmsg("request count must be between 0 and %d", SA_REQUESTS_MAX)));
 
 		sa_session_hash_from_datum(values[i], type, hash);
-		if (known && sa_live_touch(&application, hash, now, count))
+		if (known && sa_live_touch(&application, hash, now, count, 0))
 			continue;
 		known = sa_application_find(name, &application);
-		if (!known || !touch(hash, &application, count))
+		if (!known || !sa_session_touch(hash, &application, count, 0))
 			accumArrayResult(invalid, values[i], false, type, CurrentMemoryContext);
 	}
 
@@ -391,7 +413,7 @@ sa_open_session(PG_FUNCTION_ARGS)
 
 	for (;;)
 	{
-		SaEnding	ending = {.reason = "replaced", .at = now};
+		SaEnding	ending = {.reason = "replaced", .at = now, .spares_products = true};
 		SaArgs		in_use = {0};
 		uint64		inserted;
 
@@ -461,7 +483,7 @@ sa_renew_session(PG_FUNCTION_ARGS)
 	SaSessionId old_id;
 	SaSessionId new_id;
 	char	   *application_name = sa_application_arg(fcinfo, 2);
-	SaEnding	ending = {.reason = "renewed"};
+	SaEnding	ending = {.reason = "renewed", .spares_products = true};
 	SaApplication application;
 	SaSession	session;
 	SaArgs		key = {0};

@@ -10,6 +10,7 @@
 #include "datatype/timestamp.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "executor/tuptable.h"
 #include "utils/array.h"
 #include "utils/inet.h"
 
@@ -185,7 +186,8 @@ extern const char *sa_application_of_key(uint64 key);
 extern uint64 sa_user_key(const char *user_name);
 extern bool sa_times_are_valid(const SaApplication *application, uint64 user_key,
 							   int64 generation, TimestampTz created_at,
-							   TimestampTz last_access_at, TimestampTz now);
+							   TimestampTz last_access_at, int64 idle_timeout,
+							   TimestampTz now);
 extern int64 sa_max_sessions(const SaApplication *application, uint64 user_key,
 							 int *on_session_limit);
 extern int64 sa_policy_number(const char *application, const char *user_name,
@@ -244,6 +246,7 @@ typedef struct SaEnding
 									 * session or token */
 	bool		caller_notifies;	/* once, of several endings */
 	bool		spares_products;	/* whose own rows stay as they are */
+	bool		skips_locked;	/* or those of them that somebody has locked */
 	bool		wants_users;	/* of each that ended, in this context */
 	MemoryContext context;
 	/* the rest is the result */
@@ -256,6 +259,8 @@ typedef struct SaEnding
 
 extern SaEnding *sa_ending;
 extern uint64 sa_run_ending(SaEnding *ending, SaStatement *statement, SaArgs *args);
+extern uint64 sa_end_sessions(ArrayType *hashes, const char *application, SaEnding *ending);
+extern uint64 sa_end_session(const uint8 *hash, const char *application, SaEnding *ending);
 extern void sa_end_users(const char *application, ArrayType *user_names,
 						 const uint8 *keep_session, bool keep_remember_me,
 						 SaEnding *ending);
@@ -292,6 +297,8 @@ typedef struct SaSession
 	TimestampTz last_access_at;
 	char	   *user_name;		/* NULL: anonymous */
 	uint64		user_key;		/* of it; 0: anonymous */
+	int64		idle_timeout;	/* that the product gave it, in microseconds;
+								 * 0: the policies say */
 	bool		written_here;	/* by this very transaction, which may abort */
 } SaSession;
 
@@ -304,8 +311,13 @@ enum
 	SA_SESSION_CREATED_AT,
 	SA_SESSION_LAST_ACCESS_AT,
 	SA_SESSION_REQUESTS,
-	SA_SESSION_USER_NAME
+	SA_SESSION_USER_NAME,
+	SA_SESSION_PRODUCT,
+	SA_SESSION_PRODUCT_KEY,
+	SA_SESSION_IDLE_TIMEOUT
 };
+
+#define SA_NO_TIMEOUT	PG_INT64_MAX	/* an idle_timeout that never ends */
 
 /* The same of remember_me_token. */
 enum
@@ -323,6 +335,9 @@ enum
 
 extern bool sa_session_writing; /* this backend writes touches to their rows */
 extern uint64 sa_run_writing(SaStatement *statement, SaArgs *args);
+extern int64 sa_session_idle_timeout(TupleTableSlot *slot);
+extern bool sa_session_touch(const uint8 *hash, const SaApplication *application,
+							 int64 requests, int64 idle_timeout);
 extern bool sa_session_read(const uint8 *hash, const char *application, SaSession *session);
 extern bool sa_session_read_at(Snapshot snapshot, const uint8 *hash, const char *application,
 							   SaSession *session);
@@ -344,6 +359,17 @@ extern void sa_limit_user(const SaApplication *application, const char *user_nam
 extern void sa_seat_take(SaSeat *seat, const char *application, const char *user_name,
 						 const uint8 *hash);
 extern void sa_seat_taken(const SaSeat *seat);
+
+/*
+ * Is the idle timeout that a product tells (if not 0) as good as the one that we know?
+ * A session must not end before the product ends it, so that ours may be a little
+ * longer; products round it, or compute it from clocks that differ.
+ */
+static inline bool
+sa_idle_timeout_holds(int64 known, int64 told)
+{
+	return told == 0 || (told <= known && known - told <= Max(2 * USECS_PER_SEC, known / 64));
+}
 
 /* live.c: the shared table of live sessions */
 typedef struct SaLiveKey
@@ -383,7 +409,7 @@ extern void sa_live_init(void);
 extern bool sa_live_enabled(void);
 extern void sa_live_key(SaLiveKey *key, const SaApplication *application, const uint8 *hash);
 extern bool sa_live_touch(const SaApplication *application, const uint8 *hash,
-						  TimestampTz now, int64 requests);
+						  TimestampTz now, int64 requests, int64 idle_timeout);
 extern void sa_live_fill_start(SaLiveFill *fill, const SaApplication *application,
 							   const uint8 *hash);
 extern bool sa_live_fill(SaLiveFill *fill, const SaSession *session,
@@ -421,8 +447,10 @@ extern bool sa_user_rename(const char *application, const char *old_name, const 
 /* attachment.c: which tables of products are watched */
 extern void sa_attachment_init(void);
 
-/* forget.c: rows of users in the products' own tables */
+/* forget.c: rows of sessions and users in the products' own tables */
+extern void sa_capture_forget_sessions(SaStatement *which, SaArgs *args, SaEnding *ending);
 extern void sa_capture_forget_users(const char *application, ArrayType *user_names,
+									const uint8 *keep_session, bool keep_remember_me,
 									SaEnding *ending);
 extern void sa_capture_forget_application(const char *application, SaEnding *ending);
 

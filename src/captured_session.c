@@ -1,0 +1,242 @@
+/*
+ * captured_session.c
+ *	  What follows of the rows in a product's own table of sessions.
+ *
+ * Such a session is a row of session like any other, with the product's name in it.
+ * When it ends is the product's to say: by deleting its row, or by the time that it
+ * gives it.  A request that the product notes in its row only counts (capture_row.c),
+ * and does not come here.
+ *
+ * The product's row is locked by the statement that changed it.  That is what orders
+ * this against an invalidation, which deletes that row before ours: see forget.c.
+ */
+#include "capture.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+/*
+ * Are the logins of this application told by a time of last login, too?  Then a new
+ * session is not counted as one again.
+ */
+static bool
+logins_are_told(const char *application)
+{
+	static SaStatement find_last_login = {.sql =
+		"SELECT FROM session_admin.attachment_column"
+		" WHERE application = $1 AND role = 'last_login_at' LIMIT 1"
+	};
+	SaArgs		args = {0};
+
+	sa_arg_text(&args, application);
+	return sa_run(&find_last_login, &args) > 0;
+}
+
+static void
+log_in(const SaSessionRow *row, const char *user_name, const char *application_name)
+{
+	SaApplication application;
+	SaLoginEvent event = {
+		.application = application_name,
+		.user_name = user_name,
+		.event = "login",
+		.succeeded = true,
+		.session_ref = text_to_cstring(sa_ref_text(row->id.hash))
+	};
+
+	if (logins_are_told(application_name))
+		(void) sa_account_make(application_name, user_name);
+	else
+	{
+		event.at = GetCurrentTimestamp();
+		sa_account_logged_in(application_name, user_name, event.at, NULL, NULL);
+		sa_login_event_record(&event);
+	}
+	/* the lock may have been waited for */
+	sa_application_get(application_name, &application);
+	sa_limit_user(&application, user_name, row->id.hash, GetCurrentTimestamp());
+}
+
+/* Write the session as the product has it now. */
+static void
+write_session(const SaWatch *watch, const SaSessionRow *row, const char *user_name, bool logged_in)
+{
+	static SaStatement insert_session = {.sql =
+		"INSERT INTO session_admin.session (session_hash, application, user_name, product,"
+		" product_key, idle_timeout, last_access_at, log_id, generation, created_at)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+		" ON CONFLICT (session_hash, application) DO NOTHING"
+	};
+	/* the last argument is the hash that it had before */
+	static SaStatement update_session = {.sql =
+		"UPDATE session_admin.session SET user_name = $3, product = $4, product_key = $5,"
+		" idle_timeout = $6, last_access_at = greatest(last_access_at, $7), requests = requests + 1"
+		" WHERE session_hash = $1 AND application = $2"
+	};
+	static SaStatement renew_session = {.sql =
+		"INSERT INTO session_admin.session (session_hash, application, user_name, product,"
+		" product_key, idle_timeout, last_access_at, log_id, generation, created_at, requests,"
+		" login_method, client_address, peer_address, user_agent, device, node, reauthenticated_at)"
+		" SELECT $1, application, $3, $4, $5, $6, $7, $8, generation, created_at,"
+		"  requests + coalesce(session_admin.live_requests(session_hash, application), 0) + 1,"
+		"  login_method, client_address, peer_address, user_agent, device, node, reauthenticated_at"
+		" FROM session_admin.session WHERE session_hash = $9 AND application = $2"
+		" ON CONFLICT (session_hash, application) DO NOTHING"
+	};
+	bool		same_id = memcmp(row->id.hash, row->old_id.hash, SA_HASH_LEN) == 0;
+	Interval   *timeout = palloc0(sizeof(Interval));
+	SaArgs		args = {0};
+
+	timeout->time = row->idle_timeout;
+	sa_arg(&args, BYTEAOID, PointerGetDatum(sa_bytea(row->id.hash, SA_HASH_LEN)), false);
+	sa_arg_text(&args, watch->application);
+	sa_arg_text(&args, user_name);
+	sa_arg_text(&args, watch->product);
+	sa_arg_text(&args, row->key);
+	sa_arg(&args, INTERVALOID, IntervalPGetDatum(timeout), row->idle_timeout == SA_NO_TIMEOUT);
+	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(row->last_access_at), false);
+
+	for (;;)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+		SaEnding	renewed = {.reason = "renewed", .at = now, .spares_products = true};
+		SaEnding	replaced = {.reason = "replaced", .at = now, .spares_products = true};
+		SaArgs		write_args = args;
+		SaApplication application;
+		SaSession	session;
+		SaSeat		seat;
+		bool		valid;
+		bool		written;
+
+		CHECK_FOR_INTERRUPTS();
+		sa_application_get(watch->application, &application);
+		valid = sa_session_read(row->old_id.hash, watch->application, &session) &&
+			sa_session_is_valid(&session, &application, row->old_id.hash, now);
+
+		if (logged_in)
+			sa_seat_take(&seat, watch->application, user_name, row->id.hash);
+		if (valid && same_id)
+			written = sa_run(&update_session, &write_args) > 0;
+		else
+		{
+			sa_arg_text(&write_args, row->id.log_id);
+			if (valid)
+				sa_arg(&write_args, BYTEAOID,
+					   PointerGetDatum(sa_bytea(row->old_id.hash, SA_HASH_LEN)), false);
+			else
+			{
+				sa_arg(&write_args, INT8OID, Int64GetDatum(application.generation), false);
+				sa_arg(&write_args, TIMESTAMPTZOID, TimestampTzGetDatum(row->created_at), false);
+			}
+			written = sa_run(valid ? &renew_session : &insert_session, &write_args) > 0;
+		}
+		if (logged_in)
+			sa_seat_taken(&seat);
+
+		if (written && valid && !same_id)
+			sa_end_session(row->old_id.hash, watch->application, &renewed);
+		if (written)
+			return;
+
+		/* what has this id is over, or it came or went meanwhile */
+		if (!(sa_session_read(row->id.hash, watch->application, &session) && same_id &&
+			  sa_session_is_valid(&session, &application, row->id.hash, now)))
+			sa_end_session(row->id.hash, watch->application, &replaced);
+	}
+}
+
+/* A row that is new or changed. */
+static void
+apply_row(SaCaptured *captured, const SaSessionRow *row, const char *user_name)
+{
+	const SaWatch *watch = captured->watch;
+	SaEnding	ending = {.at = GetCurrentTimestamp(), .spares_products = true};
+	SaApplication application;
+	SaSession	session;
+	bool		known;
+	bool		logged_in;
+
+	sa_application_make(watch->application, &application);
+	known = sa_session_read(row->old_id.hash, watch->application, &session) &&
+		sa_session_is_valid(&session, &application, row->old_id.hash, ending.at);
+	if (captured->backfill && known && session.idle_timeout != 0)
+		return;
+
+	/* another user in the same session, or none any more: that of the first is over */
+	if (known && session.user_name != NULL &&
+		(user_name == NULL || strcmp(user_name, session.user_name) != 0))
+	{
+		ending.reason = user_name ? "replaced" : "logout";
+		sa_end_session(row->old_id.hash, watch->application, &ending);
+		known = false;
+	}
+
+	logged_in = user_name != NULL && !captured->backfill &&
+		(known ? session.user_name == NULL : row->logged_in);
+	if (logged_in)
+		log_in(row, user_name, watch->application);
+	write_session(watch, row, user_name, logged_in);
+}
+
+/* Apply what the batch tells of sessions. */
+void
+sa_captured_flush_sessions(SaCaptured *captured)
+{
+	const char *application = captured->watch->application;
+	SaValues   *ended[] = {&captured->session_closed, &captured->session_expired};
+	SaValues	users = {0};
+	ListCell   *cell;
+
+	for (size_t i = 0; i < lengthof(ended); i++)
+	{
+		SaEnding	ending = {.reason = i == 0 ? "logout" : "idle_timeout",
+		.at = GetCurrentTimestamp(), .spares_products = true};
+
+		if (ended[i]->n > 0)
+			sa_end_sessions(construct_array(ended[i]->values, ended[i]->n, BYTEAOID, -1, false,
+											TYPALIGN_INT), application, &ending);
+	}
+
+	if (captured->session_rows == NIL)
+		return;
+	foreach(cell, captured->session_rows)
+		sa_captured_add_text(captured, &users, ((SaSessionRow *) lfirst(cell))->user);
+	if (SA_HAS(captured->watch, SA_ROLE_USER_KEY))
+	{
+		SaValues	keys = users;
+
+		sa_captured_resolve(captured, &keys, &users);
+	}
+	sa_captured_make_accounts(captured, &users);
+	foreach(cell, captured->session_rows)
+	{
+		int			i = foreach_current_index(cell);
+
+		apply_row(captured, lfirst(cell),
+				  users.nulls[i] ? NULL : TextDatumGetCString(users.values[i]));
+	}
+}
+
+/* All sessions of the product are gone. */
+void
+sa_captured_truncated_sessions(SaCaptured *captured)
+{
+	static SaStatement delete_sessions = {.sql =
+		"DELETE FROM session_admin.session WHERE application = $1 AND product = $2"
+	};
+	const SaWatch *watch = captured->watch;
+	SaEnding	ending = {.reason = "admin", .at = GetCurrentTimestamp(),
+	.caller_writes_feed = true, .spares_products = true};
+	SaFeedRow	row = {.scope = "application", .application = watch->application};
+	SaArgs		args = {0};
+
+	SPI_connect();
+	sa_arg_text(&args, watch->application);
+	sa_arg_text(&args, watch->product);
+	sa_run_ending(&ending, &delete_sessions, &args);
+	sa_feed_write(&row, &ending);
+	sa_feed_notify(&row);
+	SPI_finish();
+}
