@@ -1,11 +1,14 @@
 /*
  * launcher.c
- *	  The process that starts the background worker where something is due.
+ *	  The process that starts background workers where something is due.
  *
- * It lives as long as the server, but on a standby not before it is promoted.  It
- * runs one worker at a time, and ends it when somebody wants to drop, rename, move
- * or copy the database: that waits until all others have left, which one batch
- * may be too long for.
+ * It lives as long as the server, but on a standby not before it is promoted.
+ *
+ * There is one worker at a time in a database, and a few in the server: who has
+ * waited longest is next.  One that does not come to its end keeps but one place.
+ * The launcher ends it when somebody wants to drop, rename, move or copy the
+ * database: that waits until all others have left, which one batch may be too
+ * long for.
  *
  * What fails is tried again, ever more rarely.  With nothing to flush, a database
  * is visited as often as its other tasks want; with no database that uses the
@@ -38,9 +41,20 @@ PGDLLEXPORT void sa_launcher_main(Datum arg);
 
 #define PAUSE			SECONDS(1)	/* between runs, so that others get in */
 #define BACKOFF_MAX		SECONDS(600)
-#define LOOK_MS			500		/* how often the launcher looks after a worker */
+#define LOOK			(SECONDS(1) / 2)	/* how often the launcher looks
+											 * after workers */
 
-/* Databases that a worker has looked into, and when it may look into others. */
+/* A database, and when there is something to do. */
+typedef struct Visit
+{
+	Oid			database;
+	TimestampTz at;
+} Visit;
+
+/* The workers that do sa_workers->runs; NULL where there is none. */
+static BackgroundWorkerHandle *handles[WORKERS_MAX];
+
+/* Databases that a worker has looked into, and when one may look into others. */
 static List *visited = NIL;
 static int	failed_visits = 0;	/* since the last that did not fail */
 static TimestampTz next_visit = 0;
@@ -103,12 +117,12 @@ back_off(TimestampTz now, int failures, bool is_error)
 	return now + Min(PAUSE << Min(failures, 10), most);
 }
 
-/* What the last run means for the database that it ran in. */
+/* What a run that has ended means for the database that it ran in. */
 static void
-take_report(void)
+take_report(SaRun *run)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	SaRun	   *run = &sa_workers->run;
+	Oid			database = run->database;
 	bool		conclusive;
 
 	SpinLockAcquire(&sa_workers->mutex);
@@ -117,7 +131,7 @@ take_report(void)
 	run->ended_at = now;
 	if (run->outcome == OUTCOME_NOT_USED)
 	{
-		SaDatabase *entry = sa_worker_find(run->database, false);
+		SaDatabase *entry = sa_worker_find(database, false);
 
 		/* unless it was made again meanwhile */
 		if (entry != NULL && entry->notes == run->notes)
@@ -125,7 +139,7 @@ take_report(void)
 	}
 	else
 	{
-		SaDatabase *entry = sa_worker_find(run->database, conclusive);
+		SaDatabase *entry = sa_worker_find(database, conclusive);
 
 		if (entry != NULL)
 		{
@@ -140,67 +154,81 @@ take_report(void)
 				entry->not_before = back_off(now, ++entry->failures, !conclusive);
 		}
 	}
+	run->database = InvalidOid;
 	SpinLockRelease(&sa_workers->mutex);
 
 	failed_visits = conclusive ? 0 : failed_visits + 1;
 	next_visit = conclusive ? now : back_off(now, failed_visits, true);
-	if (conclusive && !list_member_oid(visited, run->database))
+	if (conclusive && !list_member_oid(visited, database))
 	{
 		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 
-		visited = lappend_oid(visited, run->database);
+		visited = lappend_oid(visited, database);
 		MemoryContextSwitchTo(old);
 	}
 }
 
-/* Run the worker in this database, to its end; false if there was no process for it. */
-static bool
-run_worker(Oid database)
+/* Take the reports of workers that have ended; returns how many have not. */
+static int
+look_after_workers(void)
 {
+	int			running = 0;
+
+	for (int i = 0; i < WORKERS_MAX; i++)
+	{
+		pid_t		pid;
+
+		if (handles[i] == NULL)
+			continue;
+		if (GetBackgroundWorkerPid(handles[i], &pid) == BGWH_STOPPED)
+		{
+			pfree(handles[i]);
+			handles[i] = NULL;
+			take_report(&sa_workers->runs[i]);
+			continue;
+		}
+		running++;
+		if (others_want(sa_workers->runs[i].database))
+			TerminateBackgroundWorker(handles[i]);
+	}
+	return running;
+}
+
+/* Start a worker in this place; false if there was no process for it. */
+static bool
+start_worker(int place, Oid database)
+{
+	SaRun	   *run = &sa_workers->runs[place];
 	BackgroundWorker worker;
-	BackgroundWorkerHandle *handle;
 	SaDatabase *entry;
+	MemoryContext old;
 	bool		registered;
-	pid_t		pid;
 
 	SpinLockAcquire(&sa_workers->mutex);
-	memset(&sa_workers->run, 0, sizeof(sa_workers->run));
+	memset(run, 0, sizeof(*run));
 	entry = sa_worker_find(database, false);
 	if (entry != NULL)
 	{
-		memcpy(sa_workers->run.due, entry->last.due, sizeof(sa_workers->run.due));
-		sa_workers->run.notes = entry->notes;
+		memcpy(run->due, entry->last.due, sizeof(run->due));
+		run->notes = entry->notes;
 	}
-	sa_workers->run.database = database;
-	sa_workers->run.started_at = GetCurrentTimestamp();
+	run->database = database;
+	run->started_at = GetCurrentTimestamp();
 	SpinLockRelease(&sa_workers->mutex);
 
 	sa_worker_describe(&worker, "session_admin worker", "sa_worker_main");
 	worker.bgw_main_arg = ObjectIdGetDatum(database);
 	worker.bgw_notify_pid = MyProcPid;
-	registered = RegisterDynamicBackgroundWorker(&worker, &handle);
-	sa_workers->no_process = !registered;
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	registered = RegisterDynamicBackgroundWorker(&worker, &handles[place]);
+	MemoryContextSwitchTo(old);
 	if (!registered)
-		return false;
-
-	for (;;)
 	{
-		BgwHandleStatus status = GetBackgroundWorkerPid(handle, &pid);
-
-		if (status == BGWH_STOPPED)
-			break;
-		if (ShutdownRequestPending || others_want(database))
-			TerminateBackgroundWorker(handle);
-		if (ShutdownRequestPending || status == BGWH_POSTMASTER_DIED)
-			proc_exit(1);
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 LOOK_MS, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
+		SpinLockAcquire(&sa_workers->mutex);
+		run->database = InvalidOid;
+		SpinLockRelease(&sa_workers->mutex);
 	}
-	pfree(handle);
-	take_report();
-	return true;
+	return registered;
 }
 
 /* When is there something to do in this database? */
@@ -219,15 +247,27 @@ next_run(Oid database, TimestampTz now)
 		copy = *entry;
 	SpinLockRelease(&sa_workers->mutex);
 	if (entry == NULL)
-		return list_member_oid(visited, database) ? DT_NOEND : Max(now, next_visit);
+		return list_member_oid(visited, database) ? DT_NOEND : next_visit;
 
 	for (int i = 0; i < n; i++)
 	{
+		TimestampTz due = copy.last.due[i];
+
 		/* nothing to flush: look again later */
-		if (tasks[i].every == 0 && copy.last.due[i] <= now && !sa_live_any_unflushed(database))
-			copy.last.due[i] = now + SECONDS(sa_flush_interval);
-		next = Min(next, copy.last.due[i]);
+		if (tasks[i].every == 0 && due <= now)
+		{
+			if (copy.nothing_until <= now && !sa_live_any_unflushed(database))
+				copy.nothing_until = now + SECONDS(sa_flush_interval);
+			due = Max(due, copy.nothing_until);
+		}
+		next = Min(next, due);
 	}
+
+	SpinLockAcquire(&sa_workers->mutex);
+	entry = sa_worker_find(database, false);
+	if (entry != NULL)
+		entry->nothing_until = copy.nothing_until;
+	SpinLockRelease(&sa_workers->mutex);
 	return Max(next, copy.not_before);
 }
 
@@ -256,16 +296,29 @@ forget_dropped(const Oid *known, int n, const List *all)
 	}
 }
 
-/* Run the worker wherever it is due.  Returns when to come again. */
+static int
+compare_visits(const void *a, const void *b)
+{
+	TimestampTz at_a = ((const Visit *) a)->at;
+	TimestampTz at_b = ((const Visit *) b)->at;
+
+	return at_a < at_b ? -1 : at_a > at_b;
+}
+
+/* Start workers where something is due.  Returns when to come again. */
 static TimestampTz
-make_round(void)
+make_round(int *running)
 {
 	Oid			known[DATABASES_MAX];
 	int			n;
 	List	   *all = NIL;
 	List	   *connectable = NIL;
 	ListCell   *cell;
+	Visit	   *visits;
+	int			n_visits = 0;
+	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz again = DT_NOEND;
+	bool		no_process = false;
 
 	/*
 	 * first this, then the list: what is known and not in the list was
@@ -279,25 +332,64 @@ make_round(void)
 	list_databases(&all, &connectable);
 	forget_dropped(known, n, all);
 
+	visits = palloc((list_length(connectable) + 1) * sizeof(Visit));
 	foreach(cell, connectable)
 	{
 		Oid			database = lfirst_oid(cell);
-		TimestampTz now = GetCurrentTimestamp();
-		TimestampTz next = next_run(database, now);
 
-		if (next <= now)
-		{
-			if (others_want(database) || !run_worker(database))
-				next = now + SECONDS(sa_flush_interval);
-			else
-				next = next_run(database, GetCurrentTimestamp());
-		}
-		again = Min(again, next);
+		/* only the launcher changes which databases these are */
+		if (sa_worker_run(database) != NULL)
+			continue;
+		visits[n_visits].database = database;
+		visits[n_visits++].at = next_run(database, now);
 	}
+	qsort(visits, n_visits, sizeof(Visit), compare_visits);
+
+	for (int i = 0; i < n_visits; i++)
+	{
+		int			place = 0;
+
+		if (visits[i].at > now)
+		{
+			again = Min(again, visits[i].at);
+			break;
+		}
+		/* the end of a worker wakes us up */
+		if (*running == WORKERS_MAX)
+			break;
+		while (handles[place] != NULL)
+			place++;
+		if (others_want(visits[i].database))
+			again = Min(again, now + SECONDS(sa_flush_interval));
+		else if (start_worker(place, visits[i].database))
+			(*running)++;
+		else
+		{
+			no_process = *running == 0;
+			again = Min(again, now + SECONDS(sa_flush_interval));
+			break;
+		}
+	}
+	sa_workers->no_process = no_process;
 	/* one that is closed may be opened */
 	if (n > 0)
-		again = Min(again, GetCurrentTimestamp() + SECONDS(sa_flush_interval));
+		again = Min(again, now + SECONDS(sa_flush_interval));
 	return again;
+}
+
+/* The settings have changed: what was to be done late may be due now. */
+static void
+expect_anything(void)
+{
+	SpinLockAcquire(&sa_workers->mutex);
+	for (int i = 0; i < sa_workers->n_databases; i++)
+	{
+		SaDatabase *entry = &sa_workers->databases[i];
+
+		entry->nothing_until = 0;
+		memset(entry->last.due, 0, sizeof(entry->last.due));
+	}
+	SpinLockRelease(&sa_workers->mutex);
 }
 
 static void
@@ -326,12 +418,15 @@ sa_launcher_main(pg_attribute_unused() Datum arg)
 	SpinLockAcquire(&sa_workers->mutex);
 	sa_workers->launcher_pid = MyProcPid;
 	sa_workers->launcher_latch = MyLatch;
+	/* workers of an earlier launcher have nobody to report to */
+	memset(sa_workers->runs, 0, sizeof(sa_workers->runs));
 	SpinLockRelease(&sa_workers->mutex);
 
 	while (!ShutdownRequestPending)
 	{
 		TimestampTz again = DT_NOEND;
 		TimestampTz now;
+		int			running;
 
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
@@ -339,21 +434,28 @@ sa_launcher_main(pg_attribute_unused() Datum arg)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
+			expect_anything();
 		}
+		MemoryContextReset(context);
+		MemoryContextSwitchTo(context);
+		running = look_after_workers();
 		if (sa_worker_enabled)
-		{
-			MemoryContextReset(context);
-			MemoryContextSwitchTo(context);
-			again = make_round();
-		}
+			again = make_round(&running);
 
 		now = GetCurrentTimestamp();
+		if (running > 0)
+			again = Min(again, now + LOOK);
 		if (!ConfigReloadPending && again > now)
 			(void) WaitLatch(MyLatch,
 							 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH |
 							 (again == DT_NOEND ? 0 : WL_TIMEOUT),
 							 again == DT_NOEND ? -1 : TimestampDifferenceMilliseconds(now, again),
 							 PG_WAIT_EXTENSION);
+	}
+	for (int i = 0; i < WORKERS_MAX; i++)
+	{
+		if (handles[i] != NULL)
+			TerminateBackgroundWorker(handles[i]);
 	}
 	/* the postmaster starts it again, unless it is about to stop */
 	proc_exit(1);

@@ -105,7 +105,10 @@ node_lock(FunctionCallInfo fcinfo, const char *node)
 	Oid			relid;
 	uint32		key;
 
-	/* clients that look for the primary know this error, and not that of the lock */
+	/*
+	 * clients that look for the primary know this error, and not that of the
+	 * lock
+	 */
 	PreventCommandDuringRecovery(get_func_name(fcinfo->flinfo->fn_oid));
 
 	relid = get_relname_relid("node", get_namespace_oid("session_admin", false));

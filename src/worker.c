@@ -3,11 +3,11 @@
  *	  The background worker: housekeeping that starts by itself.
  *
  * Two kinds of processes.  The launcher (launcher.c) has no database; it knows
- * which ones use the extension and when something is due there, and starts the
- * worker.  The worker connects to one database, does what is due, and is gone: it
+ * which ones use the extension and when something is due there, and starts a
+ * worker.  A worker connects to one database, does what is due, and is gone: it
  * is in nobody's way who drops the database or the extension.
  *
- * A database is found in two ways: the launcher sends the worker to look once
+ * A database is found in two ways: the launcher sends a worker to look once
  * into each that it sees for the first time, and a backend that uses the
  * extension for the first time says so (sa_worker_note_database).  Where there is
  * none, no worker comes again.
@@ -17,8 +17,8 @@
  * for long: what it could not do it does the next time.
  *
  * Locks.  Shared memory is protected by a spinlock, held only to copy.  Anybody
- * adds a database; the launcher alone changes and removes them.  The worker tells
- * what it did in "run", and the launcher takes it from there.
+ * adds a database; else the launcher alone changes and removes them.  A worker tells
+ * what it did in one of "runs", and the launcher takes it from there.
  */
 #include "session_admin.h"
 #include "worker.h"
@@ -66,6 +66,7 @@ SaWorkers  *sa_workers = NULL;
 /* In a backend: has this database been noted?  If not, do it at commit. */
 static bool noted = false;
 static bool note_at_commit = false;
+static bool extension_made = false; /* in this transaction */
 
 static shmem_request_hook_type prev_shmem_request_hook = NULL;
 static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
@@ -94,6 +95,18 @@ sa_worker_find(Oid database, bool add)
 	return entry;
 }
 
+/* The run that is under way in a database, under the mutex; NULL if there is none. */
+SaRun *
+sa_worker_run(Oid database)
+{
+	for (int i = 0; i < WORKERS_MAX; i++)
+	{
+		if (sa_workers->runs[i].database == database)
+			return &sa_workers->runs[i];
+	}
+	return NULL;
+}
+
 /* Forget it, under the mutex. */
 void
 sa_worker_forget(SaDatabase *entry)
@@ -116,6 +129,7 @@ sa_note_database(pg_attribute_unused() PG_FUNCTION_ARGS)
 {
 	noted = false;
 	sa_worker_note_database();
+	extension_made = true;
 	PG_RETURN_VOID();
 }
 
@@ -129,17 +143,24 @@ xact_callback(XactEvent event, pg_attribute_unused() void *arg)
 		return;
 
 	note_at_commit = false;
-	if (event == XACT_EVENT_ABORT)
-		return;
-
-	SpinLockAcquire(&sa_workers->mutex);
-	entry = sa_worker_find(MyDatabaseId, true);
-	if (entry != NULL && entry->notes++ == 0)
-		latch = sa_workers->launcher_latch;
-	SpinLockRelease(&sa_workers->mutex);
-	if (latch != NULL)
-		SetLatch(latch);
-	noted = true;
+	if (event == XACT_EVENT_COMMIT)
+	{
+		SpinLockAcquire(&sa_workers->mutex);
+		entry = sa_worker_find(MyDatabaseId, true);
+		if (entry != NULL)
+		{
+			/* nothing was done for this one yet, if it was made again */
+			if (extension_made)
+				memset(entry->last.due, 0, sizeof(entry->last.due));
+			if (entry->notes++ == 0 || extension_made)
+				latch = sa_workers->launcher_latch;
+		}
+		SpinLockRelease(&sa_workers->mutex);
+		if (latch != NULL)
+			SetLatch(latch);
+		noted = true;
+	}
+	extension_made = false;
 }
 
 static void
@@ -335,12 +356,15 @@ housekeep(SaRun *run)
 static void
 report(const SaRun *run, SaOutcome outcome, int sqlstate)
 {
+	SaRun	   *mine;
+
 	SpinLockAcquire(&sa_workers->mutex);
-	if (sa_workers->run.pid == MyProcPid)
+	mine = sa_worker_run(run->database);
+	if (mine != NULL && mine->pid == MyProcPid)
 	{
-		sa_workers->run = *run;
-		sa_workers->run.outcome = outcome;
-		sa_workers->run.sqlstate = sqlstate;
+		*mine = *run;
+		mine->outcome = outcome;
+		mine->sqlstate = sqlstate;
 	}
 	SpinLockRelease(&sa_workers->mutex);
 }
@@ -353,7 +377,7 @@ reset_settings(void)
 		{"application_name", "session_admin worker"},
 		{"search_path", "pg_catalog, pg_temp"},
 		{"lock_timeout", LOCK_TIMEOUT},
-		/* the other databases wait */
+		/* other databases may wait for its end */
 		{"statement_timeout", "5min"},
 		{"transaction_timeout", "0"},
 		{"idle_in_transaction_session_timeout", "0"},
@@ -377,16 +401,20 @@ reset_settings(void)
 void
 sa_worker_main(Datum arg)
 {
-	SaRun		run;
+	SaRun		run = {0};
+	SaRun	   *mine;
 	SaOutcome	outcome;
 
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 
 	SpinLockAcquire(&sa_workers->mutex);
-	run = sa_workers->run;
-	if (run.database == DatumGetObjectId(arg) && run.pid == 0)
-		run.pid = sa_workers->run.pid = MyProcPid;
+	mine = sa_worker_run(DatumGetObjectId(arg));
+	if (mine != NULL && mine->pid == 0)
+	{
+		mine->pid = MyProcPid;
+		run = *mine;
+	}
 	SpinLockRelease(&sa_workers->mutex);
 	/* another launcher has other plans */
 	if (run.pid != MyProcPid)
@@ -454,9 +482,10 @@ sa_worker_status(PG_FUNCTION_ARGS)
 	Datum		values[COLUMNS] = {0};
 	bool		nulls[COLUMNS];
 	TupleDesc	desc;
-	SaRun		run;
+	SaRun	   *run;
 	SaDatabase	here = {0};
 	SaDatabase *entry;
+	pid_t		worker_pid = 0;
 	pid_t		launcher_pid;
 	const char *state;
 	bool		no_process;
@@ -476,7 +505,9 @@ sa_worker_status(PG_FUNCTION_ARGS)
 	launcher_pid = sa_workers->launcher_pid;
 	no_process = sa_workers->no_process;
 	no_room = sa_workers->no_room;
-	run = sa_workers->run;
+	run = sa_worker_run(MyDatabaseId);
+	if (run != NULL)
+		worker_pid = run->pid;
 	entry = sa_worker_find(MyDatabaseId, false);
 	if (entry != NULL)
 		here = *entry;
@@ -486,7 +517,7 @@ sa_worker_status(PG_FUNCTION_ARGS)
 		state = "off";
 	else if (launcher_pid == 0)
 		state = RecoveryInProgress() ? "standby" : "no launcher";
-	else if (run.database == MyDatabaseId && run.pid != 0)
+	else if (worker_pid != 0)
 		state = "running";
 	else if (no_process)
 		state = "no process";
@@ -499,7 +530,7 @@ sa_worker_status(PG_FUNCTION_ARGS)
 	nulls[LAUNCHER_PID] = launcher_pid == 0;
 	values[LAUNCHER_PID] = Int32GetDatum(launcher_pid);
 	nulls[WORKER_PID] = strcmp(state, "running") != 0;
-	values[WORKER_PID] = Int32GetDatum(run.pid);
+	values[WORKER_PID] = Int32GetDatum(worker_pid);
 	if (here.last.ended_at != 0)
 	{
 		nulls[STARTED_AT] = nulls[ENDED_AT] = nulls[DONE] = nulls[FAILURES] = false;

@@ -10,6 +10,7 @@
 #include "storage/spin.h"
 
 #define DATABASES_MAX	64
+#define WORKERS_MAX		3		/* at a time, each in a database of its own */
 #define SECONDS(n)		((int64) (n) * USECS_PER_SEC)
 
 /* What came of a run. */
@@ -26,7 +27,7 @@ typedef enum SaOutcome
 
 typedef struct SaRun
 {
-	Oid			database;
+	Oid			database;		/* InvalidOid: of none */
 	pid_t		pid;			/* 0: has not begun */
 	SaOutcome	outcome;
 	int			sqlstate;		/* if it failed */
@@ -42,6 +43,7 @@ typedef struct SaDatabase
 {
 	uint32		notes;			/* how often somebody said so */
 	TimestampTz not_before;		/* no run until then */
+	TimestampTz nothing_until;	/* no look for touches to flush until then */
 	int			failures;		/* runs that came to nothing since the last
 								 * success */
 	TimestampTz succeeded_at;	/* 0: never */
@@ -55,7 +57,7 @@ typedef struct SaWorkers
 	Latch	   *launcher_latch;
 	bool		no_process;		/* max_worker_processes are in use */
 	bool		no_room;		/* more databases than DATABASES_MAX */
-	SaRun		run;
+	SaRun		runs[WORKERS_MAX];	/* that are under way */
 	int			n_databases;
 	SaDatabase	databases[DATABASES_MAX];
 } SaWorkers;
@@ -63,6 +65,7 @@ typedef struct SaWorkers
 extern SaWorkers *sa_workers;	/* NULL if not preloaded */
 
 extern SaDatabase *sa_worker_find(Oid database, bool add);
+extern SaRun *sa_worker_run(Oid database);
 extern void sa_worker_forget(SaDatabase *database);
 extern void sa_worker_describe(BackgroundWorker *worker, const char *name, const char *function);
 

@@ -132,6 +132,9 @@ sql(q{
 my $hanging = q{SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'
 	AND backend_type = 'session_admin worker' AND datname = 'dropped'};
 poll_ok("SELECT count(*) = 1 FROM ($hanging) h", 'the worker hangs');
+touch('s1', 1);
+poll_ok(requests('s1'), 'other databases do not wait for it', 'postgres', 6);
+is(sql("SELECT count(*) FROM ($hanging) h"), '1', 'it still hangs');
 kill_and_wait(sql($hanging), 'the worker');
 poll_ok("SELECT count(*) = 1 FROM ($hanging) h", 'the worker hangs again');
 kill_and_wait(sql($launcher), 'the launcher');
@@ -139,7 +142,7 @@ poll_ok("SELECT count(*) = 1 FROM ($hanging) h", 'and again');
 is($server->psql('postgres', 'DROP DATABASE dropped'), 0, 'DROP DATABASE does not wait for it');
 
 # It waits for nobody either, and comes again.
-my $requests = 5;
+my $requests = 6;
 touch('s1', 1);
 my $locker = $server->background_psql('postgres');
 $locker->query_safe('BEGIN; LOCK TABLE session_admin.session IN ACCESS EXCLUSIVE MODE');
@@ -196,9 +199,23 @@ like(slurp_file($server->logfile, $log), qr/session_admin worker.*exited with ex
 sql('DROP TRIGGER fail ON session_admin.session');
 poll_ok(requests('s1'), 'and does not stay', 'postgres', ++$requests);
 
+# A new interval holds at once.
+sub set_flush_interval
+{
+	my ($seconds) = @_;
+	my $last = sql('SELECT ended_at FROM session_admin.worker_status()');
+
+	$server->append_conf('postgresql.conf', "session_admin.flush_interval = $seconds");
+	$server->reload;
+	poll_ok("SELECT ended_at > '$last' FROM session_admin.worker_status()", "flush_interval = $seconds");
+}
+set_flush_interval(3600);
+touch('s1', 1);
+set_flush_interval(1);
+poll_ok(requests('s1'), 'it holds at once', 'postgres', ++$requests);
+
 # An orderly restart loses nothing, even of what nobody has written down yet.
-$server->append_conf('postgresql.conf', 'session_admin.flush_interval = 3600');
-$server->reload;
+set_flush_interval(3600);
 $server->restart;
 poll_ok($has_run, 'the worker has run');
 my $file = $server->data_dir . '/pg_stat/session_admin.stat';
