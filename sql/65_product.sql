@@ -19,6 +19,54 @@
  * which rows are left alone.
  */
 
+CREATE TABLE session_admin.product_role (
+    part            text COLLATE "C",
+    role            text COLLATE "C",
+    -- a part cannot do without
+    needed          boolean NOT NULL,
+    -- as product_column.reading
+    readings        text[] NOT NULL,
+    meaning         text NOT NULL,
+    PRIMARY KEY (part, role)
+);
+COMMENT ON TABLE session_admin.product_role IS
+'roles that the columns of a part can play';
+
+INSERT INTO session_admin.product_role
+SELECT p.part, r.role, p.part = ANY (r.needed_by::text[]), r.readings::text[], r.meaning
+FROM (VALUES
+    ('{account,identity,attribute,login,remember_me,session}', 'user_name', '{account,identity}',
+     '{any case}', 'the name of the user'),
+    ('{attribute,login,remember_me,session}', 'user_key', '{}',
+     '{key,key or name}', 'the key of the user, as it is in part key_of'),
+    ('{account,identity,session}', 'key', '{identity}',
+     '{}', 'what other parts refer to; of a session, what stays when its id changes'),
+    ('{account,identity}', 'other_name', '{}', '{}', 'another spelling of the name'),
+    ('{account,identity}', 'credential', '{}', '{}', 'the password, or a hash of it'),
+    ('{account,identity}', 'active', '{}', '{}', 'whether the user may log in'),
+    ('{account,identity}', 'locked_at', '{}', '{}', 'null, or since when the user may not'),
+    ('{account,identity}', 'deleted_at', '{}', '{}', 'null, or since when the user is gone'),
+    ('{account,attribute,login}', 'last_login_at', '{}', '{ms,s,local,utc}', 'time of the last login'),
+    ('{account,attribute,login}', 'previous_login_at', '{}', '{ms,s,local,utc}', 'time of the one before'),
+    ('{account,attribute,login}', 'last_failed_login_at', '{}', '{ms,s,local,utc}', 'time of the last one that failed'),
+    ('{account,attribute,login}', 'last_seen_at', '{}', '{ms,s,local,utc}', 'time of the last use'),
+    ('{account,attribute,login}', 'login_count', '{}', '{}', 'number of logins'),
+    ('{account,attribute,login}', 'current_failed_count', '{}', '{}', 'failed logins since the last one that did not'),
+    ('{account,attribute,login}', 'total_failed_count', '{}', '{}', 'failed logins ever'),
+    ('{account,attribute,login}', 'last_login_address', '{}', '{}', 'where it came from, of type inet'),
+    ('{attribute}', 'attribute_name', '{attribute}', '{}', 'the name of the attribute'),
+    ('{attribute}', 'attribute_value', '{attribute}', '{}', 'its value'),
+    ('{remember_me,session}', 'secret', '{session}', '{}', 'the token, or the session id'),
+    ('{remember_me}', 'series', '{}', '{}', 'what stays when the token changes'),
+    ('{remember_me,session}', 'created_at', '{}', '{ms,s,local,utc}', 'when it was made'),
+    ('{remember_me,session}', 'used_at', '{}', '{ms,s,local,utc}', 'when it was last used'),
+    ('{session}', 'expires_at', '{}', '{ms,s,local,utc}', 'when it ends'),
+    ('{session}', 'idle_timeout', '{}', '{ms,s}', 'how long it lives without a use'),
+    ('{account,identity,attribute,login,remember_me,session}', 'realm', '{}',
+     '{}', 'tells which rows are left alone, see excludes'))
+    AS r (parts, role, needed_by, readings, meaning)
+CROSS JOIN unnest(r.parts::text[]) AS p (part);
+
 CREATE TABLE session_admin.product (
     product         text COLLATE "C" PRIMARY KEY,
     title           text NOT NULL,
@@ -50,15 +98,7 @@ COMMENT ON TABLE session_admin.product_part IS
 CREATE TABLE session_admin.product_column (
     product         text COLLATE "C" NOT NULL,
     part            text COLLATE "C" NOT NULL,
-    role            text COLLATE "C" NOT NULL
-                    CHECK (role IN ('user_name', 'user_key', 'key', 'other_name',
-                                    'credential', 'active', 'locked_at', 'deleted_at',
-                                    'last_login_at', 'previous_login_at', 'last_failed_login_at',
-                                    'login_count', 'current_failed_count', 'total_failed_count',
-                                    'last_seen_at', 'last_login_address',
-                                    'attribute_name', 'attribute_value',
-                                    'secret', 'series', 'created_at', 'used_at',
-                                    'expires_at', 'idle_timeout', 'realm')),
+    role            text COLLATE "C" NOT NULL,
     -- names that the column (or the attribute) may have, the likeliest first
     columns         text[] NOT NULL,
     required        boolean NOT NULL DEFAULT false,
@@ -72,10 +112,19 @@ CREATE TABLE session_admin.product_column (
     -- what is not seen if there is no such column
     unseen          text,
     PRIMARY KEY (product, part, role),
-    FOREIGN KEY (product, part) REFERENCES session_admin.product_part ON DELETE CASCADE
+    FOREIGN KEY (product, part) REFERENCES session_admin.product_part ON DELETE CASCADE,
+    FOREIGN KEY (part, role) REFERENCES session_admin.product_role
 );
 COMMENT ON TABLE session_admin.product_column IS
 'which column of a product''s table plays which role';
+
+CREATE TABLE session_admin.product_mark (
+    product         text COLLATE "C" REFERENCES session_admin.product ON DELETE CASCADE,
+    columns         text[],
+    PRIMARY KEY (product, columns)
+);
+COMMENT ON TABLE session_admin.product_mark IS
+'columns that only this product has in one table; without any, all parts of a product tell it from others';
 
 CREATE TABLE session_admin.attachment (
     application     text COLLATE "C" NOT NULL,
@@ -148,6 +197,8 @@ SELECT pg_catalog.pg_extension_config_dump('session_admin.product', 'WHERE NOT b
 SELECT pg_catalog.pg_extension_config_dump('session_admin.product_part',
     'WHERE product IN (SELECT product FROM session_admin.product WHERE NOT built_in)');
 SELECT pg_catalog.pg_extension_config_dump('session_admin.product_column',
+    'WHERE product IN (SELECT product FROM session_admin.product WHERE NOT built_in)');
+SELECT pg_catalog.pg_extension_config_dump('session_admin.product_mark',
     'WHERE product IN (SELECT product FROM session_admin.product WHERE NOT built_in)');
 SELECT pg_catalog.pg_extension_config_dump('session_admin.attachment', '');
 SELECT pg_catalog.pg_extension_config_dump('session_admin.attachment_column', '');

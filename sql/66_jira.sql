@@ -38,3 +38,5 @@ INSERT INTO session_admin.product_column (product, part, role, columns, required
 ('jira', 'remember_me', 'user_key', '{username}', true, NULL, NULL),
 ('jira', 'remember_me', 'secret', '{token}', true, NULL, NULL),
 ('jira', 'remember_me', 'created_at', '{created}', false, NULL, NULL);
+
+INSERT INTO session_admin.product_mark VALUES ('jira', '{user_key,lower_user_name}');

@@ -185,3 +185,20 @@ INSERT INTO session_admin.product_column
 ('django', 'session', 'expires_at', '{expire_date}', true, NULL, NULL, NULL, NULL),
 ('devise', 'session', 'key', '{id}', false, NULL, NULL, NULL, NULL),
 ('devise', 'session', 'secret', '{session_id}', true, NULL, NULL, NULL, NULL);
+
+INSERT INTO session_admin.product_mark VALUES
+('confluence', '{user_key,username}'),
+('confluence', '{curfailed,successdate,prevsuccessdate}'),
+('bamboo', '{user_name,auth_count}'),
+('bitbucket', '{user_id,name,slug,deleted_timestamp}'),
+('fecru', '{cru_user_id,cru_user_name}'),
+('crowd', '{entity_name,identifier_hash,random_hash}'),
+('crowd', '{username,token,series,remote_address,used_date}'),
+('connect_pg_simple', '{sid,sess,expire}'),
+('spring_session', '{primary_id,session_id,principal_name,max_inactive_interval}'),
+('spring_security', '{username,series,token,last_used}'),
+('spring_security', '{username,authority}'),
+('django', '{username,is_superuser,is_staff,date_joined}'),
+('devise', '{encrypted_password,remember_created_at}'),
+('devise', '{encrypted_password,reset_password_sent_at}'),
+('devise', '{encrypted_password,sign_in_count}');

@@ -50,7 +50,8 @@ COMMENT ON VIEW session_admin.attachment_trigger IS
 
 CREATE FUNCTION session_admin.verify_attachments()
 RETURNS TABLE (application text, product text, part text, object text, status text)
-LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET jit = off
 BEGIN ATOMIC
     WITH attached AS (
         SELECT a.*, c.oid IS NOT NULL AS there

@@ -46,6 +46,7 @@ FROM (VALUES
     -- decides who may do what and what holds; is an operator and an auditor too
     ('administrator', 'function', '{set_policy,add_probe_rule,remove_probe_rule,grant_access,
         revoke_access,attach_application,detach_application,acknowledge_failures,
+        describe_product,forget_product,detect_product,
         anonymize_user,rename_user,erase_user,capability_administrator}'))
     AS c (capability, kind, objects)
 CROSS JOIN unnest(c.objects::text[]) AS o (object);

@@ -55,9 +55,9 @@ old(q{
 	WHERE session_hash = sha256('alice 2');
 
 	-- a product that somebody described, and a change that was not understood
-	INSERT INTO session_admin.product VALUES ('own', 'our own');
-	INSERT INTO session_admin.product_part (product, part, relations) VALUES ('own', 'account', '{people}');
-	INSERT INTO session_admin.product_column (product, part, role, columns) VALUES ('own', 'account', 'user_name', '{name}');
+	SELECT session_admin.describe_product('own',
+		'{"account": {"tables": "people", "columns": {"user_name": {"column": "data", "path": ["who"]}}}}', 'our own');
+	INSERT INTO session_admin.product_mark VALUES ('own', '{data}');
 	INSERT INTO session_admin.capture_failure (application, relation, event, message)
 	VALUES ('jira', 'public.cwd_user', 'UPDATE', 'unclear');
 
