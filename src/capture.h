@@ -161,8 +161,7 @@ typedef struct SaCaptured
 	bool		backfill;		/* these rows were there before: no events */
 	bool		insertion;		/* these rows are new */
 	bool		complete;		/* all rows of the statement are in this batch */
-	SaEnding   *forgetting;		/* we delete these rows ourselves, as sessions
-								 * end */
+	SaEnding   *forgetting;		/* we delete these rows ourselves, as sessions end */
 	int			rows;
 
 	/* each group of lists is a table with one column a list */

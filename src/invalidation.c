@@ -115,10 +115,10 @@ typedef struct Archive
 	/*
 	 * These archive old_table, and give one row: how many were live, how many
 	 * rows of the feed were written, the highest id of these and (meaningful
-	 * of one) the reason, and the users of those that were live, if the
-	 * ending wants them.  The second is for rows that were all valid until
-	 * now: then nobody has to ask how each of them had ended before, which
-	 * costs more than all the rest.
+	 * of one) the reason, and the users of those that were live, if the ending
+	 * wants them.  The second is for rows that were all valid until now: then
+	 * nobody has to ask how each of them had ended before, which costs more
+	 * than all the rest.
 	 */
 	SaStatement of_any;
 	SaStatement of_valid;
@@ -139,7 +139,6 @@ all_were_valid(const Archive *archive, TriggerData *trigdata, TimestampTz now)
 	{
 		bool		isnull;
 		SaApplication application;
-
 		/* the same column of both */
 		char	   *name = TextDatumGetCString(slot_getattr(slot, SA_SESSION_APPLICATION, &isnull));
 
@@ -898,21 +897,21 @@ sa_end_generation(const char *application, SaEnding *ending)
 	static SaStatement lock_application = {.sql =
 		"SELECT FROM session_admin.application WHERE name = $1 FOR NO KEY UPDATE"
 	};
-	static SaStatement count_sessions = {.generic = true,.sql =
+	static SaStatement count_sessions = {.generic = true, .sql =
 		"SELECT CASE WHEN pg_relation_size('session_admin.session') <= $2"
 		"  THEN (SELECT count(*) FROM session_admin.session"
 		"    WHERE $1 IS NULL OR application = $1) ELSE -1 END"
 	};
-	static SaStatement count_live_sessions = {.generic = true,.sql =
+	static SaStatement count_live_sessions = {.generic = true, .sql =
 		"SELECT count(*) FROM session_admin.session_state"
 		" WHERE ($1 IS NULL OR application = $1) AND ended_at IS NULL"
 	};
-	static SaStatement count_tokens = {.generic = true,.sql =
+	static SaStatement count_tokens = {.generic = true, .sql =
 		"SELECT CASE WHEN pg_relation_size('session_admin.remember_me_token') <= $2"
 		"  THEN (SELECT count(*) FROM session_admin.remember_me_token"
 		"    WHERE $1 IS NULL OR application = $1) ELSE -1 END"
 	};
-	static SaStatement count_live_tokens = {.generic = true,.sql =
+	static SaStatement count_live_tokens = {.generic = true, .sql =
 		"SELECT count(*) FROM session_admin.remember_me_token t"
 		" JOIN session_admin.application_state a"
 		"   ON a.name = t.application AND a.generation = t.generation"
