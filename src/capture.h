@@ -171,6 +171,7 @@ typedef struct SaCaptured
 
 	SaValues	renamed_from;
 	SaValues	renamed_to;
+	SaValues	renamed_key;	/* null: another spelling, or no keys */
 
 	SaValues	key;
 	SaValues	key_user;

@@ -300,12 +300,13 @@ user_ended(SaCaptured *captured, TupleTableSlot *slot, SaEndedBy by, SaEndedIf c
 }
 
 static void
-add_renamed(SaCaptured *captured, const char *from, const char *to)
+add_renamed(SaCaptured *captured, const char *from, const char *to, const char *key)
 {
 	if (strcmp(from, to) == 0)
 		return;
 	sa_captured_add_text(captured, &captured->renamed_from, from);
 	sa_captured_add_text(captured, &captured->renamed_to, to);
+	sa_captured_add_text(captured, &captured->renamed_key, key);
 }
 
 static void
@@ -761,9 +762,9 @@ user_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
 		return;
 	}
 
-	add_renamed(captured, old_name, new_name);
+	add_renamed(captured, old_name, new_name, role_text(watch, SA_ROLE_KEY, old));
 	if (old_other != NULL && strcmp(old_other, old_name) != 0)
-		add_renamed(captured, old_other, new_other ? new_other : new_name);
+		add_renamed(captured, old_other, new_other ? new_other : new_name, NULL);
 
 	/* a new name ends the sessions of the old one anyway */
 	if (strcmp(old_name, new_name) == 0)

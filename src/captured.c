@@ -241,39 +241,67 @@ is_alias(const SaWatch *watch, const char *name)
 							   REG_ADVANCED | REG_NOSUB, C_COLLATION_OID, 0, NULL);
 }
 
+/* Is the name that the user gets in row i one that a later row takes away? */
+static bool
+is_given_away_later(const SaCaptured *captured, int i)
+{
+	text	   *to = DatumGetTextPP(captured->renamed_to.values[i]);
+
+	for (int j = i + 1; j < captured->renamed_from.n; j++)
+	{
+		text	   *from = DatumGetTextPP(captured->renamed_from.values[j]);
+
+		if (VARSIZE_ANY_EXHDR(from) == VARSIZE_ANY_EXHDR(to) &&
+			memcmp(VARDATA_ANY(from), VARDATA_ANY(to), VARSIZE_ANY_EXHDR(to)) == 0)
+			return true;
+	}
+	return false;
+}
+
 /*
  * Renamed and anonymized users.  A product changes the name in several tables,
  * in any order, perhaps half way today and the rest next week: whichever comes
- * first counts, and for the others no account has the old name any more.
+ * first counts, and for the others no account has the old name any more, or the
+ * key has the new one.
+ *
+ * Two users may swap their names in one statement.  Who gets a name that is still
+ * another's has one meanwhile that nobody can have.
  */
 static void
 flush_renamed(SaCaptured *captured)
 {
 	static SaStatement who_has_the_name = {.sql =
 		"SELECT EXISTS (SELECT FROM session_admin.account"
-		"    WHERE application = $1 AND user_name = $4),"
+		"    WHERE application = $1 AND user_name = $4)"
+		"  AND NOT EXISTS (SELECT FROM session_admin.account_key"
+		"    WHERE application = $1 AND product = $2 AND part = $6 AND key = $7"
+		"      AND (user_name = $8 OR starts_with(user_name, E'\\x01'))),"
 		" EXISTS (SELECT FROM session_admin.account_key"
 		"    WHERE application = $1 AND product = $2 AND part = $3 AND user_name = $4"
 		"      AND gone_at IS NULL AND key <> ALL ($5))"
 	};
+	const SaWatch *watch = captured->watch;
+	char	  **meanwhile = palloc0(captured->renamed_from.n * sizeof(char *));
 
 	for (int i = 0; i < captured->renamed_from.n; i++)
 	{
 		char	   *from = TextDatumGetCString(captured->renamed_from.values[i]);
 		char	   *to = TextDatumGetCString(captured->renamed_to.values[i]);
-		const char *reason = is_alias(captured->watch, to) ? "user_anonymized" : "user_renamed";
+		const char *reason = is_alias(watch, to) ? "user_anonymized" : "user_renamed";
 		SaArgs		args = {0};
 		bool		isnull;
 		bool		known;
 		bool		elsewhere;
 
-		arg_key_space(&args, captured->watch, SA_PART_ACCOUNT);
+		arg_key_space(&args, watch, SA_PART_ACCOUNT);
 		sa_arg_text(&args, from);
 		arg_array(&args, &captured->key, TEXTOID);
+		sa_arg_text(&args, sa_part_names[watch->part]);
+		sa_arg(&args, TEXTOID, captured->renamed_key.values[i], captured->renamed_key.nulls[i]);
+		sa_arg_text(&args, to);
 		sa_run(&who_has_the_name, &args);
 		known = DatumGetBool(sa_result(0, 1, &isnull));
-		elsewhere = DatumGetBool(sa_result(0, 2, &isnull)) &&
-			captured->watch->part == SA_PART_ACCOUNT;
+		elsewhere = DatumGetBool(sa_result(0, 2, &isnull)) && watch->part == SA_PART_ACCOUNT;
 
 		if (!known)
 			continue;
@@ -287,13 +315,23 @@ flush_renamed(SaCaptured *captured)
 		else
 		{
 			SaEnding	ending = {.caller_notifies = true};
-			SaFeedRow	row = {.scope = "user", .application = captured->watch->application,
+			SaFeedRow	row = {.scope = "user", .application = watch->application,
 			.user_name = from, .reason = reason};
 
-			sa_user_rename(captured->watch->application, from, to, reason, &ending);
+			if (is_given_away_later(captured, i))
+				meanwhile[i] = psprintf("\001%d", i);
+			sa_user_rename(watch->application, from, meanwhile[i] ? meanwhile[i] : to, reason, &ending);
 			row.id = ending.id;
 			note_feed(captured, &row, 1);
 		}
+	}
+
+	for (int i = 0; i < captured->renamed_from.n; i++)
+	{
+		char	   *to = TextDatumGetCString(captured->renamed_to.values[i]);
+
+		if (meanwhile[i] != NULL)
+			sa_user_move(watch->application, meanwhile[i], to, is_alias(watch, to));
 	}
 }
 
@@ -613,11 +651,33 @@ flush_tokens(SaCaptured *captured)
 													 TEXTOID, forgetting->context);
 }
 
+/*
+ * Lock all accounts of the batch before the first session ends, in the order of
+ * names: what follows locks them again, for one reason after the other.
+ */
+static void
+lock_users(SaCaptured *captured)
+{
+	const SaValues *lists[] = {&captured->ended_name, &captured->renamed_from,
+	&captured->renamed_to, &captured->login_user};
+	SaValues	names = {0};
+
+	if (captured->ended_name.n + captured->renamed_from.n == 0)
+		return;
+	for (size_t list = 0; list < lengthof(lists); list++)
+	{
+		for (int i = 0; i < lists[list]->n; i++)
+			sa_captured_add(captured, &names, lists[list]->values[i], lists[list]->nulls[i]);
+	}
+	lock_accounts(captured, &names);
+}
+
 /* Apply the batch and empty it. */
 void
 sa_captured_flush(SaCaptured *captured)
 {
 	SPI_connect();
+	lock_users(captured);
 	flush_ended(captured);
 	flush_renamed(captured);
 	flush_keys(captured);

@@ -443,6 +443,8 @@ extern void sa_pending_init(void);
 /* user.c: what becomes of a user's data */
 extern bool sa_user_rename(const char *application, const char *old_name, const char *new_name,
 						   const char *reason, SaEnding *ending);
+extern void sa_user_move(const char *application, const char *old_name, const char *new_name,
+						 bool anonymize);
 
 /* attachment.c: which tables of products are watched */
 extern void sa_attachment_init(void);

@@ -162,6 +162,17 @@ sa_user_rename(const char *application, const char *old_name, const char *new_na
 	return known;
 }
 
+/*
+ * Give everything of a name that only stood in for another one to that.  The
+ * caller is connected to SPI.
+ */
+void
+sa_user_move(const char *application, const char *old_name, const char *new_name, bool anonymize)
+{
+	(void) sa_account_make(application, new_name);
+	(void) move_user(application, old_name, new_name, anonymize);
+}
+
 static Datum
 rename_user(FunctionCallInfo fcinfo, const char *reason)
 {

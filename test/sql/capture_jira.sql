@@ -329,6 +329,35 @@ SELECT part, key, user_name FROM session_admin.account_key
 WHERE 'alice' IN (key, user_name) OR user_name = 'jirauser10' ORDER BY part, key;
 ROLLBACK;
 
+-- users who swap names, or pass them on, stay who they are, by whichever table it comes first
+SELECT count(session_admin.open_session(n || ' 1', n)) AS opened FROM unnest(ARRAY['bob', 'carol', 'dave']) AS n;
+BEGIN;
+-- (where no unique index is in the way)
+DROP INDEX jira.uk_user_name_dir_id, jira.uk_lower_user_name;
+CREATE TEMP VIEW who AS
+SELECT coalesce(o.user_name, '-') AS was, count(*) AS logins, e.user_name AS is_now,
+       (SELECT login_count FROM session_admin.account a
+        WHERE a.application = 'jira' AND a.user_name = e.user_name) AS login_count
+FROM session_admin.login_event e
+JOIN (VALUES ('bob', 'bob 1'), ('carol', 'carol 1'), ('dave', 'dave 1')) AS o (user_name, id)
+    ON e.session_ref = session_admin.session_ref(o.id)
+WHERE e.application = 'jira' AND e.event = 'login' GROUP BY 1, 3 ORDER BY 1;
+CREATE TEMP TABLE renaming (old_name text, new_name text);
+INSERT INTO renaming VALUES ('bob', 'carol'), ('carol', 'dave'), ('dave', 'bob');
+UPDATE session_admin.account SET login_count = ascii(user_name)
+WHERE application = 'jira' AND user_name IN ('bob', 'carol', 'dave');
+SELECT * FROM who;
+UPDATE jira.cwd_user SET user_name = new_name, lower_user_name = new_name FROM renaming
+WHERE lower_user_name = old_name;
+SELECT * FROM who;
+UPDATE jira.app_user SET lower_user_name = new_name FROM renaming WHERE lower_user_name = old_name;
+SELECT * FROM who;
+SELECT part, key, user_name FROM session_admin.account_key
+WHERE user_name IN ('bob', 'carol', 'dave') OR user_name ~ '[[:cntrl:]]' ORDER BY part, key;
+SELECT user_name FROM session_admin.account WHERE user_name ~ '[[:cntrl:]]';
+SELECT session_admin.touch_sessions('{bob 1,carol 1,dave 1}') AS ended;
+ROLLBACK;
+
 --
 -- What does not concern us, and what goes wrong, is not the product's failure
 --
