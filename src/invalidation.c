@@ -574,6 +574,13 @@ sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_s
 		" WHERE application = $1 AND user_name = ANY ($2)"
 		" ORDER BY user_name FOR NO KEY UPDATE"
 	};
+	/* their order is that of all who end several at once */
+	static SaStatement lock_sessions = {.sql =
+		"SELECT FROM session_admin.session"
+		" WHERE application = $1 AND user_name = ANY ($2)"
+		"   AND session_hash IS DISTINCT FROM $3"
+		" ORDER BY session_hash FOR UPDATE"
+	};
 	static SaStatement end_users = {.sql =
 		"WITH ended AS ("
 		"  DELETE FROM session_admin.session"
@@ -619,6 +626,7 @@ sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_s
 	sa_arg(&args, BYTEAOID,
 		   keep_session ? PointerGetDatum(sa_bytea(keep_session, SA_HASH_LEN)) : (Datum) 0,
 		   keep_session == NULL);
+	sa_run(&lock_sessions, &args);
 	sa_arg(&args, BOOLOID, BoolGetDatum(keep_remember_me), false);
 	sa_run_ending(&these, &end_users, &args);
 
@@ -680,6 +688,11 @@ sa_end_sessions(ArrayType *hashes, const char *application, SaEnding *ending)
 		" WHERE session_hash = ANY ($1) AND application = $2 AND product IS NOT NULL"
 		" GROUP BY application, product"
 	};
+	/* as in sa_end_users */
+	static SaStatement lock_sessions = {.sql =
+		"SELECT FROM session_admin.session WHERE session_hash = ANY ($1) AND application = $2"
+		" ORDER BY session_hash FOR UPDATE"
+	};
 	static SaStatement delete_sessions = {.sql =
 		"DELETE FROM session_admin.session WHERE session_hash = ANY ($1) AND application = $2"
 	};
@@ -692,6 +705,8 @@ sa_end_sessions(ArrayType *hashes, const char *application, SaEnding *ending)
 	if (!spares_products)
 		sa_capture_forget_sessions(&of_products, &args, ending);
 	ending->spares_products = true;
+	if (ArrayGetNItems(ARR_NDIM(hashes), ARR_DIMS(hashes)) > 1)
+		sa_run(&lock_sessions, &args);
 	rows = sa_run_ending(ending, &delete_sessions, &args);
 	ending->spares_products = spares_products;
 	return rows;
