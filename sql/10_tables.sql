@@ -208,7 +208,7 @@ CREATE TABLE session_admin.invalidation (
     sessions_ended  bigint,
     tokens_revoked  bigint
 );
-CREATE INDEX invalidation_xid_idx ON session_admin.invalidation (xid);
+CREATE INDEX invalidation_xid_idx ON session_admin.invalidation (xid, id);
 COMMENT ON TABLE session_admin.invalidation IS
 'the feed: every invalidation, with the transaction that made it';
 

@@ -2,6 +2,12 @@
  * Nodes: whoever keeps a cache of sessions, and must know what ended
  */
 
+CREATE FUNCTION session_admin.feed_position() RETURNS pg_snapshot
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'sa_feed_position';
+COMMENT ON FUNCTION session_admin.feed_position() IS
+'the position in the feed of the statement that calls it; where a node starts is join_node''s to say';
+
 CREATE FUNCTION session_admin.join_node(node text, application text DEFAULT NULL)
 RETURNS pg_snapshot
 LANGUAGE c VOLATILE PARALLEL UNSAFE

@@ -11,8 +11,8 @@
  * Why nothing is missed and nothing comes twice:
  *
  * - A new position and the rows that lead up to it are read by one statement,
- *	 that is by one snapshot.  (pg_current_snapshot() shows the active snapshot,
- *	 which is the one that the statement reads with, be it newer than that of a
+ *	 that is by one snapshot.  (feed_position() gives the active snapshot, which
+ *	 is the one that the statement reads with, be it newer than that of a
  *	 transaction under REPEATABLE READ.)  A row is visible to a snapshot if its
  *	 transaction is, subtransactions included, so the rows between position A
  *	 and position B are those visible now of which xid is not visible in A.
@@ -46,6 +46,7 @@
 #include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
@@ -57,23 +58,9 @@
 #define WAIT_LAST_DELAY		20
 #define PURGE_BATCH			1000	/* rows */
 
-/* The position of the statement that this is part of, and its transaction */
-#define POSITION_SQL \
-	"here AS MATERIALIZED (" \
-	"  SELECT pg_current_snapshot() AS snapshot," \
-	"         pg_current_xact_id_if_assigned() AS own)," \
-	" position AS MATERIALIZED (" \
-	"  SELECT own, CASE WHEN own < pg_snapshot_xmax(snapshot) THEN" \
-	"    (SELECT format('%s:%s:%s', pg_snapshot_xmin(snapshot), pg_snapshot_xmax(snapshot)," \
-	"                   string_agg(xid::text, ',' ORDER BY xid))" \
-	"     FROM (SELECT pg_snapshot_xip(snapshot) UNION SELECT own) AS running(xid))::pg_snapshot" \
-	"    ELSE snapshot END AS position" \
-	"  FROM here)"
+static SaStatement here = {.sql = "SELECT session_admin.feed_position()"};
 
-static SaStatement here = {.sql =
-	"WITH " POSITION_SQL " SELECT position FROM position"
-};
-
+PG_FUNCTION_INFO_V1(sa_feed_position);
 PG_FUNCTION_INFO_V1(sa_join_node);
 PG_FUNCTION_INFO_V1(sa_sync_node);
 PG_FUNCTION_INFO_V1(sa_leave_node);
@@ -96,6 +83,47 @@ node_arg(FunctionCallInfo fcinfo, int argno)
 				 errdetail("The maximum is %d bytes.", NODE_NAME_MAX)));
 	sa_check_printable("name of node", node);
 	return node;
+}
+
+/*
+ * feed_position(): the position of the statement that this is part of
+ *
+ * That is its snapshot, with its own transaction among those that are running.
+ */
+Datum
+sa_feed_position(PG_FUNCTION_ARGS)
+{
+	Datum		snapshot = DirectFunctionCall1(pg_current_snapshot, (Datum) 0);
+	FullTransactionId own = GetTopFullTransactionIdIfAny();
+	uint64		xid = U64FromFullTransactionId(own);
+	uint64		xmin = DatumGetInt64(DirectFunctionCall1(pg_snapshot_xmin, snapshot));
+	uint64		xmax = DatumGetInt64(DirectFunctionCall1(pg_snapshot_xmax, snapshot));
+	char	   *running;
+	StringInfoData text;
+	bool		placed = false;
+
+	if (!FullTransactionIdIsValid(own) || xid >= xmax)
+		return snapshot;
+
+	/* xmin:xmax:xid,xid...; xmin has counted it already */
+	running = DatumGetCString(DirectFunctionCall1(pg_snapshot_out, snapshot));
+	running = strchr(strchr(running, ':') + 1, ':') + 1;
+	initStringInfo(&text);
+	appendStringInfo(&text, UINT64_FORMAT ":" UINT64_FORMAT ":", xmin, xmax);
+	for (char *next = running; *next != '\0'; next += *next == ',')
+	{
+		uint64		other = strtou64(next, &next, 10);
+
+		if (!placed && xid < other)
+		{
+			appendStringInfo(&text, UINT64_FORMAT ",", xid);
+			placed = true;
+		}
+		appendStringInfo(&text, UINT64_FORMAT ",", other);
+	}
+	if (!placed)
+		appendStringInfo(&text, UINT64_FORMAT, xid);
+	return DirectFunctionCall1(pg_snapshot_in, CStringGetDatum(text.data));
 }
 
 /* One call at a time for each node, until the end of the transaction */
@@ -193,30 +221,35 @@ sa_sync_node(PG_FUNCTION_ARGS)
 		" FROM session_admin.node WHERE node = $1"
 	};
 
-	/* At least one row, with no id if there is nothing after position $1 */
-	static SaStatement fetch = {.sql =
-		"WITH " POSITION_SQL
-		" SELECT position,"
-		"        pg_snapshot_xmin($1) > (SELECT purged_xid FROM session_admin.feed_horizon),"
-		"        i.id, i.scope, i.application, i.user_name, i.session_hash, i.reason, i.at"
-		" FROM position LEFT JOIN session_admin.invalidation AS i"
-		"   ON i.xid >= pg_snapshot_xmin($1)"
-		"  AND NOT pg_visible_in_snapshot(i.xid, $1)"
-		"  AND i.xid IS DISTINCT FROM own"
-		" ORDER BY i.id"
+	/*
+	 * The new position comes first, then what leads up to it from position
+	 * $1.  Whatever that is, the rows are found by the index.
+	 */
+	static SaStatement fetch = {.generic = true, .sql =
+		"SELECT session_admin.feed_position(), pg_snapshot_xmin($1) > purged_xid,"
+		"  NULL::bigint, NULL, NULL, NULL, NULL::bytea, NULL, NULL::timestamptz"
+		" FROM session_admin.feed_horizon"
+		" UNION ALL (SELECT NULL, NULL, id, scope, application, user_name, session_hash, reason, at"
+		"  FROM session_admin.invalidation"
+		"  WHERE xid >= pg_snapshot_xmin($1) AND NOT pg_visible_in_snapshot(xid, $1)"
+		"    AND xid IS DISTINCT FROM pg_current_xact_id_if_assigned()"
+		"  ORDER BY xid, id)"
 	};
-	static SaStatement node_sync = {.sql =
-		"INSERT INTO session_admin.node AS n"
+	static SaStatement node_insert = {.sql =
+		"INSERT INTO session_admin.node"
 		"  (node, application, last_sync_at, lease_expires_at, applied, handed)"
 		" VALUES ($1, $2, $3, $4, $5, $6)"
-		" ON CONFLICT (node) DO UPDATE SET last_sync_at = excluded.last_sync_at,"
-		"  lease_expires_at = excluded.lease_expires_at,"
-		"  applied = excluded.applied, handed = excluded.handed"
+	};
+	static SaStatement node_update = {.sql =
+		"UPDATE session_admin.node"
+		" SET last_sync_at = $3, lease_expires_at = $4, applied = $5, handed = $6"
+		" WHERE node = $1 AND application = $2"
 	};
 	char	   *node = node_arg(fcinfo, 0);
 	Datum		presented = PG_ARGISNULL(1) ? (Datum) 0 : PG_GETARG_DATUM(1);
+	bool		known;
 	bool		remembered = false;
-	char	   *name = NULL;
+	char	   *name;
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	SaApplication application;
 	SaArgs		args = {0};
@@ -233,13 +266,10 @@ sa_sync_node(PG_FUNCTION_ARGS)
 
 	sa_arg_text(&args, node);
 	sa_arg(&args, PG_SNAPSHOTOID, presented, PG_ARGISNULL(1));
-	if (sa_run(&node_find, &args) > 0)
-	{
-		name = sa_result_text(0, 1);
+	known = sa_run(&node_find, &args) > 0;
+	name = known ? sa_result_text(0, 1) : pstrdup(sa_application);
+	if (known)
 		remembered = DatumGetBool(sa_result(0, 2, &isnull));
-	}
-	if (name == NULL)
-		name = pstrdup(sa_application);
 	sa_application_make(name, &application);
 
 	if (remembered)
@@ -260,7 +290,8 @@ sa_sync_node(PG_FUNCTION_ARGS)
 
 	if (remembered)
 	{
-		for (uint64 row = 0; row < rows; row++)
+		/* at least one row, with no id if there is nothing new */
+		for (uint64 row = rows > 1 ? 1 : 0; row < rows; row++)
 		{
 			for (int column = 1; column <= 7; column++)
 				values[column] = sa_result(row, column + 2, &nulls[column]);
@@ -289,7 +320,7 @@ sa_sync_node(PG_FUNCTION_ARGS)
 		   TimestampTzGetDatum(time_after(now, application.node_lease)), false);
 	sa_arg(&args, PG_SNAPSHOTOID, presented, !remembered);
 	sa_arg(&args, PG_SNAPSHOTOID, values[0], false);
-	sa_run(&node_sync, &args);
+	sa_run(known ? &node_update : &node_insert, &args);
 	sa_policy_settle();
 
 	ForceSyncCommit();

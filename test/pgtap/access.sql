@@ -102,6 +102,7 @@ INSERT INTO matrix VALUES
 ('function', 'described_columns',         '.....'),
 ('function', 'described_parts',           '.....'),
 ('function', 'json_names',                '.....'),
+('function', 'feed_position',             '.....'),
 ('function', 'live_status',               '.....'),
 ('function', 'match_product',             '.....'),
 ('function', 'refused_type',              '.....'),

@@ -151,6 +151,7 @@ INSERT INTO good_call (signature, arguments) VALUES
 
 -- housekeeping and reports
 INSERT INTO good_call (signature, arguments) VALUES
+('session_admin.feed_position()', ''),
 ('session_admin.maintain()', ''),
 ('session_admin.health_items()', ''),
 ('session_admin.worker_status()', ''),
