@@ -21,13 +21,20 @@
 #include "commands/trigger.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
+#include "utils/wait_event.h"
+
+#define LOCK_TIMEOUT	"300ms"
+#define LOCK_PAUSE		700		/* milliseconds */
+#define MANY_ROWS		100000	/* that take some time to be read */
 
 PG_FUNCTION_INFO_V1(sa_attach_application);
 PG_FUNCTION_INFO_V1(sa_detach_application);
@@ -284,6 +291,80 @@ read_tables(Match *matches, int nmatches, const char *application, const char *p
 	}
 }
 
+/* Say how long it may take, and who has to wait for it. */
+static void
+tell_rows(Match *matches, int nmatches)
+{
+	static SaStatement estimate_rows = {.sql =
+		"SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = $1"
+	};
+	int64		rows = 0;
+
+	for (int i = 0; i < nmatches; i++)
+	{
+		SaArgs		args = {0};
+
+		if (matches[i].role != NULL || !is_attached(&matches[i]))
+			continue;
+		sa_arg(&args, OIDOID, ObjectIdGetDatum(matches[i].relid), false);
+		if (sa_run(&estimate_rows, &args) > 0)
+			rows += sa_result_int64(0, 1);
+	}
+	if (rows > MANY_ROWS)
+		ereport(NOTICE,
+				(errmsg("reading about " INT64_FORMAT " rows, for which nobody has to wait", rows),
+				 errdetail("Then the tables are locked against writers until this transaction ends,"
+						   " for the time it takes to make the triggers and to look which rows have changed.")));
+}
+
+/*
+ * Lock a table without keeping others waiting: who waits for a lock has all behind
+ * it that come later, for as long as the oldest transaction goes on.  So it is
+ * waited for only shortly, time and again.
+ */
+static void
+lock_politely(Oid relid, LOCKMODE mode)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool locked = false;
+
+	while (!locked)
+	{
+		CHECK_FOR_INTERRUPTS();
+		BeginInternalSubTransaction(NULL);
+		PG_TRY();
+		{
+			int			nestlevel = NewGUCNestLevel();
+
+			(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION,
+									 GUC_ACTION_SAVE, true, 0, false);
+			LockRelationOid(relid, mode);
+			AtEOXact_GUC(false, nestlevel);
+			ReleaseCurrentSubTransaction();
+			locked = true;
+		}
+		PG_CATCH();
+		{
+			if (geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
+				PG_RE_THROW();
+			MemoryContextSwitchTo(context);
+			FlushErrorState();
+			RollbackAndReleaseCurrentSubTransaction();
+		}
+		PG_END_TRY();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+
+		if (!locked)
+		{
+			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+							 LOCK_PAUSE, PG_WAIT_EXTENSION);
+			ResetLatch(MyLatch);
+		}
+	}
+}
+
 /*
  * Lock all tables against writers.  Who waits for one holds none of the others,
  * so that nobody has to wait for this longer than this has to wait for them.
@@ -303,7 +384,7 @@ lock_tables(Match *matches, int nmatches)
 		MemoryContextSwitchTo(context);
 
 		if (OidIsValid(waits_for))
-			LockRelationOid(waits_for, ShareRowExclusiveLock);
+			lock_politely(waits_for, ShareRowExclusiveLock);
 		locked = true;
 		for (int i = 0; i < nmatches && locked; i++)
 		{
@@ -378,7 +459,6 @@ drop_triggers(Oid relid)
 	};
 	SaArgs		watched_args = {0};
 	SaArgs		args = {0};
-	Relation	relation;
 
 	sa_arg(&watched_args, OIDOID, ObjectIdGetDatum(relid), false);
 	if (sa_run(&is_watched, &watched_args) > 0)
@@ -386,10 +466,7 @@ drop_triggers(Oid relid)
 		CacheInvalidateRelcacheByRelid(relid);
 		return;
 	}
-	relation = try_table_open(relid, AccessExclusiveLock);
-	if (relation == NULL)
-		return;
-	table_close(relation, NoLock);
+	lock_politely(relid, AccessExclusiveLock);
 	sa_arg(&args, OIDOID, ObjectIdGetDatum(relid), false);
 	run_each(&list_statements, &args);
 }
@@ -411,8 +488,28 @@ note_on_part(const Match *matches, int nmatches, const Match *match)
 	return "rows are deleted when everybody is logged out; whose they are is not seen";
 }
 
+/* Who watches this table, too; NULL: nobody. */
+static char *
+other_attachments(Oid relid, const char *application, const char *product)
+{
+	static SaStatement list_others = {.sql =
+		"SELECT string_agg(format('also watched as product \"%s\" of application \"%s\"',"
+		"   product, application), '; ' ORDER BY application, product)"
+		" FROM session_admin.attachment"
+		" WHERE relation = $1 AND (application, product) <> ($2, $3)"
+	};
+	SaArgs		args = {0};
+
+	sa_arg(&args, OIDOID, ObjectIdGetDatum(relid), false);
+	sa_arg_text(&args, application);
+	sa_arg_text(&args, product);
+	sa_run(&list_others, &args);
+	return sa_result_text(0, 1);
+}
+
 static void
-report_matches(FunctionCallInfo fcinfo, Match *matches, int nmatches, const char *product)
+report_matches(FunctionCallInfo fcinfo, Match *matches, int nmatches, const char *application,
+			   const char *product)
 {
 	static SaStatement read_notes = {.sql =
 		"SELECT n.note FROM session_admin.product p"
@@ -427,8 +524,15 @@ report_matches(FunctionCallInfo fcinfo, Match *matches, int nmatches, const char
 		Match	   *match = &matches[i];
 
 		if (match->role == NULL)
+		{
+			char	   *others = is_attached(match) ?
+			other_attachments(match->relid, application, product) : NULL;
+
 			report(fcinfo, match->part, match->relation_name, match->state,
 				   is_attached(match) ? note_on_part(matches, nmatches, match) : match->note);
+			if (others)
+				report(fcinfo, match->part, match->relation_name, "warning", others);
+		}
 		else if (attached_part(matches, nmatches, match->part) == NULL)
 			continue;
 		else if (match->column_name == NULL)
@@ -441,6 +545,9 @@ report_matches(FunctionCallInfo fcinfo, Match *matches, int nmatches, const char
 				   psprintf("%s: %s", match->role, match->note));
 	}
 
+	if (attached_part(matches, nmatches, "session") == NULL)
+		report(fcinfo, "product", product, "not seen",
+			   "HTTP sessions are not in these tables: nodes that follow the feed have to end them");
 	sa_arg_text(&args, product);
 	rows = sa_run(&read_notes, &args);
 	for (uint64 i = 0; i < rows; i++)
@@ -486,6 +593,8 @@ sa_attach_application(PG_FUNCTION_ARGS)
 	if (!built_in)
 		check_privileges(matches, nmatches);
 
+	tell_rows(matches, nmatches);
+
 	sa_application_make(application_name, &application);
 	before = note_attachment(matches, nmatches, application_name, product);
 	CommandCounterIncrement();
@@ -507,7 +616,7 @@ sa_attach_application(PG_FUNCTION_ARGS)
 	foreach(cell, before)
 		drop_triggers(lfirst_oid(cell));
 
-	report_matches(fcinfo, matches, nmatches, product);
+	report_matches(fcinfo, matches, nmatches, application_name, product);
 	SPI_finish();
 	return (Datum) 0;
 }

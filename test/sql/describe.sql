@@ -63,6 +63,11 @@ SELECT count(*) FROM session_admin.attachment_column WHERE application = 'shop';
 SELECT part, object, state, note FROM session_admin.attach_application('shop', 'shop');
 SELECT tgrelid::regclass, tgname FROM pg_trigger WHERE tgfoid = 'session_admin.capture'::regproc ORDER BY 1, 2;
 
+-- a table may be watched twice, but is it meant to be?
+SELECT part, object, state, note FROM session_admin.attach_application('shop', 'shop', application => 'shop 2')
+WHERE state = 'warning';
+SELECT count(*) FROM session_admin.detach_application(application => 'shop 2');
+
 -- a column that was described and is not there is said
 SELECT session_admin.describe_product('typo', '{"account": {"tables": "people", "columns": {"user_name": "e_mail"}}}');
 SELECT * FROM session_admin.attach_application('typo', 'shop');
