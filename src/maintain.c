@@ -97,6 +97,9 @@ session_relid(void)
 	return OidIsValid(schema) ? get_relname_relid("session", schema) : InvalidOid;
 }
 
+/* Where the next batch begins. */
+static uint32 flush_position = 0;
+
 /* A batch of what only the shared table of live sessions knows of touches. */
 static int64
 flush_touches(bool *more)
@@ -118,7 +121,6 @@ flush_touches(bool *more)
 		" UNION ALL SELECT n FROM touched t WHERE NOT EXISTS (SELECT FROM session_admin.session s"
 		"   WHERE s.session_hash = t.session_hash AND s.application = t.application)"
 	};
-	static uint32 position = 0;
 	SaLiveTouch *touches = palloc(BATCH * sizeof(SaLiveTouch));
 	Datum	   *hashes = palloc(BATCH * sizeof(Datum));
 	Datum	   *names = palloc(BATCH * sizeof(Datum));
@@ -132,8 +134,8 @@ flush_touches(bool *more)
 	do
 	{
 		CHECK_FOR_INTERRUPTS();
-		n += sa_live_unflushed(touches + n, BATCH - n, &position, relation);
-	} while (n < BATCH / 2 && position != 0);
+		n += sa_live_unflushed(touches + n, BATCH - n, &flush_position, relation);
+	} while (n < BATCH / 2 && flush_position != 0);
 	if (n == 0)
 		return 0;
 
@@ -155,7 +157,7 @@ flush_touches(bool *more)
 		sa_pending_flushed(&touches[sa_result_int64(i, 1) - 1]);
 
 	/* a full pass over the shared table ends where it began */
-	*more = position != 0;
+	*more = flush_position != 0;
 	return n;
 }
 
@@ -488,6 +490,8 @@ sa_maintain(PG_FUNCTION_ARGS)
 	run_sql("LOCK TABLE session_admin.ended_session IN SHARE UPDATE EXCLUSIVE MODE");
 
 	sa_settle_all();
+	/* an earlier call may have failed midway */
+	flush_position = 0;
 	for (size_t i = 0; i < lengthof(tasks); i++)
 	{
 		Datum		values[2];

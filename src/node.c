@@ -438,7 +438,12 @@ sa_wait_for_nodes(PG_FUNCTION_ARGS)
 		CHECK_FOR_INTERRUPTS();
 		rows = sa_run(&node_states, &args);
 		for (uint64 row = 0; row < rows && !behind; row++)
-			behind = strcmp(sa_result_text(row, 2), "behind") == 0;
+		{
+			char	   *state = sa_result_text(row, 2);
+
+			behind = strcmp(state, "behind") == 0;
+			pfree(state);
+		}
 
 		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
 		if (!behind || left <= 0)

@@ -35,6 +35,7 @@
 #include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "storage/lwlock.h"
+#include "storage/proc.h"
 #include "storage/shmem.h"
 #include "storage/spin.h"
 #include "tcop/tcopprot.h"
@@ -42,6 +43,7 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
+#include "utils/timeout.h"
 #include "utils/timestamp.h"
 
 PGDLLEXPORT void sa_worker_main(Datum arg);
@@ -264,6 +266,8 @@ run_batch(const SaTask *task, int64 *done, bool *waits)
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
+	/* only clients' statements have one by themselves */
+	enable_timeout_after(STATEMENT_TIMEOUT, StatementTimeout);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	SPI_connect();
 	pgstat_report_activity(STATE_RUNNING, task->name);
@@ -290,6 +294,7 @@ run_batch(const SaTask *task, int64 *done, bool *waits)
 
 	SPI_finish();
 	PopActiveSnapshot();
+	disable_timeout(STATEMENT_TIMEOUT, false);
 	CommitTransactionCommand();
 	pgstat_report_activity(STATE_IDLE, NULL);
 
@@ -377,8 +382,8 @@ reset_settings(void)
 		{"application_name", "session_admin worker"},
 		{"search_path", "pg_catalog, pg_temp"},
 		{"lock_timeout", LOCK_TIMEOUT},
-		/* other databases may wait for its end */
-		{"statement_timeout", "5min"},
+		/* of a batch: other databases may wait for its end */
+		{"statement_timeout", "15min"},
 		{"transaction_timeout", "0"},
 		{"idle_in_transaction_session_timeout", "0"},
 		{"default_transaction_isolation", "read committed"},
