@@ -120,21 +120,39 @@ sub kill_and_wait
 }
 
 # Nobody has to wait for it: here it hangs in a trigger.
-sql('CREATE DATABASE dropped');
-sql(q{
-	BEGIN;
-	CREATE EXTENSION session_admin;
-	SELECT session_admin.open_session('idle', 'carol');
-	UPDATE session_admin.session SET last_access_at = now() - interval '2 hours', created_at = now() - interval '2 hours';
-	CREATE FUNCTION hang() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(3600); RETURN NULL; END';
-	CREATE TRIGGER hang AFTER DELETE ON session_admin.session FOR EACH STATEMENT EXECUTE FUNCTION hang();
-	COMMIT}, 'dropped');
+sub hang_in_extension
+{
+	sql(q{
+		BEGIN;
+		CREATE EXTENSION session_admin;
+		SELECT session_admin.open_session('idle', 'carol');
+		UPDATE session_admin.session SET last_access_at = now() - interval '2 hours', created_at = now() - interval '2 hours';
+		CREATE OR REPLACE FUNCTION hang() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(3600); RETURN NULL; END';
+		CREATE TRIGGER hang AFTER DELETE ON session_admin.session FOR EACH STATEMENT EXECUTE FUNCTION hang();
+		COMMIT}, 'dropped');
+}
 my $hanging = q{SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'
 	AND backend_type = 'session_admin worker' AND datname = 'dropped'};
+sql('CREATE DATABASE dropped');
+hang_in_extension();
 poll_ok("SELECT count(*) = 1 FROM ($hanging) h", 'the worker hangs');
 touch('s1', 1);
 poll_ok(requests('s1'), 'other databases do not wait for it', 'postgres', 6);
 is(sql("SELECT count(*) FROM ($hanging) h"), '1', 'it still hangs');
+
+# DROP EXTENSION waits for a batch; when it is over, nobody minds that nothing is left.
+my $log = -s $server->logfile;
+my $dropper = $server->background_psql('dropped');
+$dropper->query_until(qr/now/, "\\echo now\nDROP EXTENSION session_admin;\n");
+poll_ok(q{SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'DROP EXTENSION%'},
+	'the extension is to be dropped');
+sql("SELECT pg_terminate_backend(pid) FROM ($hanging) h");
+is($dropper->query_safe(q{SELECT count(*) FROM pg_extension WHERE extname = 'session_admin'}), '0', 'it is dropped');
+$dropper->quit;
+hang_in_extension();
+poll_ok("SELECT count(*) = 1 FROM ($hanging) h", 'it is made again, and the worker hangs there');
+unlike(slurp_file($server->logfile, $log), qr/ERROR|PANIC/, 'there was no error');
+
 kill_and_wait(sql($hanging), 'the worker');
 poll_ok("SELECT count(*) = 1 FROM ($hanging) h", 'the worker hangs again');
 kill_and_wait(sql($launcher), 'the launcher');
@@ -164,7 +182,7 @@ poll_ok(requests('s1'), 'now it is', 'postgres', $requests += 2);
 sql("SELECT session_admin.open_session('s2', 'bob')", 'copied');
 touch('s2', 1, 'copied');
 poll_ok(requests('s2'), 'a database is open', 'copied', 1);
-my $log = -s $server->logfile;
+$log = -s $server->logfile;
 sql('ALTER DATABASE copied ALLOW_CONNECTIONS false');
 $server->restart;
 poll_ok($has_run, 'it is closed, and the others are looked after', $_) foreach 'postgres', 'later';
