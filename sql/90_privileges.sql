@@ -34,7 +34,7 @@ FROM (VALUES
         session_ref,log_id,client_address,live_last_access,live_requests,live_probes,
         application_or_current,health_items,verify_attachments,capability_operator}'),
     ('operator', 'view', '{current_sessions,session_history,last_login,remembered_devices,
-        login_pressure,probes,invalidations,nodes,health,policies,capture_failures}'),
+        login_pressure,probes,invalidations,nodes,health,policies,capture_failures,backfills}'),
     -- reads everything and changes nothing
     ('auditor', 'function', '{dormant_users,concurrent_sessions,html_report,
         session_ref,log_id,client_address,live_last_access,live_requests,live_probes,
@@ -42,11 +42,11 @@ FROM (VALUES
         verify_attachments,capability_auditor}'),
     ('auditor', 'view', '{current_sessions,session_history,last_login,login_history,
         logins_per_day,login_pressure,remembered_devices,probes,
-        invalidations,nodes,health,policies,access,capture_failures}'),
+        invalidations,nodes,health,policies,access,capture_failures,backfills}'),
     -- decides who may do what and what holds; is an operator and an auditor too
     ('administrator', 'function', '{set_policy,add_probe_rule,remove_probe_rule,grant_access,
-        revoke_access,attach_application,detach_application,acknowledge_failures,
-        describe_product,forget_product,detect_product,
+        revoke_access,attach_application,detach_application,backfill_batch,backfill_sessions,
+        acknowledge_failures,describe_product,forget_product,detect_product,
         anonymize_user,rename_user,erase_user,capability_administrator}'))
     AS c (capability, kind, objects)
 CROSS JOIN unnest(c.objects::text[]) AS o (object);

@@ -233,14 +233,16 @@ attempt(void (*step) (void *), void *argument)
 	{
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
-		if (is_the_products(error))
-			PG_RE_THROW();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
+
+	/* who catches it expects a subtransaction of their own to be the current one */
+	if (error && is_the_products(error))
+		ReThrowError(error);
 	return error;
 }
 

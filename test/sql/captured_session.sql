@@ -1,0 +1,235 @@
+--
+-- Sessions in a product's own table: each event, seen from the product and from
+-- session_admin.  Each product is in a schema and an application of its name.
+--
+\set VERBOSITY terse
+\set SHOW_CONTEXT never
+\getenv testdir PG_ABS_SRCDIR
+SET TimeZone = 'UTC';
+SET session_admin.actor = 'admin';
+
+-- the tables, without a word
+\set ECHO none
+\set file :testdir '/products/spring_session.sql'
+CREATE SCHEMA spring_session;
+SET search_path = spring_session;
+\i :file
+\set file :testdir '/products/connect_pg_simple.sql'
+CREATE SCHEMA connect_pg_simple;
+SET search_path = connect_pg_simple;
+\i :file
+-- one of its clones
+CREATE SCHEMA clone;
+SET search_path = clone;
+\i :file
+ALTER TABLE session RENAME TO user_sessions;
+ALTER TABLE user_sessions ALTER sess TYPE jsonb, ALTER expire TYPE timestamptz;
+\set file :testdir '/products/crowd.sql'
+CREATE SCHEMA crowd;
+SET search_path = crowd;
+\i :file
+RESET search_path;
+\set ECHO all
+
+-- an application that keeps the key of its user in the session
+CREATE SCHEMA shop;
+CREATE TABLE shop.customer (id int PRIMARY KEY, mail text NOT NULL, password text);
+CREATE TABLE shop.basket (token text, content text, customer_id int);
+INSERT INTO session_admin.product (product, title) VALUES ('shop', 'A shop');
+INSERT INTO session_admin.product_part (product, part, relations, key_of, required) VALUES
+('shop', 'account', '{customer}', NULL, true),
+('shop', 'session', '{basket}', 'account', true);
+INSERT INTO session_admin.product_column (product, part, role, columns, required) VALUES
+('shop', 'account', 'key', '{id}', true),
+('shop', 'account', 'user_name', '{mail}', true),
+('shop', 'account', 'credential', '{password}', true),
+('shop', 'session', 'secret', '{token}', true),
+('shop', 'session', 'user_key', '{customer_id}', true);
+INSERT INTO shop.customer VALUES (1, 'alice', 'old'), (2, 'bob', 'old'), (3, 'carol', 'old');
+
+-- Of each product: alice and bob log in, and so on; "own" is its table of sessions.
+-- The session ids are alice-1, bob-1, and so on.
+CREATE TEMP TABLE product (product text, schema text, own text, id text,
+    there text, visit text, request text, login text, other text, leave text, second text, expire text);
+CREATE FUNCTION pg_temp.ms(after interval DEFAULT '0') RETURNS bigint
+LANGUAGE sql RETURN 1000 * extract(epoch FROM clock_timestamp() + after);
+
+INSERT INTO product VALUES
+('spring_session', 'spring_session', 'spring_session', 'session_id',
+ $$INSERT INTO spring_session SELECT 'p-' || u, u || '-1', pg_temp.ms(), pg_temp.ms(), 1800, pg_temp.ms('30 minutes'), u
+   FROM unnest('{alice,bob}'::text[]) AS u$$,
+ $$INSERT INTO spring_session VALUES ('p-nobody', 'nobody-1', pg_temp.ms(), pg_temp.ms(), 1800, pg_temp.ms('30 minutes'), NULL)$$,
+ $$UPDATE spring_session SET last_access_time = pg_temp.ms(), expiry_time = pg_temp.ms('30 minutes') WHERE session_id = 'alice-1'$$,
+ $$UPDATE spring_session SET session_id = 'carol-1', principal_name = 'carol' WHERE session_id = 'nobody-1'$$,
+ $$UPDATE spring_session SET principal_name = 'carol' WHERE session_id = 'alice-1'$$,
+ $$UPDATE spring_session SET principal_name = NULL WHERE session_id = 'alice-1'$$,
+ $$INSERT INTO spring_session VALUES ('p-2', 'alice-2', pg_temp.ms(), pg_temp.ms(), 1800, pg_temp.ms('30 minutes'), 'alice')$$,
+ $$expiry_time = pg_temp.ms('-1 minute')$$),
+('connect_pg_simple', 'connect_pg_simple', 'session', 'sid',
+ $$INSERT INTO session SELECT u || '-1', json_build_object('passport', json_build_object('user', u)), now() + '1 day'
+   FROM unnest('{alice,bob}'::text[]) AS u$$,
+ $$INSERT INTO session VALUES ('nobody-1', '{"cookie": {}}', now() + '1 day')$$,
+ $$UPDATE session SET sess = sess, expire = now() + '23:59:59' WHERE sid = 'alice-1'$$,
+ $$UPDATE session SET sess = '{"cookie": {}, "passport": {"user": "carol"}}' WHERE sid = 'nobody-1'$$,
+ $$UPDATE session SET sess = '{"passport": {"user": "carol"}}' WHERE sid = 'alice-1'$$,
+ $$UPDATE session SET sess = '{"passport": {}}' WHERE sid = 'alice-1'$$,
+ $$INSERT INTO session VALUES ('alice-2', '{"passport": {"user": "alice"}}', now() + '1 day')$$,
+ $$expire = now() - interval '1 minute'$$),
+('clone', 'clone', 'user_sessions', 'sid',
+ $$INSERT INTO user_sessions SELECT u || '-1', jsonb_build_object('passport', jsonb_build_object('user', u)), now() + '1 day'
+   FROM unnest('{alice,bob}'::text[]) AS u$$,
+ $$INSERT INTO user_sessions VALUES ('nobody-1', '{"cookie": {}}', now() + '1 day')$$,
+ $$UPDATE user_sessions SET sess = jsonb_set(sess, '{n}', '1'), expire = now() + '23:59:59' WHERE sid = 'alice-1'$$,
+ $$UPDATE user_sessions SET sess = '{"passport": {"user": "carol"}}' WHERE sid = 'nobody-1'$$,
+ $$UPDATE user_sessions SET sess = '{"passport": {"user": "carol"}}' WHERE sid = 'alice-1'$$,
+ $$UPDATE user_sessions SET sess = '{}' WHERE sid = 'alice-1'$$,
+ $$INSERT INTO user_sessions VALUES ('alice-2', '{"passport": {"user": "alice"}}', now() + '1 day')$$,
+ $$expire = now() - interval '1 minute'$$),
+('crowd', 'crowd', 'cwd_token', 'random_hash',
+ $$INSERT INTO cwd_token SELECT n, 1, initcap(u), 1, u, u || '-1', now(), now(), pg_temp.ms(), NULL
+   FROM unnest('{alice,bob}'::text[]) WITH ORDINALITY AS u (u, n);
+   INSERT INTO cwd_token VALUES (7, -1, 'an application', 1, 'a', 'application-1', now(), now(), pg_temp.ms(), NULL)$$,
+ NULL,
+ $$UPDATE cwd_token SET last_accessed_time = pg_temp.ms('1 second') WHERE id = 1$$,
+ NULL, NULL, NULL,
+ $$INSERT INTO cwd_token VALUES (3, 1, 'Alice', 1, '2', 'alice-2', now(), now(), pg_temp.ms(), NULL)$$,
+ NULL),
+('shop', 'shop', 'basket', 'token',
+ $$INSERT INTO basket VALUES ('alice-1', '', 1), ('bob-1', '', 2)$$,
+ $$INSERT INTO basket VALUES ('nobody-1', '')$$,
+ $$UPDATE basket SET content = 'shoes' WHERE token = 'alice-1'$$,
+ $$UPDATE basket SET customer_id = 3 WHERE token = 'nobody-1'$$,
+ $$UPDATE basket SET customer_id = 3 WHERE token = 'alice-1'$$,
+ $$UPDATE basket SET customer_id = NULL WHERE token = 'alice-1'$$,
+ $$INSERT INTO basket VALUES ('alice-2', '', 1)$$,
+ NULL);
+
+SELECT p.product, a.part, a.object, a.state, a.note
+FROM product p,
+     session_admin.attach_application(replace(p.product, 'clone', 'connect_pg_simple'), p.schema, p.product) a
+WHERE a.part IN ('session', 'product')
+ORDER BY p.product, a.part, a.object, a.note;
+
+-- Run some statements, show what follows, and roll all of it back.  Before, alice and
+-- bob have logged in.
+CREATE FUNCTION pg_temp.follows(of_product text, statements text,
+    OUT feed text, OUT valid text, OUT own text, OUT ended text, OUT events text, OUT alice text)
+LANGUAGE plpgsql AS $$
+DECLARE
+    p pg_temp.product;
+    last_id bigint;
+BEGIN
+    SELECT * INTO p FROM pg_temp.product WHERE product = of_product;
+    PERFORM set_config('session_admin.application', of_product, true),
+            set_config('search_path', p.schema, true);
+    EXECUTE p.there;
+    SELECT max(id) INTO last_id FROM session_admin.invalidation;
+    EXECUTE statements;
+    SELECT string_agg(concat_ws(' ', i.scope, i.user_name, i.reason, i.sessions_ended), ', ' ORDER BY i.user_name, i.id)
+    INTO feed FROM session_admin.invalidation i WHERE i.id > coalesce(last_id, 0);
+    SELECT string_agg(s, ' ') INTO valid
+    FROM unnest('{alice-1,alice-2,bob-1,carol-1,nobody-1}'::text[]) s WHERE session_admin.touch_session(s);
+    EXECUTE format('SELECT string_agg(%I, '' '' ORDER BY %1$I COLLATE "C") FROM %I', p.id, p.own) INTO own;
+    SELECT string_agg(concat_ws(' ', coalesce(e.user_name, 'nobody'), e.end_reason, e.actor, e.requests),
+                      ', ' ORDER BY e.user_name, e.ended_at)
+    INTO ended FROM session_admin.ended_session e WHERE e.application = of_product;
+    SELECT string_agg(concat_ws(' ', e.user_name, e.event), ', ' ORDER BY e.user_name, e.at)
+    INTO events FROM session_admin.login_event e WHERE e.application = of_product;
+    SELECT concat_ws(' ', 'logins', a.login_count, 'requests', s.requests) INTO alice
+    FROM session_admin.account a
+    LEFT JOIN session_admin.current_sessions s USING (application, user_name)
+    WHERE a.application = of_product AND a.user_name = 'alice' LIMIT 1;
+    RAISE EXCEPTION 'all back' USING ERRCODE = 'RB000';
+EXCEPTION WHEN SQLSTATE 'RB000' THEN
+END $$;
+
+-- What happens; {own} and the like are of the product
+CREATE TEMP TABLE happens (n serial, what text, statements text);
+CREATE FUNCTION pg_temp.filled(statements text, of_product pg_temp.product) RETURNS text
+LANGUAGE plpgsql AS $$
+DECLARE
+    word record;
+BEGIN
+    FOR word IN SELECT '{' || key || '}' AS name, value FROM jsonb_each_text(to_jsonb(of_product)) LOOP
+        IF strpos(statements, word.name) > 0 THEN
+            statements := replace(statements, word.name, word.value);
+        END IF;
+    END LOOP;
+    RETURN statements;
+END $$;
+
+-- Run statements and roll them back.
+CREATE FUNCTION pg_temp.rolled_back(statements text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE statements;
+    RAISE EXCEPTION 'back' USING ERRCODE = 'RB001';
+EXCEPTION WHEN SQLSTATE 'RB001' THEN
+END $$;
+-- Run statements that a limit refuses.
+CREATE FUNCTION pg_temp.refused(statements text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE statements;
+    RAISE EXCEPTION 'not refused';
+EXCEPTION WHEN SQLSTATE 'PT409' THEN
+END $$;
+
+-- by the product itself
+INSERT INTO happens (what, statements) VALUES
+('nothing more', $$SELECT$$),
+('a request', $$ {request} $$),
+('three requests, the last rolled back',
+ $$ {request}; {request}; SELECT pg_temp.rolled_back($x$ {request} $x$) $$),
+('a visitor', $$ {visit} $$),
+('a visitor logs in', $$ {visit}; {login} $$),
+('another user in the same session', $$ {other} $$),
+('no user any more in the same session', $$ {leave} $$),
+('another id for the same session', $$ UPDATE {own} SET {id} = 'alice-2' WHERE {id} = 'alice-1' $$),
+('logout', $$ DELETE FROM {own} WHERE {id} = 'alice-1' $$),
+('logout, rolled back',
+ $$ SELECT pg_temp.rolled_back('DELETE FROM {own}') $$),
+('deleted and inserted', $$ DELETE FROM {own}; {there} $$),
+('made to expire', $$ UPDATE {own} SET {expire} WHERE {id} = 'alice-1' $$),
+('deleted after it expired',
+ $$ ALTER TABLE {own} DISABLE TRIGGER USER; UPDATE {own} SET {expire}; ALTER TABLE {own} ENABLE TRIGGER USER;
+    DELETE FROM {own} WHERE {id} = 'alice-1' $$),
+('TRUNCATE', $$ TRUNCATE {own} CASCADE $$),
+('password changed', $$ UPDATE shop.customer SET password = 'new' WHERE mail = 'alice' AND '{product}' = 'shop' $$);
+-- by us
+INSERT INTO happens (what, statements) VALUES
+('invalidate_session', $$ SELECT session_admin.invalidate_session(session_admin.session_ref('alice-1')) $$),
+('invalidate_session, rolled back',
+ $$ SELECT pg_temp.rolled_back($x$ SELECT session_admin.invalidate_session(session_admin.session_ref('alice-1')) $x$) $$),
+('invalidate_user', $$ {second}; SELECT session_admin.invalidate_user('alice') $$),
+('invalidate_user, but for one', $$ {second}; SELECT session_admin.invalidate_user('alice', keep_session => 'alice-1') $$),
+('invalidate_sessions', $$ {second}; SELECT session_admin.invalidate_sessions(user_name => 'alice') $$),
+('invalidate_application', $$ SELECT session_admin.invalidate_application() $$),
+('invalidate_all', $$ SELECT session_admin.invalidate_all() $$),
+('close_session', $$ SELECT session_admin.close_session('alice-1') $$),
+('DELETE FROM session', $$ DELETE FROM session_admin.session WHERE user_name = 'alice' AND application = '{product}' $$),
+('erase_user', $$ SELECT session_admin.erase_user('alice') $$),
+('idle for too long, and maintain',
+ $$ UPDATE session_admin.session SET last_access_at = last_access_at - interval '2 days' WHERE application = '{product}';
+    SELECT session_admin.maintain() $$),
+('our own time limits are not the product''s',
+ $$ SELECT session_admin.set_policy('idle_timeout', '1 minute'), session_admin.set_policy('absolute_timeout', '1 minute');
+    UPDATE session_admin.session SET last_access_at = last_access_at - interval '10 minutes',
+        created_at = created_at - interval '1 day' WHERE application = '{product}';
+    SELECT session_admin.maintain() $$),
+('one session more than the limit, and the oldest goes',
+ $$ SELECT session_admin.set_policy('max_sessions_per_user', '1'),
+           session_admin.set_policy('on_session_limit', 'evict_oldest'); {second} $$),
+('a login that the limit refuses',
+ $$ SELECT session_admin.set_policy('max_sessions_per_user', '1');
+    SELECT pg_temp.refused($x$ {second} $x$) $$);
+
+\x on
+\pset null -
+SELECT p.product, h.what, f.*
+FROM product p CROSS JOIN happens h
+CROSS JOIN LATERAL pg_temp.filled(h.statements, p) s
+CROSS JOIN LATERAL pg_temp.follows(p.product, s) f
+WHERE s IS NOT NULL
+ORDER BY p.product, h.n;
+\x off
+
+-- What was there before, in several batches, and once again
