@@ -211,6 +211,7 @@ extern void sa_captured_add(SaCaptured *captured, SaValues *values, Datum value,
 extern void sa_captured_add_text(SaCaptured *captured, SaValues *values, const char *value);
 extern void sa_captured_unclear(SaCaptured *captured, const char *user_name);
 extern void sa_captured_make_accounts(SaCaptured *captured, const SaValues *names);
+extern void sa_captured_lock_accounts(SaCaptured *captured, const SaValues *names);
 extern void sa_captured_resolve(SaCaptured *captured, const SaValues *keys, SaValues *users);
 extern void sa_captured_flush(SaCaptured *captured);
 extern void sa_captured_truncated(SaCaptured *captured);

@@ -418,8 +418,8 @@ sa_captured_make_accounts(SaCaptured *captured, const SaValues *names)
 }
 
 /* Lock the accounts in the order of names, as everybody does. */
-static void
-lock_accounts(SaCaptured *captured, const SaValues *names)
+void
+sa_captured_lock_accounts(SaCaptured *captured, const SaValues *names)
 {
 	static SaStatement lock = {.sql =
 		"SELECT FROM session_admin.account"
@@ -560,7 +560,7 @@ flush_logins(SaCaptured *captured)
 	if (SA_HAS(watch, SA_ROLE_USER_KEY))
 		sa_captured_resolve(captured, &captured->login_key, &users);
 	sa_captured_make_accounts(captured, &users);
-	lock_accounts(captured, &users);
+	sa_captured_lock_accounts(captured, &users);
 
 	arg_key_space(&args, watch, SA_HAS(watch, SA_ROLE_USER_KEY) ? watch->key_of : watch->part);
 	arg_array(&args, &captured->login_key, TEXTOID);
@@ -620,7 +620,7 @@ flush_tokens(SaCaptured *captured)
 	if (captured->insertion)
 	{
 		sa_captured_make_accounts(captured, &users);
-		lock_accounts(captured, &users);
+		sa_captured_lock_accounts(captured, &users);
 	}
 
 	row.reason = forgetting ? forgetting->reason : "token_revoked";
@@ -669,7 +669,7 @@ lock_users(SaCaptured *captured)
 		for (int i = 0; i < lists[list]->n; i++)
 			sa_captured_add(captured, &names, lists[list]->values[i], lists[list]->nulls[i]);
 	}
-	lock_accounts(captured, &names);
+	sa_captured_lock_accounts(captured, &names);
 }
 
 /* Apply the batch and empty it. */

@@ -137,6 +137,14 @@ write_session(const SaWatch *watch, const SaSessionRow *row, const char *user_na
 
 		if (written && valid && !same_id)
 			sa_end_session(row->old_id.hash, watch->application, &renewed);
+		if (written && !(valid && same_id))
+		{
+			SaLiveKey	key;
+
+			/* what an earlier session of this id was touched is not this one's */
+			sa_live_key(&key, &application, row->id.hash);
+			sa_unwritten_written(&key);
+		}
 		if (written)
 			return;
 
@@ -210,6 +218,9 @@ sa_captured_flush_sessions(SaCaptured *captured)
 		sa_captured_resolve(captured, &keys, &users);
 	}
 	sa_captured_make_accounts(captured, &users);
+	/* of several logins, in the order of names */
+	if (list_length(captured->session_rows) > 1 && captured->insertion && !captured->backfill)
+		sa_captured_lock_accounts(captured, &users);
 	foreach(cell, captured->session_rows)
 	{
 		int			i = foreach_current_index(cell);

@@ -59,6 +59,7 @@ INSERT INTO matrix VALUES
 ('view',     'probes',                    '..oud'),
 ('view',     'access',                    '...ud'),
 ('view',     'capture_failures',          '..oud'),
+('view',     'backfills',                 '..oud'),
 ('function', 'verify_attachments',        '..oud'),
 -- for administrators
 ('function', 'set_policy',                '....d'),
@@ -68,6 +69,8 @@ INSERT INTO matrix VALUES
 ('function', 'revoke_access',             '....d'),
 ('function', 'attach_application',        '....d'),
 ('function', 'detach_application',        '....d'),
+('function', 'backfill_sessions',         '....d'),
+('function', 'backfill_batch',            '....d'),
 ('function', 'acknowledge_failures',      '....d'),
 ('function', 'describe_product',          '....d'),
 ('function', 'forget_product',            '....d'),
@@ -129,6 +132,7 @@ INSERT INTO matrix VALUES
 ('table',    'application_generation',    '.....'),
 ('table',    'attachment',                '.....'),
 ('table',    'attachment_column',         '.....'),
+('table',    'backfill',                  '.....'),
 ('table',    'capability',                '.....'),
 ('table',    'capture_failure',           '.....'),
 ('table',    'capture_trigger',           '.....'),
@@ -251,9 +255,10 @@ $$;
 
 CREATE TEMP VIEW command AS
 SELECT m.kind, o.name, m.who,
-       format('SELECT session_admin.%I(%s)', o.object,
+       format('%s session_admin.%I(%s)', CASE p.prokind WHEN 'p' THEN 'CALL' ELSE 'SELECT' END, o.object,
               -- not a constant, so that even a strict function is called
-              (SELECT string_agg(format('(SELECT NULL::%s)', format_type(t.type, NULL)),
+              (SELECT string_agg(format(CASE p.prokind WHEN 'p' THEN 'NULL::%s' ELSE '(SELECT NULL::%s)' END,
+                                        format_type(t.type, NULL)),
                                  ', ' ORDER BY t.n)
                FROM unnest(p.proargtypes) WITH ORDINALITY AS t (type, n))) AS command
 FROM object o JOIN matrix m USING (kind, object)

@@ -220,6 +220,12 @@ INSERT INTO api VALUES
     'TABLE(product text, title text, matched text[], missing text[])', 'stable, definer'),
 ('verify_attachments', '',
     'TABLE(application text, product text, part text, object text, status text)', 'stable, definer'),
+('backfill_sessions',
+    'IN batch_size integer DEFAULT 1000, IN application text DEFAULT NULL',
+    'procedure', 'volatile'),
+('backfill_batch',
+    'batch_size integer DEFAULT 1000, application text DEFAULT NULL',
+    'boolean', 'volatile, definer'),
 ('acknowledge_failures',
     'application text DEFAULT NULL',
     'bigint', 'volatile, definer'),
@@ -238,7 +244,7 @@ INSERT INTO api VALUES
 
 CREATE TEMP VIEW actual AS
 SELECT p.oid, p.proname::text AS name, pg_temp.plain(pg_get_function_arguments(p.oid)) AS arguments,
-       pg_temp.plain(pg_get_function_result(p.oid)) AS result,
+       coalesce(pg_temp.plain(pg_get_function_result(p.oid)), 'procedure') AS result,
        concat_ws(', ', CASE p.provolatile WHEN 'v' THEN 'volatile' WHEN 's' THEN 'stable' ELSE 'immutable' END,
                  CASE WHEN p.proisstrict THEN 'strict' END,
                  CASE WHEN p.prosecdef THEN 'definer' END) AS traits
@@ -337,6 +343,9 @@ INSERT INTO api_view VALUES
     last_probe_at timestamptz, created_at timestamptz'),
 ('access',
     'role regrole, capability text'),
+('backfills',
+    'application text, product text, table_name text, rows_read bigint, percent integer,
+    started_at timestamptz, last_at timestamptz, finished_at timestamptz'),
 ('capture_failures',
     'at timestamptz, application text, relation text, event text, message text,
     user_names text[], acknowledged_by text');

@@ -146,6 +146,7 @@ INSERT INTO good_call (signature, arguments) VALUES
 ('session_admin.refused_type(text,oid,text[])', $$'created_at' | 25 | NULL$$),
 ('session_admin.verify_attachments()', ''),
 ('session_admin.acknowledge_failures(text)', 'NULL'),
+('session_admin.backfill_batch(integer,text)', $$1000 | NULL$$),
 ('session_admin.attach_application(text,text,text)', $$'jira' | 'product' | NULL$$),
 ('session_admin.detach_application(text,text,text)', $$'jira' | 'product' | NULL$$);
 
@@ -491,7 +492,7 @@ SELECT plan((SELECT count(DISTINCT signature)::int * 2 + 3 FROM good_call)
 
 SELECT is_empty($$
     SELECT oid::regprocedure FROM pg_proc
-    WHERE pronamespace = 'session_admin'::regnamespace
+    WHERE pronamespace = 'session_admin'::regnamespace AND prokind = 'f'
     EXCEPT SELECT signature FROM good_call
     $$, 'every function of the schema is tried');
 

@@ -32,20 +32,20 @@ RESET search_path;
 \set ECHO all
 
 -- an application that keeps the key of its user in the session
-CREATE SCHEMA shop;
-CREATE TABLE shop.customer (id int PRIMARY KEY, mail text NOT NULL, password text);
-CREATE TABLE shop.basket (token text, content text, customer_id int);
-INSERT INTO session_admin.product (product, title) VALUES ('shop', 'A shop');
+CREATE SCHEMA boutique;
+CREATE TABLE boutique.customer (id int PRIMARY KEY, mail text NOT NULL, password text);
+CREATE TABLE boutique.basket (token text, content text, customer_id int);
+INSERT INTO session_admin.product (product, title) VALUES ('boutique', 'A boutique');
 INSERT INTO session_admin.product_part (product, part, relations, key_of, required) VALUES
-('shop', 'account', '{customer}', NULL, true),
-('shop', 'session', '{basket}', 'account', true);
+('boutique', 'account', '{customer}', NULL, true),
+('boutique', 'session', '{basket}', 'account', true);
 INSERT INTO session_admin.product_column (product, part, role, columns, required) VALUES
-('shop', 'account', 'key', '{id}', true),
-('shop', 'account', 'user_name', '{mail}', true),
-('shop', 'account', 'credential', '{password}', true),
-('shop', 'session', 'secret', '{token}', true),
-('shop', 'session', 'user_key', '{customer_id}', true);
-INSERT INTO shop.customer VALUES (1, 'alice', 'old'), (2, 'bob', 'old'), (3, 'carol', 'old');
+('boutique', 'account', 'key', '{id}', true),
+('boutique', 'account', 'user_name', '{mail}', true),
+('boutique', 'account', 'credential', '{password}', true),
+('boutique', 'session', 'secret', '{token}', true),
+('boutique', 'session', 'user_key', '{customer_id}', true);
+INSERT INTO boutique.customer VALUES (1, 'alice', 'old'), (2, 'bob', 'old'), (3, 'carol', 'old');
 
 -- Of each product: alice and bob log in, and so on; "own" is its table of sessions.
 -- The session ids are alice-1, bob-1, and so on.
@@ -94,7 +94,7 @@ INSERT INTO product VALUES
  NULL, NULL, NULL,
  $$INSERT INTO cwd_token VALUES (3, 1, 'Alice', 1, '2', 'alice-2', now(), now(), pg_temp.ms(), NULL)$$,
  NULL),
-('shop', 'shop', 'basket', 'token',
+('boutique', 'boutique', 'basket', 'token',
  $$INSERT INTO basket VALUES ('alice-1', '', 1), ('bob-1', '', 2)$$,
  $$INSERT INTO basket VALUES ('nobody-1', '')$$,
  $$UPDATE basket SET content = 'shoes' WHERE token = 'alice-1'$$,
@@ -177,8 +177,7 @@ END $$;
 INSERT INTO happens (what, statements) VALUES
 ('nothing more', $$SELECT$$),
 ('a request', $$ {request} $$),
-('three requests, the last rolled back',
- $$ {request}; {request}; SELECT pg_temp.rolled_back($x$ {request} $x$) $$),
+('three requests', $$ {request}; {request}; {request} $$),
 ('a visitor', $$ {visit} $$),
 ('a visitor logs in', $$ {visit}; {login} $$),
 ('another user in the same session', $$ {other} $$),
@@ -193,7 +192,7 @@ INSERT INTO happens (what, statements) VALUES
  $$ ALTER TABLE {own} DISABLE TRIGGER USER; UPDATE {own} SET {expire}; ALTER TABLE {own} ENABLE TRIGGER USER;
     DELETE FROM {own} WHERE {id} = 'alice-1' $$),
 ('TRUNCATE', $$ TRUNCATE {own} CASCADE $$),
-('password changed', $$ UPDATE shop.customer SET password = 'new' WHERE mail = 'alice' AND '{product}' = 'shop' $$);
+('password changed', $$ UPDATE boutique.customer SET password = 'new' WHERE mail = 'alice' AND '{product}' = 'boutique' $$);
 -- by us
 INSERT INTO happens (what, statements) VALUES
 ('invalidate_session', $$ SELECT session_admin.invalidate_session(session_admin.session_ref('alice-1')) $$),
@@ -232,4 +231,90 @@ WHERE s IS NOT NULL
 ORDER BY p.product, h.n;
 \x off
 
--- What was there before, in several batches, and once again
+-- Crowd tells of a login in an attribute, too: it is counted once
+BEGIN;
+SET LOCAL session_admin.application = 'crowd';
+INSERT INTO crowd.cwd_user (id, user_name, lower_user_name, created_date, updated_date, directory_id, credential, active)
+VALUES (1, 'Alice', 'alice', now(), now(), 1, 'secret', 'T');
+INSERT INTO crowd.cwd_token VALUES (1, 1, 'Alice', 1, 'a', 'alice-1', now(), now(), pg_temp.ms(), NULL);
+INSERT INTO crowd.cwd_user_attribute VALUES (1, 1, 1, 'lastAuthenticated', pg_temp.ms()::text);
+SELECT user_name, login_count, live_sessions FROM session_admin.last_login WHERE application = 'crowd';
+SELECT user_name, event FROM session_admin.login_history WHERE application = 'crowd';
+ROLLBACK;
+
+-- When a session ends is the product's to say
+BEGIN;
+INSERT INTO spring_session.spring_session VALUES
+('p-1', 'alice-1', pg_temp.ms(), pg_temp.ms(), 1800, pg_temp.ms('30 minutes'), 'alice'),
+('p-2', 'bob-1', pg_temp.ms(), pg_temp.ms(), -1, 9223372036854775807, 'bob');
+INSERT INTO connect_pg_simple.session VALUES ('carol-1', '{"passport": {"user": "carol"}}', now() + '1 day');
+SELECT user_name, expires_at - last_access_at BETWEEN '30 minutes' AND '31 minutes' AS after_30_minutes,
+       expires_at - last_access_at BETWEEN '23:59:00' AND '24:01:00' AS after_a_day
+FROM session_admin.current_sessions ORDER BY user_name;
+-- it may say so anew
+UPDATE spring_session.spring_session SET max_inactive_interval = 7200, expiry_time = pg_temp.ms('2 hours')
+WHERE principal_name = 'alice';
+SELECT round(extract(epoch FROM expires_at - last_access_at) / 3600) AS hours
+FROM session_admin.current_sessions WHERE user_name = 'alice';
+ROLLBACK;
+
+-- What is no session is no matter
+INSERT INTO boutique.basket VALUES (NULL, 'nothing', 1), ('', 'nothing', 1);
+UPDATE boutique.basket SET content = 'something';
+INSERT INTO clone.user_sessions VALUES ('odd', '{"passport": {"user": {"id": 1}}}', now() + '1 day'),
+    ('long', jsonb_build_object('passport', jsonb_build_object('user', repeat('x', 2000))), now() + '1 day'),
+    ('list', '[1, 2]', now() + '1 day'), ('over', '{"passport": {"user": "alice"}}', now() - interval '1 day'),
+    ('ever', '{"passport": {"user": "alice"}}', 'infinity');
+SELECT user_name, kind, expires_at IS NULL AS for_ever FROM session_admin.current_sessions
+WHERE application IN ('boutique', 'clone') AND (expires_at IS NULL OR user_name <> 'alice' OR user_name IS NULL)
+ORDER BY user_name;
+DELETE FROM boutique.basket;
+DELETE FROM clone.user_sessions;
+SELECT count(*) FROM session_admin.capture_failure WHERE application IN (SELECT product FROM product);
+
+-- Detached, sessions go on by our own policies
+INSERT INTO clone.user_sessions VALUES ('alice-1', '{"passport": {"user": "alice"}}', now() + '1 day');
+SELECT count(*) FROM session_admin.detach_application('connect_pg_simple', 'clone', 'clone');
+SELECT user_name, expires_at - last_access_at AS idle_timeout FROM session_admin.current_sessions WHERE application = 'clone';
+SELECT sessions_ended FROM session_admin.invalidate_user('alice', application => 'clone');
+SELECT sid FROM clone.user_sessions;
+
+-- Rows that were there before: from their next request on, or by a backfill
+INSERT INTO clone.user_sessions
+SELECT 'bob-' || n, '{"passport": {"user": "bob"}}', now() + interval '1 day' * (n - 5) FROM generate_series(1, 30) n;
+SELECT object, state FROM session_admin.attach_application('connect_pg_simple', 'clone', 'clone') WHERE part = 'session'
+ORDER BY object;
+SELECT count(*) FROM session_admin.current_sessions WHERE application = 'clone';
+UPDATE clone.user_sessions SET expire = expire + '1 second' WHERE sid = 'bob-20';
+SELECT user_name, session_ref = session_admin.session_ref('bob-20') FROM session_admin.current_sessions WHERE application = 'clone';
+
+SELECT session_admin.backfill_batch(10, 'clone'), session_admin.backfill_batch(10, 'clone');
+SELECT application, product, table_name, rows_read, percent, finished_at IS NULL AS unfinished
+FROM session_admin.backfills;
+-- who is not read yet is logged out, too
+SELECT sessions_ended < 20 AS partly_known FROM session_admin.invalidate_user('bob', application => 'clone');
+SELECT sid FROM clone.user_sessions;
+INSERT INTO clone.user_sessions
+SELECT 'carol-' || n, '{"passport": {"user": "carol"}}', now() + interval '1 day' * (n - 5) FROM generate_series(1, 30) n;
+SET client_min_messages = warning;
+CALL session_admin.backfill_sessions(20, 'clone');
+RESET client_min_messages;
+CALL session_admin.backfill_sessions(application => 'clone');
+SELECT rows_read > 20 AS more, percent, finished_at IS NOT NULL AS finished FROM session_admin.backfills;
+SELECT user_name, count(*) FROM session_admin.current_sessions WHERE application = 'clone' GROUP BY 1 ORDER BY 1;
+CALL session_admin.backfill_sessions(0, 'clone');
+BEGIN;
+SELECT count(*) FROM session_admin.attach_application('connect_pg_simple', 'clone', 'clone');
+CALL session_admin.backfill_sessions(application => 'clone');
+ROLLBACK;
+SELECT user_name, event, count(*) FROM session_admin.login_history WHERE application = 'clone' GROUP BY 1, 2 ORDER BY 1, 2;
+
+-- Nothing of it is left
+SELECT p.product, count(d.part) AS parts
+FROM product p, session_admin.detach_application(replace(p.product, 'clone', 'connect_pg_simple'), p.schema, p.product) d
+GROUP BY 1 ORDER BY 1;
+SELECT count(*) FROM session_admin.backfill;
+SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'session_admin%';
+DELETE FROM session_admin.product WHERE product = 'boutique';
+SET client_min_messages = error;
+DROP SCHEMA spring_session, connect_pg_simple, clone, crowd, boutique CASCADE;
