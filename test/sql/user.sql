@@ -152,3 +152,6 @@ UPDATE session_admin.invalidation SET at = at - interval '2 days' WHERE applicat
 SELECT count(*) > 0 AS maintained FROM session_admin.maintain();
 SELECT count(*) FROM session_admin.invalidation
 WHERE application = 'user_test' AND user_name IN ('bob', 'dave', 'only tried');
+
+-- the next tests begin with nothing to do
+SELECT session_admin.acknowledge_failures('user_test') > 0 AS acknowledged;

@@ -98,7 +98,7 @@ is(call('close_session(bytea,text)', $hash, undef), 't', 'it is closed');
 my %value = (
 	'text' => 'x', 'bytea' => '\x00', 'text[]' => '{x}', 'bytea[]' => '{x}', 'bigint[]' => '{1}', 'cidr[]' => '{10.0.0.0/8}',
 	'inet' => '10.0.0.1', 'cidr' => '10.0.0.0/8', 'interval' => '1 hour', 'timestamp with time zone' => '2026-01-01',
-	'boolean' => 't', 'integer' => '1', 'bigint' => '1', 'pg_snapshot' => '1:1:', 'regrole' => '10');
+	'boolean' => 't', 'integer' => '1', 'bigint' => '1', 'oid' => '25', 'jsonb' => '{}', 'pg_snapshot' => '1:1:', 'regrole' => '10');
 my @functions = split /\n/, sql(q{
 	SELECT p.oid || '|' || p.oid::regprocedure || '|' || concat_ws('|', VARIADIC ARRAY(
 		SELECT format_type(type, NULL) FROM unnest(p.proargtypes) WITH ORDINALITY AS t (type, n) ORDER BY n))
