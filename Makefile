@@ -34,6 +34,9 @@ OBJS += test/points/test_point.o
 PG_CPPFLAGS += -DSA_TEST_POINTS -DKEYS_MAX=100
 endif
 
+# The library with which PostgreSQL hashes, if it was built with that.
+SHLIB_LINK += $(filter -lcrypto,$(LIBS))
+
 # No LLVM bitcode: nothing here gains by being inlined into a query, and it
 # would need the very clang that PostgreSQL was built with.
 override with_llvm = no

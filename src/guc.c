@@ -13,7 +13,7 @@ char	   *sa_current_session = NULL;
 bool		sa_notify_detail = true;
 int			sa_touch_interval = 60;
 int			sa_max_live_sessions = 100000;
-int			sa_flush_interval = 10;
+int			sa_flush_interval = 60;
 bool		sa_use_shared_memory = true;
 bool		sa_worker_enabled = true;
 
@@ -91,7 +91,7 @@ sa_guc_init(void)
 							"Time between two writes of requests and last accesses by the worker.",
 							"A crash loses no more than that of them.",
 							&sa_flush_interval,
-							10, 1, 3600,
+							60, 1, 3600,
 							PGC_SIGHUP, GUC_UNIT_S,
 							NULL, NULL, NULL);
 
