@@ -91,7 +91,7 @@ node_arg(FunctionCallInfo fcinfo, int argno)
  * That is its snapshot, with its own transaction among those that are running.
  */
 Datum
-sa_feed_position(PG_FUNCTION_ARGS)
+sa_feed_position(pg_attribute_unused() PG_FUNCTION_ARGS)
 {
 	Datum		snapshot = DirectFunctionCall1(pg_current_snapshot, (Datum) 0);
 	FullTransactionId own = GetTopFullTransactionIdIfAny();
