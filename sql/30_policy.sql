@@ -79,7 +79,10 @@ INSERT INTO session_admin.policy_definition
  'OWASP ASVS 5.0 V7.4.1'),
 ('on_capture_failure',     'choice', 'record', '{record,error}', false,
  'a change of a product''s table that is not understood is recorded, and whom it may concern is logged out; error: the product''s statement fails',
- 'OWASP ASVS 5.0 V16.5.3');
+ 'OWASP ASVS 5.0 V16.5.3'),
+('captured_logins',        'choice', 'count', '{count,ignore}', false,
+ 'logins that a product''s tables tell of are counted; ignore: for an application that tells of each by open_session itself',
+ NULL);
 
 CREATE TABLE session_admin.policy_signal ();
 COMMENT ON TABLE session_admin.policy_signal IS

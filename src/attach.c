@@ -264,6 +264,15 @@ note_attachment(Match *matches, int nmatches, const char *application, const cha
 	return before;
 }
 
+static void
+run_utility(const char *sql)
+{
+	int			result = SPI_execute(sql, false, 0);
+
+	if (result < 0)
+		elog(ERROR, "could not execute statement: %s", SPI_result_code_string(result));
+}
+
 /* Take what is in the tables as known; see sa_capture_existing. */
 static void
 read_tables(Match *matches, int nmatches, const char *application, const char *product,
@@ -288,6 +297,10 @@ read_tables(Match *matches, int nmatches, const char *application, const char *p
 				match->rows += sa_capture_existing(watch, relation, snapshot, done);
 		}
 		table_close(relation, NoLock);
+
+		/* without statistics, what is new there is taken for empty */
+		if (done == NULL)
+			run_utility("ANALYZE session_admin.account, session_admin.account_key");
 	}
 }
 
@@ -404,15 +417,6 @@ lock_tables(Match *matches, int nmatches)
 		MemoryContextSwitchTo(context);
 		CurrentResourceOwner = owner;
 	}
-}
-
-static void
-run_utility(const char *sql)
-{
-	int			result = SPI_execute(sql, false, 0);
-
-	if (result < 0)
-		elog(ERROR, "could not execute statement: %s", SPI_result_code_string(result));
 }
 
 /* Run the statements that a query gives. */
@@ -601,9 +605,6 @@ sa_attach_application(PG_FUNCTION_ARGS)
 
 	first = RegisterSnapshot(GetLatestSnapshot());
 	read_tables(matches, nmatches, application_name, product, first, NULL);
-
-	/* a new table without statistics is taken for empty */
-	run_utility("ANALYZE session_admin.account, session_admin.account_key");
 
 	lock_tables(matches, nmatches);
 	make_triggers(application_name, product);

@@ -160,6 +160,7 @@ typedef struct SaCaptured
 	const SaWatch *watch;
 	bool		backfill;		/* these rows were there before: no events */
 	bool		insertion;		/* these rows are new */
+	bool		ignores_logins; /* the application tells of them itself */
 	bool		complete;		/* all rows of the statement are in this batch */
 	SaEnding   *forgetting;		/* we delete these rows ourselves, as sessions end */
 	int			rows;

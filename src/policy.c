@@ -102,6 +102,8 @@ static const struct
 	{"on_restore", offsetof(SaApplication, on_restore), "keep", SA_KEEP},
 	{"on_capture_failure", offsetof(SaApplication, on_capture_failure), "record", SA_RECORD},
 	{"on_capture_failure", offsetof(SaApplication, on_capture_failure), "error", SA_ERROR},
+	{"captured_logins", offsetof(SaApplication, captured_logins), "count", SA_COUNT},
+	{"captured_logins", offsetof(SaApplication, captured_logins), "ignore", SA_IGNORE},
 };
 
 /* Of a user who has no limit of sessions of their own. */

@@ -128,7 +128,9 @@ typedef enum SaChoice
 	SA_INVALIDATE,
 	SA_KEEP,
 	SA_RECORD,
-	SA_ERROR
+	SA_ERROR,
+	SA_COUNT,
+	SA_IGNORE
 } SaChoice;
 
 typedef struct SaProbeRule
@@ -159,6 +161,7 @@ typedef struct SaApplication
 	int			on_theft;
 	int			on_restore;
 	int			on_capture_failure;
+	int			captured_logins;
 	uint64		policies_read;	/* grows each time that policies were read
 								 * anew */
 	/* valid until the next look-up of an application: */
