@@ -35,6 +35,8 @@
 #define LOCK_TIMEOUT	"300ms"
 #define LOCK_PAUSE		700		/* milliseconds */
 #define MANY_ROWS		100000	/* that take some time to be read */
+#define FEW_ROWS		1000	/* that do not */
+#define MAX_ROUNDS		10
 
 PG_FUNCTION_INFO_V1(sa_attach_application);
 PG_FUNCTION_INFO_V1(sa_detach_application);
@@ -273,11 +275,13 @@ run_utility(const char *sql)
 		elog(ERROR, "could not execute statement: %s", SPI_result_code_string(result));
 }
 
-/* Take what is in the tables as known; see sa_capture_existing. */
-static void
+/* Take what is in the tables as known, and count the rows; see sa_capture_existing. */
+static int64
 read_tables(Match *matches, int nmatches, const char *application, const char *product,
 			Snapshot snapshot, Snapshot done)
 {
+	int64		rows = 0;
+
 	/* in the order of parts: keys come before what refers to them */
 	for (SaPart part = 0; part < SA_NPARTS; part++)
 	{
@@ -297,11 +301,13 @@ read_tables(Match *matches, int nmatches, const char *application, const char *p
 				match->rows += sa_capture_existing(watch, relation, snapshot, done);
 		}
 		table_close(relation, NoLock);
+		rows += match->rows;
 
 		/* without statistics, what is new there is taken for empty */
 		if (done == NULL)
 			run_utility("ANALYZE session_admin.account, session_admin.account_key");
 	}
+	return rows;
 }
 
 /* Say how long it may take, and who has to wait for it. */
@@ -449,6 +455,40 @@ make_triggers(const char *application, const char *product)
 	run_each(&list_statements, &args);
 }
 
+/*
+ * Read the tables, watch them, and read what has changed meanwhile.  That is done
+ * under locks, and so it is made little first: by reading again, with none, as long
+ * as the product has changed a lot.
+ */
+static void
+read_and_watch(Match *matches, int nmatches, const char *application, const char *product)
+{
+	Snapshot	done = NULL;
+	Snapshot	last;
+	int64		before;
+	int64		rows = 0;
+
+	for (int round = 0; round < MAX_ROUNDS; round++)
+	{
+		Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+
+		before = rows;
+		rows = read_tables(matches, nmatches, application, product, snapshot, done);
+		if (done != NULL)
+			UnregisterSnapshot(done);
+		done = snapshot;
+		if (rows - before <= FEW_ROWS)
+			break;
+	}
+
+	lock_tables(matches, nmatches);
+	make_triggers(application, product);
+	last = RegisterSnapshot(GetLatestSnapshot());
+	read_tables(matches, nmatches, application, product, last, done);
+	UnregisterSnapshot(last);
+	UnregisterSnapshot(done);
+}
+
 /* Drop the triggers of a table, if no attachment needs them any more. */
 static void
 drop_triggers(Oid relid)
@@ -566,8 +606,6 @@ sa_attach_application(PG_FUNCTION_ARGS)
 	char	   *schema = sa_text_or_null(fcinfo, 1);
 	char	   *application_name = sa_application_arg(fcinfo, 2);
 	SaApplication application;
-	Snapshot	first;
-	Snapshot	second;
 	Match	   *matches;
 	List	   *before;
 	ListCell   *cell;
@@ -603,16 +641,7 @@ sa_attach_application(PG_FUNCTION_ARGS)
 	before = note_attachment(matches, nmatches, application_name, product);
 	CommandCounterIncrement();
 
-	first = RegisterSnapshot(GetLatestSnapshot());
-	read_tables(matches, nmatches, application_name, product, first, NULL);
-
-	lock_tables(matches, nmatches);
-	make_triggers(application_name, product);
-
-	second = RegisterSnapshot(GetLatestSnapshot());
-	read_tables(matches, nmatches, application_name, product, second, first);
-	UnregisterSnapshot(second);
-	UnregisterSnapshot(first);
+	read_and_watch(matches, nmatches, application_name, product);
 
 	foreach(cell, before)
 		drop_triggers(lfirst_oid(cell));

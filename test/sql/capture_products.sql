@@ -187,6 +187,8 @@ INSERT INTO happens (product, what, statements) VALUES
 ('devise', 'renamed', $$UPDATE users SET email = 'alicia'$$),
 ('django', 'deactivated', $$UPDATE auth_user SET is_active = false$$),
 ('django', 'login', $$UPDATE auth_user SET last_login = '2025-05-02 11:00+00'$$),
+('django', 'login, of which the application tells itself',
+ $$SELECT session_admin.set_policy('captured_logins', 'ignore'); UPDATE auth_user SET last_login = '2025-05-02 11:00+00'$$),
 ('fecru', 'failed login', $$UPDATE cru_user SET cru_failedlogincount = 1$$),
 ('fecru', 'deleted', $$DELETE FROM cru_user$$),
 ('spring_security', 'deactivated', $$UPDATE users SET enabled = false$$),
