@@ -75,7 +75,7 @@ BEGIN ATOMIC
     UNION ALL
     SELECT a.application, a.product, a.part, format('%s.%I', a.table_name, c.column_name),
            CASE WHEN t.attname IS NULL
-                THEN format('the column is gone (%s): attach_application() goes on without it', c.role)
+                THEN format('the column is gone (%s): attach_application() tells what is seen without it', c.role)
                 ELSE coalesce(session_admin.refused_type(c.role, t.atttypid, c.path), 'ok') END
     FROM attached a
     JOIN session_admin.attachment_column c USING (application, product, part)

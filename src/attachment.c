@@ -132,6 +132,8 @@ is_column_role(SaPart part, SaRole role)
 static bool
 ends_sessions(SaPart part, SaRole role)
 {
+	if (part == SA_PART_SESSION)
+		return role == SA_ROLE_SECRET;
 	return (part == SA_PART_ACCOUNT || part == SA_PART_IDENTITY) &&
 		(role == SA_ROLE_USER_NAME || role == SA_ROLE_OTHER_NAME || role == SA_ROLE_CREDENTIAL ||
 		 role == SA_ROLE_ACTIVE || role == SA_ROLE_LOCKED_AT || role == SA_ROLE_DELETED_AT);

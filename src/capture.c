@@ -199,6 +199,39 @@ is_the_products(const ErrorData *error)
 	}
 }
 
+/* The users of the sessions that the batch would have ended. */
+static ArrayType *
+users_of_sessions(const SaCaptured *captured)
+{
+	static SaStatement find_users = {.sql =
+		"SELECT array_agg(DISTINCT user_name::text) FROM session_admin.session"
+		" WHERE application = $1 AND session_hash = ANY ($2) AND user_name IS NOT NULL"
+	};
+	MemoryContext context = CurrentMemoryContext;
+	ArrayBuildState *hashes = initArrayResult(BYTEAOID, context, false);
+	ArrayType  *users = construct_empty_array(TEXTOID);
+	SaArgs		args = {0};
+	Datum		found;
+	bool		isnull;
+
+	for (int i = 0; i < captured->session_closed.n; i++)
+		accumArrayResult(hashes, captured->session_closed.values[i], false, BYTEAOID, context);
+	SPI_connect();
+	sa_arg_text(&args, captured->watch->application);
+	sa_arg(&args, BYTEAARRAYOID, makeArrayResult(hashes, context), false);
+	sa_run(&find_users, &args);
+	found = sa_result(0, 1, &isnull);
+	if (!isnull)
+	{
+		MemoryContext old = MemoryContextSwitchTo(context);
+
+		users = DatumGetArrayTypePCopy(found);
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+	return users;
+}
+
 /* The users whom the batch would have logged out; NULL if nobody knows. */
 static ArrayType *
 users_concerned(const SaCaptured *captured)
@@ -207,6 +240,8 @@ users_concerned(const SaCaptured *captured)
 
 	if (!captured->complete)
 		return NULL;
+	if (captured->watch->part == SA_PART_SESSION)
+		return users_of_sessions(captured);
 	for (int i = 0; i < captured->ended_name.n; i++)
 		accumArrayResult(names, captured->ended_name.values[i], false, TEXTOID, CurrentMemoryContext);
 	for (int i = 0; i < captured->renamed_from.n; i++)
@@ -296,7 +331,7 @@ record_failure(void *argument)
  * What was not understood is the product's failure only if the policy says so.
  * Otherwise those whom it may have concerned are logged out; if even that fails,
  * then without touching the product's own rows, and at last everybody.  Only
- * users and their identities end sessions.
+ * users, their identities and the product's sessions end sessions.
  */
 static void
 capture_failed(const SaWatch *watch, TriggerData *trigdata, const char *message, ArrayType *users)
@@ -314,7 +349,8 @@ capture_failed(const SaWatch *watch, TriggerData *trigdata, const char *message,
 	SaApplication application;
 
 	if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) ||
-		(watch->part != SA_PART_ACCOUNT && watch->part != SA_PART_IDENTITY))
+		(watch->part != SA_PART_ACCOUNT && watch->part != SA_PART_IDENTITY &&
+		 watch->part != SA_PART_SESSION))
 		failure.users = construct_empty_array(TEXTOID);
 	failure.nobody = failure.users != NULL &&
 		ArrayGetNItems(ARR_NDIM(failure.users), ARR_DIMS(failure.users)) == 0;

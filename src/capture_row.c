@@ -575,6 +575,10 @@ session_deleted(SaCaptured *captured, TupleTableSlot *slot)
 {
 	SaSessionRow row;
 
+	/* which session it was cannot be told any more */
+	if (captured->watch->broken)
+		sa_captured_unclear(captured, user_of(captured->watch, slot));
+
 	/* who ends sessions does the rest */
 	if (captured->forgetting != NULL || !read_session(captured, slot, &row))
 		return;
@@ -604,6 +608,8 @@ session_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
 	}
 	if (!read_session(captured, new, &row))
 	{
+		if (watch->broken)
+			return;
 		captured->rows++;
 		session_deleted(captured, old);
 		return;

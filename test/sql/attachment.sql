@@ -17,11 +17,13 @@ RESET search_path;
 SET session_admin.application = 'jira';
 SET client_min_messages = error;
 
+CREATE TABLE jira.session (sid varchar PRIMARY KEY, sess json NOT NULL, expire timestamp NOT NULL);
 INSERT INTO jira.cwd_directory (id, directory_name, directory_position) VALUES (1, 'Internal', 1);
 INSERT INTO jira.cwd_user (id, directory_id, user_name, lower_user_name, active, credential) VALUES
     (10, 1, 'alice', 'alice', 1, 'old'), (20, 1, 'bob', 'bob', 1, 'old');
 INSERT INTO jira.app_user (id, user_key, lower_user_name) VALUES (1, 'alice', 'alice'), (2, 'JIRAUSER2', 'bob');
 SELECT count(*) FROM session_admin.attach_application('jira', 'jira');
+SELECT count(*) FROM session_admin.attach_application('connect_pg_simple', 'jira');
 
 -- all is well, in detail
 SELECT * FROM session_admin.verify_attachments();
@@ -141,6 +143,17 @@ INSERT INTO happens (what, damage, statements) VALUES
  $$CREATE FUNCTION jira.refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''no room''; END';
    CREATE TRIGGER refuse BEFORE DELETE ON session_admin.session FOR EACH ROW EXECUTE FUNCTION jira.refuse()$$,
  $$UPDATE jira.cwd_user SET credential = 'new' WHERE id = 20$$),
+-- sessions in the product's own table
+('a column of sessions is renamed, and somebody logs out',
+ $$INSERT INTO jira.session VALUES ('bob 2', '{"passport": {"user": "bob"}}', now() + interval '1 hour');
+   ALTER TABLE jira.session RENAME sid TO id$$,
+ $$UPDATE jira.session SET expire = expire + interval '1 minute'; DELETE FROM jira.session$$),
+('a logout that is not understood',
+ $$INSERT INTO jira.session VALUES ('bob 2', '{"passport": {"user": "bob"}}', now() + interval '1 hour');
+   CREATE FUNCTION jira.refuse() RETURNS trigger LANGUAGE plpgsql AS
+   'BEGIN IF new.end_reason = ''logout'' THEN RAISE ''no room''; END IF; RETURN new; END';
+   CREATE TRIGGER refuse BEFORE INSERT ON session_admin.ended_session FOR EACH ROW EXECUTE FUNCTION jira.refuse()$$,
+ $$DELETE FROM jira.session$$),
 -- by policy, it is the product's failure
 ('on_capture_failure = error: a column is renamed',
  $$ALTER TABLE jira.cwd_user RENAME credential TO password; SELECT session_admin.set_policy('on_capture_failure', 'error')$$,
