@@ -227,7 +227,8 @@ CREATE TABLE session_admin.node (
     last_sync_at        timestamptz,
     lease_expires_at    timestamptz,
     applied             pg_snapshot,
-    handed              pg_snapshot
+    handed              pg_snapshot,
+    joined_by           text NOT NULL DEFAULT session_user
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE session_admin.node IS
 'application nodes with a cache: what each said it applied, and the position it was handed since';

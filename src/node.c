@@ -144,6 +144,31 @@ node_lock(FunctionCallInfo fcinfo, const char *node)
 	LockDatabaseObject(relid, key, 0, ExclusiveLock);
 }
 
+/*
+ * A node is its role's: nobody else gives receipts in its name, or says that it
+ * has left.  A role that may act as that one may.  Whoever joins may take over a
+ * name when its lease is over.
+ */
+static void
+node_check_role(const char *node, bool joins)
+{
+	static SaStatement node_of_another = {.sql =
+		"SELECT FROM session_admin.node n WHERE node = $1 AND joined_by <> session_user"
+		"  AND (NOT $2 OR lease_expires_at > clock_timestamp())"
+		"  AND NOT EXISTS (SELECT FROM pg_roles"
+		"    WHERE rolname = n.joined_by AND pg_has_role(session_user, oid, 'MEMBER'))"
+	};
+	SaArgs		args = {0};
+
+	sa_arg_text(&args, node);
+	sa_arg(&args, BOOLOID, BoolGetDatum(joins), false);
+	if (sa_run(&node_of_another, &args) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("node \"%s\" has joined as another role", node),
+				 errhint("Use another name, or join when its lease has expired.")));
+}
+
 /* The moment that is an interval after another; what cannot be is an error */
 static TimestampTz
 time_after(TimestampTz at, int64 microseconds)
@@ -173,7 +198,8 @@ sa_join_node(PG_FUNCTION_ARGS)
 		"INSERT INTO session_admin.node AS n (node, application, handed)"
 		" VALUES ($1, $2, $3)"
 		" ON CONFLICT (node) DO UPDATE SET application = excluded.application,"
-		"  joined_at = excluded.joined_at, applied = NULL, handed = excluded.handed"
+		"  joined_at = excluded.joined_at, joined_by = excluded.joined_by,"
+		"  applied = NULL, handed = excluded.handed"
 	};
 	char	   *node = node_arg(fcinfo, 0);
 	char	   *name = sa_application_arg(fcinfo, 1);
@@ -185,6 +211,7 @@ sa_join_node(PG_FUNCTION_ARGS)
 	SPI_connect();
 	sa_application_make(name, &application);
 	node_lock(fcinfo, node);
+	node_check_role(node, true);
 
 	sa_run(&here, NULL);
 	position = SPI_datumTransfer(sa_result(0, 1, &isnull), false, -1);
@@ -263,6 +290,7 @@ sa_sync_node(PG_FUNCTION_ARGS)
 	sa_init_materialized_srf(fcinfo);
 	SPI_connect();
 	node_lock(fcinfo, node);
+	node_check_role(node, false);
 
 	sa_arg_text(&args, node);
 	sa_arg(&args, PG_SNAPSHOTOID, presented, PG_ARGISNULL(1));
@@ -344,6 +372,7 @@ sa_leave_node(PG_FUNCTION_ARGS)
 
 	SPI_connect();
 	node_lock(fcinfo, node);
+	node_check_role(node, false);
 	sa_arg_text(&args, node);
 	rows = sa_run(&node_leave, &args);
 	SPI_finish();

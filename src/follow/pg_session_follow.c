@@ -495,11 +495,34 @@ run_command(const char *line)
 	return status == 0;
 }
 
+/*
+ * The JSON as a line.  It has no control characters of ASCII but DEL; this and those
+ * of Unicode, which terminals obey, too, are written as numbers.
+ */
+static char *
+json_line(const char *json)
+{
+	char	   *line = pg_malloc(6 * strlen(json) + 2);
+	char	   *to = line;
+
+	for (const unsigned char *c = (const unsigned char *) json; *c; c++)
+	{
+		if (*c == 0x7f)
+			to += sprintf(to, "\\u007f");
+		else if (*c == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0)
+			to += sprintf(to, "\\u00%02x", *++c);
+		else
+			*to++ = (char) *c;
+	}
+	strcpy(to, "\n");
+	return line;
+}
+
 /* Apply one invalidation, however often it takes; false if we are to stop */
 static bool
 apply(const char *json)
 {
-	char	   *line = psprintf("%s\n", json);
+	char	   *line = json_line(json);
 	int			delay = MIN_BACKOFF;
 	bool		applied = false;
 

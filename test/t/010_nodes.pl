@@ -131,13 +131,13 @@ SQL
 printed($n1);
 printed($n2);
 
-# every key, and a name that is awkward in JSON
-sql(q{SELECT session_admin.open_session('s1', E'"\\\\\n\u2028 O''Hara')});
-sql(q{SELECT session_admin.invalidate_user(E'"\\\\\n\u2028 O''Hara', keep_session => 's1')});
+# every key, and a name that is awkward in JSON and on a terminal
+sql(q{SELECT session_admin.open_session('s1', E'"\\\\\n\u2028\x1b[2J\x7f\u009b O''Hara')});
+sql(q{SELECT session_admin.invalidate_user(E'"\\\\\n\u2028\x1b[2J\x7f\u009b O''Hara', keep_session => 's1')});
 sql(q{SELECT session_admin.close_session('s1')});
 $id = sql('SELECT invalidation_id FROM session_admin.invalidate_all()');
 is(states($id, '1 minute'), 'n1:applied n2:applied', 'all scopes are applied');
-my $name = qq("\\"\\\\\\n\xe2\x80\xa8 O'Hara");
+my $name = qq("\\"\\\\\\n\xe2\x80\xa8\\u001b[2J\\u007f\\u009b O'Hara");
 my $hash = sql(q{SELECT encode(sha256('s1'), 'hex')});
 is( printed($n1), join('',
 		qq({"scope":"user","application":"wiki","user":$name,"keep":"$hash","reason":"admin"}\n),
@@ -153,6 +153,40 @@ sql("SELECT session_admin.open_session('s2', 'bob');"
 $id = log_out('carol');
 is(states($id, '1 minute'), 'n1:applied n2:applied', 'after a rollback');
 is(printed($_), line('carol'), "node $_->{node} saw only what was committed") foreach $n1, $n2;
+
+
+# Any role may NOTIFY.  What somebody else writes there is a bell and nothing more,
+# whatever it looks like; what harms is that it is looked for in vain.
+sql("CREATE ROLE stranger LOGIN");
+foreach my $payload (
+	'{"id":1,"scope":"all"}', '{"id":9223372036854775807,"scope":"user","application":"wiki","user":"alice","reason":"admin"}',
+	'{"scope":"many","id":1}', 'no JSON', '', '\033[2J', 'x' x 7999)
+{
+	$server->safe_psql('postgres', "SELECT pg_notify('session_admin', E'$payload')", extra_params => [ '-U', 'stranger' ]);
+}
+$id = log_out('zoe');
+is(states($id, '1 minute'), 'n1:applied n2:applied', 'after forged notifications');
+is(printed($_), line('zoe'), "node $_->{node} is told only what happened") foreach $n1, $n2;
+
+# Nor does another role with the same capability speak for a node, not even with
+# the right position.
+sql("CREATE ROLE intruder LOGIN");
+sql("SELECT session_admin.grant_access('intruder', 'node')");
+$n2->{process}->signal('STOP');
+$id = log_out('zoe');
+wait_until('n1', 'applied', $id);
+my $position = sql("SELECT handed FROM session_admin.node WHERE node = 'n2'");
+foreach my $call ("sync_node('n2', '$position')", "sync_node('n2', pg_current_snapshot())", "sync_node('n2', NULL)",
+	"leave_node('n2')", "join_node('n2')")
+{
+	my ($status, $output, $error) = $server->psql('postgres', "SELECT session_admin.$call", extra_params => [ '-U', 'intruder' ]);
+
+	like($error, qr/node "n2" has joined as another role/, "refused: $call");
+}
+unlike(states($id, '0'), qr/n2:applied/, 'no receipt was given in its name');
+$n2->{process}->signal('CONT');
+wait_until('n2', 'applied', $id);
+is(printed($_), line('zoe'), "node $_->{node} goes on") foreach $n1, $n2;
 
 
 # One node is stopped.
