@@ -241,6 +241,9 @@ is_alias(const SaWatch *watch, const char *name)
 							   REG_ADVANCED | REG_NOSUB, C_COLLATION_OID, 0, NULL);
 }
 
+/* Starts a name that nobody has. */
+#define MEANWHILE	"\001session_admin meanwhile "
+
 /* Is the name that the user gets in row i one that a later row takes away? */
 static bool
 is_given_away_later(const SaCaptured *captured, int i)
@@ -265,7 +268,7 @@ is_given_away_later(const SaCaptured *captured, int i)
  * key has the new one.
  *
  * Two users may swap their names in one statement.  Who gets a name that is still
- * another's has one meanwhile that nobody can have.
+ * another's has one meanwhile that nobody has.
  */
 static void
 flush_renamed(SaCaptured *captured)
@@ -275,7 +278,7 @@ flush_renamed(SaCaptured *captured)
 		"    WHERE application = $1 AND user_name = $4)"
 		"  AND NOT EXISTS (SELECT FROM session_admin.account_key"
 		"    WHERE application = $1 AND product = $2 AND part = $6 AND key = $7"
-		"      AND (user_name = $8 OR starts_with(user_name, E'\\x01'))),"
+		"      AND (user_name = $8 OR starts_with(user_name, $9))),"
 		" EXISTS (SELECT FROM session_admin.account_key"
 		"    WHERE application = $1 AND product = $2 AND part = $3 AND user_name = $4"
 		"      AND gone_at IS NULL AND key <> ALL ($5))"
@@ -299,6 +302,7 @@ flush_renamed(SaCaptured *captured)
 		sa_arg_text(&args, sa_part_names[watch->part]);
 		sa_arg(&args, TEXTOID, captured->renamed_key.values[i], captured->renamed_key.nulls[i]);
 		sa_arg_text(&args, to);
+		sa_arg_text(&args, MEANWHILE);
 		sa_run(&who_has_the_name, &args);
 		known = DatumGetBool(sa_result(0, 1, &isnull));
 		elsewhere = DatumGetBool(sa_result(0, 2, &isnull)) && watch->part == SA_PART_ACCOUNT;
@@ -319,7 +323,7 @@ flush_renamed(SaCaptured *captured)
 			.user_name = from, .reason = reason};
 
 			if (is_given_away_later(captured, i))
-				meanwhile[i] = psprintf("\001%d", i);
+				meanwhile[i] = psprintf(MEANWHILE "%d", i);
 			sa_user_rename(watch->application, from, meanwhile[i] ? meanwhile[i] : to, reason, &ending);
 			row.id = ending.id;
 			note_feed(captured, &row, 1);

@@ -865,7 +865,8 @@ sa_invalidate_user(PG_FUNCTION_ARGS)
 	if (sa_account_make(application, user_name))
 		ereport(ERROR,
 				(errcode(SA_ERRCODE_NOT_FOUND),
-				 errmsg("user \"%s\" is not known in application \"%s\"", user_name, application),
+				 errmsg("user \"%s\" is not known in application \"%s\"",
+						sa_clean(user_name, strlen(user_name), SA_USER_NAME_MAX), application),
 				 errhint("See view session_admin.last_login for the users that are.")));
 	ending.at = GetCurrentTimestamp();
 	sa_end_user(application, user_name, has_keep ? keep.hash : NULL, keep_remember_me, &ending);

@@ -27,7 +27,8 @@ unknown_user(const char *application, const char *user_name)
 {
 	ereport(ERROR,
 			(errcode(SA_ERRCODE_NOT_FOUND),
-			 errmsg("user \"%s\" is not known in application \"%s\"", user_name, application),
+			 errmsg("user \"%s\" is not known in application \"%s\"",
+					sa_clean(user_name, strlen(user_name), SA_USER_NAME_MAX), application),
 			 errhint("See view session_admin.last_login for the users that are.")));
 }
 
@@ -181,6 +182,7 @@ rename_user(FunctionCallInfo fcinfo, const char *reason)
 	char	   *application = sa_application_arg(fcinfo, 2);
 	SaEnding	ending = {0};
 
+	sa_check_printable("user name", new_name);
 	if (strcmp(old_name, new_name) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

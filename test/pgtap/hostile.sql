@@ -1,12 +1,16 @@
 --
 -- What somebody plants in the caller's search_path is never found: functions, operators,
--- tables of the same names, as a caller with all rights would like it least
+-- types and tables of the same names, as a caller with all rights would like it least
 --
 BEGIN;
 SELECT no_plan();
 SET client_min_messages = warning;
 SET LOCAL session_admin.application = 'hostile';
 
+CREATE SCHEMA product;
+SET LOCAL search_path = product;
+\ir ../products/jira.sql
+RESET search_path;
 CREATE SCHEMA evil;
 CREATE FUNCTION evil.planted() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
@@ -61,6 +65,18 @@ SELECT cmp_ok((SELECT count(*) FROM pg_operator WHERE oprnamespace = 'evil'::reg
 SELECT cmp_ok((SELECT count(*) FROM pg_proc WHERE pronamespace = 'evil'::regnamespace),
               '>', 150::bigint, 'functions are planted');
 
+-- Types of the same names, for casts to find: each has a check that tells
+CREATE FUNCTION evil.planted_check() RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'planted' USING ERRCODE = 'EV000';
+END
+$$;
+SELECT format('CREATE DOMAIN evil.%1$I AS pg_catalog.%1$I CHECK (evil.planted_check())', typname)
+FROM pg_type
+WHERE typnamespace = 'pg_catalog'::regnamespace
+    AND typname IN ('text', 'name', 'bytea', 'bool', 'int4', 'int8', 'float8', 'numeric', 'interval', 'timestamptz',
+                    'inet', 'cidr', 'xid8', 'pg_snapshot', 'regrole', 'regclass', 'regnamespace', 'json', 'uuid') \gexec
+
 -- Tables of the same names: in a schema, and temporary, which come first of all
 SELECT format('CREATE TABLE evil.%1$I (planted int); CREATE TEMP TABLE %1$I (planted int)', relname)
 FROM pg_class
@@ -91,12 +107,32 @@ INSERT INTO call (command) VALUES
     ($$leave_node('node')$$),
     ($$set_policy('idle_timeout', '2 hours', 'alice')$$),
     ($$set_policy('trusted_proxies', '10.0.0.0/8')$$),
+    ($$session_ref('s1')$$),
+    ($$log_id('s1')$$),
+    ($$client_address('10.0.0.1', 'for=192.0.2.1', '{10.0.0.0/8}')$$),
+    ($$add_probe_rule('kube-probe/%', '192.0.2.0/24')$$),
+    ($$open_session('s8', NULL, '192.0.2.1', user_agent => 'kube-probe/1')$$),
+    ($$remove_probe_rule('kube-probe/%', '192.0.2.0/24')$$),
+    ($$open_session('s9', 'alice')$$),
+    ($$reauthenticate('s9')$$),
+    ($$rename_remembered_device('00000000000000000000000000000000', 'device')$$),
+    ($$end_my_other_sessions('alice', 's9')$$),
+    ($$invalidate_session(session_admin.session_ref('s9'))$$),
+    ($$wait_for_nodes(NULL)$$),
+    ($$detect_product('product')$$),
+    ($$describe_product('shop', '{"account": {"tables": ["person"], "columns": {"key": "id", "user_name": "login"}}}', 'Shop')$$),
+    ($$forget_product('shop')$$),
+    ($$attach_application('jira', 'product')$$),
+    ($$verify_attachments()$$),
+    ($$backfill_batch(1000)$$),
+    ($$acknowledge_failures()$$),
     ($$dormant_users('2026-01-01')$$),
     ($$concurrent_sessions('2026-01-01', '2026-01-02', '1 hour')$$),
     ($$html_report()$$),
     ($$rename_user('alice', 'bob')$$),
     ($$anonymize_user('bob', 'carol')$$),
     ($$erase_user('carol')$$),
+    ($$detach_application('jira', 'product')$$),
     ($$grant_access('regress_hostile', 'auditor')$$),
     ($$revoke_access('regress_hostile', 'auditor')$$),
     ($$open_session('s5', 'dave')$$),
@@ -104,6 +140,15 @@ INSERT INTO call (command) VALUES
     ($$invalidate_all()$$),
     ($$maintain()$$);
 CREATE ROLE regress_hostile;
+SELECT is_empty($$
+    SELECT DISTINCT object FROM session_admin.capability
+    WHERE kind = 'function' AND object NOT LIKE 'capability\_%'
+      -- called by views and reports
+      AND object NOT IN ('live_last_access', 'live_requests', 'live_probes', 'application_or_current', 'health_items',
+                         'check_steps', 'html', 'html_row', 'html_table', 'html_time')
+      AND object <> 'backfill_sessions'     -- a procedure, which calls backfill_batch
+      AND NOT EXISTS (SELECT FROM call WHERE starts_with(command, object || '('))$$,
+    'every function that somebody may be granted is called');
 
 CREATE FUNCTION pg_temp.state_of(command text) RETURNS text LANGUAGE plpgsql
 SET search_path = pg_temp, evil, pg_catalog AS $$
@@ -116,8 +161,25 @@ END
 $$;
 SELECT is(pg_temp.state_of('SELECT statement_timestamp()'), 'EV000 planted',
     'what is planted is found by the caller');
+SELECT is(pg_temp.state_of('SELECT CAST(''x'' AS text)'), 'EV000 planted', 'types, too');
 SELECT is(pg_temp.state_of(format('SELECT session_admin.%s', command)), 'done', command)
 FROM call ORDER BY id;
+
+-- What follows of a change of a product's tables, by whomever
+SELECT is(pg_temp.state_of($$SELECT session_admin.attach_application('jira', 'product')$$), 'done', 'attach_application');
+SELECT is(pg_temp.state_of(command), 'done', command)
+FROM unnest(ARRAY[
+    $$INSERT INTO product.cwd_user (id, directory_id, user_name, lower_user_name, active, credential)
+      VALUES (1, 1, 'Grace', 'grace', 1, 'secret')$$,
+    $$INSERT INTO product.app_user (id, user_key, lower_user_name) VALUES (1, 'grace', 'grace')$$,
+    $$INSERT INTO product.remembermetoken (id, username, token) VALUES (1, 'grace', 'secret')$$,
+    $$SELECT session_admin.open_session('s10', 'grace')$$,
+    $$UPDATE product.cwd_user SET credential = 'new'$$,
+    $$UPDATE product.cwd_user SET user_name = 'heidi', lower_user_name = 'heidi'$$,
+    $$DELETE FROM product.cwd_user$$]) AS command;
+SELECT is_empty('SELECT message FROM session_admin.capture_failure', 'is understood');
+SELECT is(concat(user_name, ', ', end_reason), 'heidi, password_changed', 'and has ended the session')
+FROM session_admin.ended_session WHERE session_hash = sha256('s10');
 SELECT is(pg_temp.state_of(format('SELECT * FROM session_admin.%I', object)), 'done', format('view %s', object))
 FROM session_admin.capability WHERE kind = 'view' GROUP BY object ORDER BY object;
 
@@ -127,6 +189,25 @@ SELECT is(pg_temp.state_of($$DELETE FROM session_admin.session$$), 'done', 'DELE
 SELECT is(count(*), 1::bigint, 'it is in the history')
 FROM session_admin.ended_session WHERE user_name = 'erin';
 SELECT is_empty($$SELECT planted FROM pg_temp.session$$, 'nothing came into a table of somebody else');
+
+-- A cast that an argument needs is the caller's, and runs with the caller's rights.
+CREATE TYPE evil.id AS (id pg_catalog.text);
+CREATE TABLE evil.cast_by (role pg_catalog.name);
+GRANT USAGE ON SCHEMA evil TO regress_hostile;
+GRANT INSERT, SELECT ON evil.cast_by TO regress_hostile;
+CREATE FUNCTION evil.as_text(evil.id) RETURNS pg_catalog.text LANGUAGE sql VOLATILE AS $$
+    INSERT INTO evil.cast_by VALUES (current_user);
+    SELECT $1.id
+$$;
+CREATE CAST (evil.id AS pg_catalog.text) WITH FUNCTION evil.as_text(evil.id) AS IMPLICIT;
+SELECT session_admin.grant_access('regress_hostile', 'application');
+SET LOCAL ROLE regress_hostile;
+SELECT session_admin.open_session(ROW('s7')::evil.id, ROW('frank')::evil.id) AS opened,
+       session_admin.touch_session(ROW('s7')::evil.id) AS touched \gset
+RESET ROLE;
+SELECT ok(:'touched', 'arguments of a type of somebody''s own are cast,');
+SELECT results_eq('SELECT role, count(*) FROM evil.cast_by GROUP BY role', $$VALUES ('regress_hostile'::name, 3::bigint)$$,
+    'by nobody but the caller');
 
 SELECT * FROM finish();
 ROLLBACK;
