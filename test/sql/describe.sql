@@ -63,6 +63,17 @@ SELECT count(*) FROM session_admin.attachment_column WHERE application = 'shop';
 SELECT part, object, state, note FROM session_admin.attach_application('shop', 'shop');
 SELECT tgrelid::regclass, tgname FROM pg_trigger WHERE tgfoid = 'session_admin.capture'::regproc ORDER BY 1, 2;
 
+-- Who describes a product needs leave to read what it names
+CREATE ROLE regress_describe;
+SELECT session_admin.grant_access('regress_describe', 'administrator');
+SET ROLE regress_describe;
+SELECT session_admin.describe_product('nosy', '{"account": {"tables": "people", "columns": {"user_name": "password_hash"}}}');
+SELECT count(*) FROM session_admin.attach_application('nosy', 'shop');
+SELECT session_admin.forget_product('nosy');
+RESET ROLE;
+DROP OWNED BY regress_describe;
+DROP ROLE regress_describe;
+
 -- a table may be watched twice, but is it meant to be?
 SELECT part, object, state, note FROM session_admin.attach_application('shop', 'shop', application => 'shop 2')
 WHERE state = 'warning';
