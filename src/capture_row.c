@@ -506,7 +506,7 @@ session_idle_timeout(const SaWatch *watch, TupleTableSlot *slot, TimestampTz las
 	return result;
 }
 
-/* Read what this row tells of a session; false if it is not one. */
+/* Read which session this row is, and its times; false if it is none. */
 static bool
 read_session(SaCaptured *captured, TupleTableSlot *slot, SaSessionRow *row)
 {
@@ -517,12 +517,9 @@ read_session(SaCaptured *captured, TupleTableSlot *slot, SaSessionRow *row)
 	memset(row, 0, sizeof(*row));
 	if (id == NULL || *id == '\0')
 		return false;
-	sa_session_id_from_datum(CStringGetTextDatum(id), TEXTOID, &row->id);
+	sa_sha256(id, strlen(id), row->id.hash);
 	explicit_bzero(id, strlen(id));
-	row->old_id = row->id;
 
-	row->key = role_text(watch, SA_ROLE_KEY, slot);
-	row->user = user_of(watch, slot);
 	if (!role_time(watch, SA_ROLE_CREATED_AT, slot, &row->created_at) || row->created_at > now)
 		row->created_at = now;
 	if (!role_time(watch, SA_ROLE_USED_AT, slot, &row->last_access_at))
@@ -535,17 +532,28 @@ read_session(SaCaptured *captured, TupleTableSlot *slot, SaSessionRow *row)
 	return true;
 }
 
-/* Add a copy of the row that lives as long as the batch. */
+/*
+ * Add a session that is not over, with the rest of what its row tells.  Before, it had
+ * this id and user.
+ */
 static void
-add_session(SaCaptured *captured, const SaSessionRow *row)
+add_session(SaCaptured *captured, TupleTableSlot *slot, const SaSessionRow *row,
+			const SaSessionId *old_id, const char *old_user)
 {
+	const SaWatch *watch = captured->watch;
 	MemoryContext old = MemoryContextSwitchTo(captured->context);
-	SaSessionRow *copy = palloc(sizeof(SaSessionRow));
+	SaSessionRow *added = palloc(sizeof(SaSessionRow));
+	char	   *id = role_text(watch, SA_ROLE_SECRET, slot);
 
-	*copy = *row;
-	copy->key = row->key ? pstrdup(row->key) : NULL;
-	copy->user = row->user ? pstrdup(row->user) : NULL;
-	captured->session_rows = lappend(captured->session_rows, copy);
+	*added = *row;
+	sa_session_id_from_datum(CStringGetTextDatum(id), TEXTOID, &added->id);
+	explicit_bzero(id, strlen(id));
+	added->old_id = old_id ? *old_id : added->id;
+	added->key = role_text(watch, SA_ROLE_KEY, slot);
+	added->user = user_of(watch, slot);
+	added->logged_in = added->user != NULL && !captured->backfill &&
+		(old_user == NULL || strcmp(old_user, added->user) != 0);
+	captured->session_rows = lappend(captured->session_rows, added);
 	MemoryContextSwitchTo(old);
 }
 
@@ -559,15 +567,28 @@ add_ended_session(SaCaptured *captured, SaValues *values, const SaSessionId *id)
 	sa_captured_add(captured, values, hash, false);
 }
 
+/* Is it the same user's?  Of JSON, most changes are elsewhere in it. */
+static bool
+same_user(const SaWatch *watch, TupleTableSlot *old, TupleTableSlot *new)
+{
+	char	   *old_user;
+	char	   *new_user;
+
+	if (role_unchanged(watch, SA_ROLE_USER_NAME, old, new) &&
+		role_unchanged(watch, SA_ROLE_USER_KEY, old, new))
+		return true;
+	old_user = user_of(watch, old);
+	new_user = user_of(watch, new);
+	return old_user && new_user ? strcmp(old_user, new_user) == 0 : old_user == new_user;
+}
+
 static void
 session_inserted(SaCaptured *captured, TupleTableSlot *slot)
 {
 	SaSessionRow row;
 
-	if (!read_session(captured, slot, &row) || row.idle_timeout == 0)
-		return;
-	row.logged_in = row.user != NULL && !captured->backfill;
-	add_session(captured, &row);
+	if (read_session(captured, slot, &row) && row.idle_timeout > 0)
+		add_session(captured, slot, &row, NULL, NULL);
 }
 
 static void
@@ -580,10 +601,9 @@ session_deleted(SaCaptured *captured, TupleTableSlot *slot)
 		sa_captured_unclear(captured, user_of(captured->watch, slot));
 
 	/* who ends sessions does the rest */
-	if (captured->forgetting != NULL || !read_session(captured, slot, &row))
-		return;
-	add_ended_session(captured, row.idle_timeout == 0 ? &captured->session_expired :
-					  &captured->session_closed, &row.id);
+	if (captured->forgetting == NULL && read_session(captured, slot, &row))
+		add_ended_session(captured, row.idle_timeout > 0 ? &captured->session_closed :
+						  &captured->session_expired, &row.id);
 }
 
 /*
@@ -595,8 +615,8 @@ session_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
 {
 	const SaWatch *watch = captured->watch;
 	bool		same_id = role_unchanged(watch, SA_ROLE_SECRET, old, new);
-	bool		same_user = true;
 	SaApplication application;
+	SaSessionRow old_row;
 	SaSessionRow row;
 
 	if (is_excluded(watch, old) || is_excluded(watch, new))
@@ -615,35 +635,21 @@ session_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
 		return;
 	}
 
-	/* of JSON, most changes are elsewhere in it */
-	if (!role_unchanged(watch, SA_ROLE_USER_NAME, old, new) ||
-		!role_unchanged(watch, SA_ROLE_USER_KEY, old, new))
-	{
-		char	   *old_user = user_of(watch, old);
-
-		same_user = old_user && row.user ? strcmp(old_user, row.user) == 0 : old_user == row.user;
-	}
-	if (same_id && same_user && row.idle_timeout > 0 &&
+	if (same_id && row.idle_timeout > 0 && same_user(watch, old, new) &&
 		role_unchanged(watch, SA_ROLE_KEY, old, new) &&
 		sa_application_find(watch->application, &application) &&
 		sa_session_touch(row.id.hash, &application, 1, row.idle_timeout))
 		return;
 
 	captured->rows++;
-	if (!same_id)
-	{
-		SaSessionRow old_row;
-
-		if (read_session(captured, old, &old_row))
-			row.old_id = old_row.id;
-	}
+	if (same_id || !read_session(captured, old, &old_row))
+		old_row = row;
 	if (row.idle_timeout == 0)
 	{
-		add_ended_session(captured, &captured->session_closed, &row.old_id);
+		add_ended_session(captured, &captured->session_closed, &old_row.id);
 		return;
 	}
-	row.logged_in = row.user != NULL && !same_user;
-	add_session(captured, &row);
+	add_session(captured, new, &row, same_id ? NULL : &old_row.id, user_of(watch, old));
 }
 
 /* A row that is new, or that is there when we come. */

@@ -89,7 +89,9 @@ write_session(const SaWatch *watch, const SaSessionRow *row, const char *user_na
 	Interval   *timeout = palloc0(sizeof(Interval));
 	SaArgs		args = {0};
 
-	timeout->time = row->idle_timeout;
+	/* whole seconds: what a product computes from the time of its statement varies */
+	if (row->idle_timeout != SA_NO_TIMEOUT)
+		timeout->time = (row->idle_timeout + USECS_PER_SEC - 1) / USECS_PER_SEC * USECS_PER_SEC;
 	sa_arg(&args, BYTEAOID, PointerGetDatum(sa_bytea(row->id.hash, SA_HASH_LEN)), false);
 	sa_arg_text(&args, watch->application);
 	sa_arg_text(&args, user_name);
