@@ -34,9 +34,11 @@ logins_are_told(const char *application)
 	return sa_run(&find_last_login, &args) > 0;
 }
 
+/* Count the login of a user, whose account is locked from here on. */
 static void
-log_in(const SaSessionRow *row, const char *user_name, const char *application_name)
+log_in(const SaCaptured *captured, const SaSessionRow *row, const char *user_name)
 {
+	const char *application_name = captured->watch->application;
 	SaApplication application;
 	SaLoginEvent event = {
 		.application = application_name,
@@ -46,7 +48,7 @@ log_in(const SaSessionRow *row, const char *user_name, const char *application_n
 		.session_ref = text_to_cstring(sa_ref_text(row->id.hash))
 	};
 
-	if (logins_are_told(application_name))
+	if (captured->ignores_logins || logins_are_told(application_name))
 		(void) sa_account_make(application_name, user_name);
 	else
 	{
@@ -186,7 +188,7 @@ apply_row(SaCaptured *captured, const SaSessionRow *row, const char *user_name)
 	logged_in = user_name != NULL && !captured->backfill &&
 		(known ? session.user_name == NULL : row->logged_in);
 	if (logged_in)
-		log_in(row, user_name, watch->application);
+		log_in(captured, row, user_name);
 	write_session(watch, row, user_name, logged_in);
 }
 

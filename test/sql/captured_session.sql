@@ -218,6 +218,8 @@ INSERT INTO happens (what, statements) VALUES
 ('one session more than the limit, and the oldest goes',
  $$ SELECT session_admin.set_policy('max_sessions_per_user', '1'),
            session_admin.set_policy('on_session_limit', 'evict_oldest'); {second} $$),
+('a login that the application tells of itself',
+ $$ SELECT session_admin.set_policy('captured_logins', 'ignore'); {second} $$),
 ('a login that the limit refuses',
  $$ SELECT session_admin.set_policy('max_sessions_per_user', '1');
     SELECT pg_temp.refused($x$ {second} $x$) $$);
