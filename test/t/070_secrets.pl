@@ -180,6 +180,27 @@ $node->psql('postgres', q{SELECT session_admin.renew_session(decode('} . sha256_
 		. q{', 'hex'), sha256('x'))});
 $node->psql('postgres', q{SELECT session_admin.open_session(decode('} . sha256_hex($failed) . q{', 'hex'), '')});
 
+# What the functions run inside is logged only by those who ask for it, and its
+# parameters are no secrets either.
+my $nested = secret('an id whose nested statements are logged');
+my $nested_token = secret('no token, whose nested statements are logged');
+{
+	local $ENV{PGOPTIONS} = join ' ', map { "-c $_" } 'session_preload_libraries=auto_explain',
+		'auto_explain.log_min_duration=0', 'auto_explain.log_nested_statements=on', 'auto_explain.log_verbose=on',
+		'log_parameter_max_length_on_error=-1', "secret.id=$nested", "secret.token=" . substr($kept, 0, 33) . $nested_token;
+
+	sql(q{
+		SELECT session_admin.open_session(current_setting('secret.id'), 'erin');
+		SELECT session_admin.touch_session(current_setting('secret.id'));
+		SELECT session_admin.renew_session(current_setting('secret.id'), current_setting('secret.id') || '2');
+		SELECT session_admin.invalidate_user('erin', current_setting('secret.id') || '2');
+		SELECT outcome FROM session_admin.redeem_remember_me(current_setting('secret.token'));
+		SELECT session_admin.close_session(current_setting('secret.id') || '2')});
+	$node->psql('postgres', q{SELECT session_admin.open_session(current_setting('secret.id'), 'erin', application => repeat('x', 64))});
+}
+like(slurp_file($node->logfile), qr/Query Text: INSERT INTO session_admin\.session /, 'nested statements are in the log');
+
+
 # The caveat: this is in the log, as a literal in a statement that failed.
 my $literal = sha256_hex("literal $$ " . rand);
 $node->psql('postgres', "SELECT session_admin.renew_session('$literal', 'new')");
