@@ -396,11 +396,7 @@ static void
 follow_statement(void *argument)
 {
 	Statement  *statement = argument;
-	SaApplication application;
 
-	statement->captured->ignores_logins =
-		sa_application_find(statement->captured->watch->application, &application) &&
-		application.captured_logins == SA_IGNORE;
 	capture_statement(statement->captured, statement->trigdata);
 }
 

@@ -160,7 +160,6 @@ typedef struct SaCaptured
 	const SaWatch *watch;
 	bool		backfill;		/* these rows were there before: no events */
 	bool		insertion;		/* these rows are new */
-	bool		ignores_logins; /* the application tells of them itself */
 	bool		complete;		/* all rows of the statement are in this batch */
 	SaEnding   *forgetting;		/* we delete these rows ourselves, as sessions end */
 	int			rows;
@@ -210,6 +209,7 @@ extern void sa_captured_begin(SaCaptured *captured, const SaWatch *watch);
 extern void sa_captured_end(SaCaptured *captured);
 extern void sa_captured_add(SaCaptured *captured, SaValues *values, Datum value, bool isnull);
 extern void sa_captured_add_text(SaCaptured *captured, SaValues *values, const char *value);
+extern bool sa_captured_ignores_logins(const SaCaptured *captured);
 extern void sa_captured_unclear(SaCaptured *captured, const char *user_name);
 extern void sa_captured_make_accounts(SaCaptured *captured, const SaValues *names);
 extern void sa_captured_lock_accounts(SaCaptured *captured, const SaValues *names);

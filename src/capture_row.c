@@ -345,9 +345,6 @@ add_login(SaCaptured *captured, TupleTableSlot *slot, SaRole role, SaReading rea
 	bool		is_number = false;
 	MemoryContext old;
 
-	if (captured->ignores_logins && role != SA_ROLE_LAST_SEEN_AT)
-		return;
-
 	switch (role)
 	{
 		case SA_ROLE_LOGIN_COUNT:

@@ -76,6 +76,17 @@ sa_captured_add_text(SaCaptured *captured, SaValues *values, const char *value)
 	sa_captured_add(captured, values, datum, value == NULL);
 }
 
+/* Are logins left out, as the application tells of them itself? */
+bool
+sa_captured_ignores_logins(const SaCaptured *captured)
+{
+	SaApplication application;
+
+	return !captured->backfill &&
+		sa_application_find(captured->watch->application, &application) &&
+		application.captured_logins == SA_IGNORE;
+}
+
 /* What became of this user is not understood; NULL: nobody knows of whom. */
 void
 sa_captured_unclear(SaCaptured *captured, const char *user_name)
@@ -488,7 +499,8 @@ flush_logins(SaCaptured *captured)
 		"    array_agg(DISTINCT f.role) FILTER (WHERE f.number IS NOT NULL) AS counted"
 		"  FROM unnest($4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::bigint[], $9::text[])"
 		"    AS f (key, user_name, role, at, number, address)"
-		"  WHERE f.user_name IS NOT NULL GROUP BY f.key, f.user_name"
+		"  WHERE f.user_name IS NOT NULL AND (f.role = 'last_seen_at' OR NOT $11)"
+		"  GROUP BY f.key, f.user_name"
 		"), known AS MATERIALIZED ("
 		"  SELECT t.*, coalesce(k.counted, '{}') || coalesce(t.counted, '{}') AS all_counted,"
 		/* of a user without a key we know only the account */
@@ -574,6 +586,7 @@ flush_logins(SaCaptured *captured)
 	arg_array(&args, &captured->login_number, INT8OID);
 	arg_array(&args, &captured->login_address, TEXTOID);
 	sa_arg(&args, BOOLOID, BoolGetDatum(captured->backfill), false);
+	sa_arg(&args, BOOLOID, BoolGetDatum(sa_captured_ignores_logins(captured)), false);
 	sa_run(&record_logins, &args);
 }
 

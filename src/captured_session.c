@@ -48,7 +48,7 @@ log_in(const SaCaptured *captured, const SaSessionRow *row, const char *user_nam
 		.session_ref = text_to_cstring(sa_ref_text(row->id.hash))
 	};
 
-	if (captured->ignores_logins || logins_are_told(application_name))
+	if (sa_captured_ignores_logins(captured) || logins_are_told(application_name))
 		(void) sa_account_make(application_name, user_name);
 	else
 	{

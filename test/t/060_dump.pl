@@ -153,6 +153,8 @@ is(new(q{SELECT end_reason FROM session_admin.ended_session WHERE session_hash =
 is(new(q{UPDATE cwd_user SET credential = 'z' WHERE id = 1;
 	SELECT reason FROM session_admin.invalidation ORDER BY id DESC LIMIT 1}), 'password_changed',
 	'the tables of the product are watched');
+is(new(q{SELECT object, status FROM session_admin.verify_attachments() WHERE status !~ '^(ok|changes not understood)'}), '',
+	'all of it is as attach_application left it');
 is($node->psql('new', q{SELECT session_admin.invalidate_user('alice')}, extra_params => [ '-U', 'helpdesk' ]), 0,
 	'who was granted a capability has it');
 isnt($node->psql('new', q{SELECT * FROM session_admin.session}, extra_params => [ '-U', 'helpdesk' ]), 0,
