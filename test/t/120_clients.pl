@@ -225,7 +225,22 @@ if (!$no_express)
 	$no_express = "npm could not install its packages: $output" unless $ok;
 }
 
+# The application tells session_admin of failed logins, which its table does not have.
 client('express', $no_express, sub {
+	sql(slurp_file("$express/node_modules/connect-pg-simple/table.sql") . 'ALTER TABLE session OWNER TO app');
+	is( sql(q{SELECT object, state FROM session_admin.attach_application('connect_pg_simple')
+		WHERE object = 'session'}), 'session|attached', 'attached');
+	# so that a test can hold up the application's SELECT after it has found its row
+	sql(q{
+		CREATE SCHEMA slow;
+		GRANT USAGE ON SCHEMA slow TO app;
+		CREATE FUNCTION slow.to_timestamp(float8) RETURNS timestamptz LANGUAGE plpgsql AS $$
+		BEGIN
+			PERFORM pg_advisory_xact_lock_shared(1);
+			RETURN pg_catalog.to_timestamp($1);
+		END $$;
+		ALTER ROLE app IN DATABASE express SET search_path = slow, public, pg_catalog;});
+
 	my ($n1, $n2) = map {
 		my $port = PostgreSQL::Test::Cluster::get_free_port();
 		my $url = "http://127.0.0.1:$port";
@@ -239,8 +254,9 @@ client('express', $no_express, sub {
 	is(browse({}, "$n1/login", { user => 'alice', password => 'guessed' }), 401, 'a wrong password');
 	my $alice = logged_in($n1, 'alice', 'wonderland');
 	my $bruno = logged_in($n2, 'bruno', 'process');
-	is( sql('SELECT user_name, client_address, user_agent, node FROM session_admin.current_sessions ORDER BY 1'),
-		"alice|127.0.0.1|Firefox|n1\nbruno|127.0.0.1|Firefox|n2",
+	is( sql(q{SELECT user_name, expires_at - last_access_at BETWEEN '23:59:00' AND '24:01:00'
+		FROM session_admin.current_sessions ORDER BY 1}),
+		"alice|t\nbruno|t",
 		'the administrator sees them');
 	is(sql('SELECT event, user_name, succeeded FROM session_admin.login_history ORDER BY at'),
 		"login_failed|alice|f\nlogin|alice|t\nlogin|bruno|t", 'and each login');
@@ -258,6 +274,7 @@ client('express', $no_express, sub {
 
 	applied(q{invalidate_user('alice')});
 	is(browse($alice, $_), 401, 'logged out by SQL, refused on each node') foreach $n1, $n2;
+	is(sql('SELECT count(*) FROM session'), 1, 'and gone from the table of the application');
 	is(browse($bruno, $_), '200 {"user":"bruno"}', 'the other user is not') foreach $n1, $n2;
 
 	# rolled back, nothing happened
@@ -267,7 +284,7 @@ client('express', $no_express, sub {
 	# This browser stays, the user's others don't.
 	my $other = logged_in($n2, 'bruno', 'process');
 	is(browse($other, $_), '200 {"user":"bruno"}', 'a second browser') foreach $n1, $n2;
-	applied(q{invalidate_sessions(user_name => 'bruno', node => 'n2', opened_before => (
+	applied(q{invalidate_sessions(user_name => 'bruno', opened_before => (
 		SELECT max(created_at) FROM session_admin.current_sessions))});
 	is(browse($bruno, $_), 401, 'the older session is refused') foreach $n1, $n2;
 	is(browse($other, $_), '200 {"user":"bruno"}', 'the newer goes on') foreach $n1, $n2;
@@ -275,7 +292,7 @@ client('express', $no_express, sub {
 	# The cache rule: a session ends while a node is filling its entry, after the
 	# database called it valid and before the answer is there.
 	$alice = logged_in($n1, 'alice', 'wonderland');
-	my $typed = "BEGIN; LOCK TABLE session; SELECT 'locked';\n";
+	my $typed = "SELECT pg_advisory_lock(1), 'locked';\n";
 	my $lock = IPC::Run::start([ 'psql', '-XAtq', '-d', $server->connstr($database) ],
 		'<', \$typed, '>', \my $locked, IPC::Run::timeout($timeout));
 	$lock->pump until $locked =~ /locked/;
@@ -283,10 +300,10 @@ client('express', $no_express, sub {
 	print $request "GET / HTTP/1.0\r\nCookie: $alice->{cookie}\r\n\r\n";
 	wait_until('a request that is under way', sub { sql('SELECT count(*) FROM pg_locks WHERE NOT granted') > 0 });
 	applied(q{invalidate_user('alice')});
-	$typed .= "COMMIT;\n";
+	$typed .= "SELECT pg_advisory_unlock(1);\n";
 	$lock->finish;
-	like(join('', <$request>), qr/^HTTP\S+ (200|401) /, 'is answered');
-	is(browse($alice, $n2), 401, 'and what it found is not kept in the cache');
+	like(join('', <$request>), qr/^HTTP\S+ 200 /, 'is answered by what was true when it came');
+	is(browse($alice, $n2), 401, 'but that is not kept in the cache');
 
 	# Logout on one node, in the browser
 	is(browse($other, "$n1/logout", {}), 204, 'bruno logs out on one node');

@@ -1,7 +1,8 @@
 'use strict';
 
 // An application with login and logout:  node app.js NODE PORT
-// The database is where the environment says (PGHOST, PGDATABASE, ...).
+// The database is where the environment says (PGHOST, PGDATABASE, ...).  There, the table of
+// connect-pg-simple is watched:  SELECT * FROM session_admin.attach_application('connect_pg_simple');
 
 const { promisify } = require('node:util');
 const express = require('express');
@@ -26,8 +27,8 @@ app.use(express.urlencoded());
 app.use(session({ store, secret: process.env.SESSION_SECRET, resave: false, saveUninitialized: false }));
 
 app.get('/', (req, res) => {
-  if (req.session.user) {
-    res.json({ user: req.session.user });
+  if (req.session.passport) {
+    res.json({ user: req.session.passport.user });
   } else {
     res.sendStatus(401);
   }
@@ -38,15 +39,14 @@ app.post('/login', async (req, res) => {
   const client = [user, req.socket.remoteAddress, req.get('x-forwarded-for'), req.get('user-agent')];
 
   if (!Object.hasOwn(passwords, user) || password !== passwords[user]) {
+    // all else the table of sessions tells
     await pool.query('SELECT session_admin.login_failed($1, $2, $3, $4)', client);
     res.sendStatus(401);
     return;
   }
   await promisify(req.session.regenerate).call(req.session);
-  req.session.user = user;
+  req.session.passport = { user }; // where Passport keeps it
   await promisify(req.session.save).call(req.session);
-  await pool.query('SELECT session_admin.open_session($5, $1, $2, $3, $4, node => $6)',
-    [...client, req.sessionID, node]);
   res.sendStatus(204);
 });
 

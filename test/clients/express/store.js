@@ -12,13 +12,14 @@ const PgStore = require('connect-pg-simple')(require('express-session'));
 const Feed = require('./feed');
 
 const REPORT_INTERVAL = 10000;
+const TIME_LIMIT = '1 day';
 
 const sha256 = (sid) => createHash('sha256').update(sid).digest('hex');
 
 class CachedStore extends PgStore {
   constructor({ pool, node, application }) {
-    // a session's time limits are those of session_admin, and cost no write per request
-    super({ pool, createTableIfMissing: true, disableTouch: true });
+    // the time limit of a session moves by report(), not with each request
+    super({ pool, disableTouch: true });
     Object.assign(this, { pool, application, entries: new Map(), applied: 0, hits: 0, asked: 0 });
     this.feed = new Feed(node, application, (row) => this.forget(row));
     this.following = this.feed.run();
@@ -34,25 +35,19 @@ class CachedStore extends PgStore {
 
     if (entry) {
       this.hits += 1;
-      entry.requests += 1;
+      entry.used = true;
       return JSON.parse(entry.json);
     }
 
     // The cache rule: the answer is kept only if nothing was applied while we asked.
     const { applied } = this;
-    const session = await this.ask(sid);
+    const session = await promisify(super.get).call(this, sid);
+    this.asked += 1;
     if (session && this.applied === applied) {
       this.entries.set(sha256(sid),
-        { sid, user: session.user, json: JSON.stringify(session), requests: 0 });
+        { sid, user: session.passport?.user, json: JSON.stringify(session), used: true });
     }
     return session;
-  }
-
-  async ask(sid) {
-    const { rows } = await this.pool.query('SELECT session_admin.touch_session($1) AS valid', [sid]);
-
-    this.asked += 1;
-    return rows[0].valid ? promisify(super.get).call(this, sid) : null;
   }
 
   // One row of the feed, which has those of all applications
@@ -75,15 +70,13 @@ class CachedStore extends PgStore {
     }
   }
 
-  // Requests that were answered from the cache count too, and keep a session from being idle.
+  // One statement for all sessions that were used, however often
   async report() {
-    const used = [...this.entries.values()].filter((entry) => entry.requests > 0);
-    const requests = used.map((entry) => entry.requests);
+    const used = [...this.entries.values()].filter((entry) => entry.used);
 
-    used.forEach((entry) => { entry.requests = 0; });
-    const { rows } = await this.pool.query('SELECT session_admin.touch_sessions($1::text[], $2) AS ended',
-      [used.map((entry) => entry.sid), requests]);
-    rows[0].ended.forEach((sid) => this.entries.delete(sha256(sid)));
+    used.forEach((entry) => { entry.used = false; });
+    await this.pool.query('UPDATE session SET expire = now() + $2::interval WHERE sid = ANY ($1)',
+      [used.map((entry) => entry.sid), TIME_LIMIT]);
   }
 
   set(sid, session, callback) {
@@ -93,9 +86,9 @@ class CachedStore extends PgStore {
   }
 
   destroy(sid, callback) {
+    this.applied += 1;
     this.entries.delete(sha256(sid));
-    this.pool.query('SELECT session_admin.close_session($1)', [sid])
-      .then(() => super.destroy(sid, callback), callback);
+    super.destroy(sid, callback);
   }
 
   async close() {
