@@ -209,5 +209,21 @@ SELECT ok(:'touched', 'arguments of a type of somebody''s own are cast,');
 SELECT results_eq('SELECT role, count(*) FROM evil.cast_by GROUP BY role', $$VALUES ('regress_hostile'::name, 3::bigint)$$,
     'by nobody but the caller');
 
+-- CREATE EXTENSION, by somebody with all of this in the way
+SET LOCAL search_path = pg_temp, evil, pg_catalog;
+DROP EXTENSION session_admin CASCADE;
+CREATE EXTENSION session_admin;
+RESET search_path;
+SELECT is_empty($$
+    SELECT pg_describe_object(d.classid, d.objid, d.objsubid) FROM pg_depend d
+    JOIN pg_depend e ON e.classid = d.classid AND e.objid = d.objid AND e.deptype = 'e'
+        AND e.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'session_admin')
+    LEFT JOIN pg_proc p ON d.refclassid = 'pg_proc'::regclass AND p.oid = d.refobjid
+    LEFT JOIN pg_operator o ON d.refclassid = 'pg_operator'::regclass AND o.oid = d.refobjid
+    LEFT JOIN pg_type t ON d.refclassid = 'pg_type'::regclass AND t.oid = d.refobjid
+    WHERE 'evil'::regnamespace IN (p.pronamespace, o.oprnamespace, t.typnamespace)
+    $$, 'nothing planted became part of the extension');
+SELECT is(pg_temp.state_of($$SELECT session_admin.open_session('s11', 'ivan')$$), 'done', 'it works');
+
 SELECT * FROM finish();
 ROLLBACK;
