@@ -7,7 +7,9 @@
  * locks the user's account first and keeps the lock until commit.  So an
  * invalidation waits for a login that is under way and then ends its session
  * too, and a login waits for an invalidation and starts after it.  Nothing else
- * locks accounts while it holds locks on sessions: there is no deadlock.
+ * locks accounts while it holds locks on sessions.  Several accounts are locked in
+ * the order of their names, several sessions in that of their hashes: there is no
+ * deadlock.
  */
 #include "session_admin.h"
 

@@ -428,6 +428,11 @@ rotate(Redemption *redemption, const Series *series)
 static void
 end_stolen(const Redemption *redemption, int on_theft)
 {
+	/* as in sa_end_users */
+	static SaStatement lock_sessions = {.sql =
+		"SELECT FROM session_admin.session WHERE application = $1 AND user_name = $2 AND $4"
+		" ORDER BY session_hash FOR UPDATE"
+	};
 	static SaStatement delete_stolen = {.sql =
 		"WITH series AS ("
 		"  DELETE FROM session_admin.remember_me_token WHERE series = $3 AND application = $1"
@@ -450,6 +455,7 @@ end_stolen(const Redemption *redemption, int on_theft)
 		sa_arg_text(&args, redemption->user_name);
 		sa_arg_text(&args, redemption->shown.series);
 		sa_arg(&args, BOOLOID, BoolGetDatum(on_theft != SA_END_SERIES), false);
+		sa_run(&lock_sessions, &args);
 		sa_run_ending(&ending, &delete_stolen, &args);
 		sa_feed_write(&row, &ending);
 		sa_feed_notify(&row);
