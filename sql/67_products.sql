@@ -29,6 +29,7 @@ INSERT INTO session_admin.product (product, title, notes, built_in) VALUES
     'passwords, and who may log in, are not in these tables: attach those of the application, too'], true),
 ('connect_pg_simple', 'Express with connect-pg-simple', ARRAY[
     'addresses and user agents of logins are not in these tables',
+    'there is no key beside the session id: ending a session reads the whole table, unless it has an index on (sha256(replace(sid, ''\'', ''\\'')::bytea))',
     'passwords, and who may log in, are not in these tables: attach those of the application, too'], true),
 ('django', 'Django', ARRAY[
     'whose session a row of django_session is cannot be seen, as its payload is signed and not read',

@@ -28,6 +28,12 @@ ALTER TABLE user_sessions ALTER sess TYPE jsonb, ALTER expire TYPE timestamptz;
 CREATE SCHEMA crowd;
 SET search_path = crowd;
 \i :file
+\set file :testdir '/products/django.sql'
+CREATE SCHEMA framework;
+SET search_path = framework;
+\i :file
+\set file :testdir '/products/rails.sql'
+\i :file
 RESET search_path;
 \set ECHO all
 
@@ -312,6 +318,27 @@ CALL session_admin.backfill_sessions(application => 'clone');
 ROLLBACK;
 SELECT user_name, event, count(*) FROM session_admin.login_history WHERE application = 'clone' GROUP BY 1, 2 ORDER BY 1, 2;
 
+-- Where nobody can see whose session it is, all that can be done is to end all of them
+SELECT p.product, a.object, a.state, a.note
+FROM (VALUES ('django'), ('devise')) AS p (product),
+     session_admin.attach_application(p.product, 'framework', 'framework') a
+WHERE a.part = 'session' AND a.object !~ '[.]' OR a.note ~ 'whose'
+ORDER BY p.product, a.object;
+INSERT INTO framework.auth_user VALUES (1, 'old', now(), false, 'alice', '', '', '', false, true, now());
+INSERT INTO framework.django_session VALUES ('alice-1', 'signed', now() + '1 day');
+INSERT INTO framework.sessions (session_id, created_at, updated_at) VALUES ('alice-1', now(), now());
+SELECT count(*) FROM session_admin.current_sessions WHERE application = 'framework';
+SELECT tgrelid::regclass, count(*) FROM pg_trigger WHERE tgname LIKE 'session_admin%' AND tgrelid::regclass::text ~ '^framework'
+GROUP BY 1 ORDER BY 1;
+SELECT sessions_ended FROM session_admin.invalidate_user('alice', application => 'framework');
+SELECT (SELECT count(*) FROM framework.django_session) AS django, (SELECT count(*) FROM framework.sessions) AS rails;
+BEGIN;
+SELECT sessions_ended FROM session_admin.invalidate_application(application => 'framework');
+SELECT (SELECT count(*) FROM framework.django_session) AS django, (SELECT count(*) FROM framework.sessions) AS rails;
+ROLLBACK;
+SELECT (SELECT count(*) FROM framework.django_session) AS django, (SELECT count(*) FROM framework.sessions) AS rails;
+SELECT count(*) FROM session_admin.detach_application(application => 'framework');
+
 -- Nothing of it is left
 SELECT p.product, count(d.part) AS parts
 FROM product p, session_admin.detach_application(replace(p.product, 'clone', 'connect_pg_simple'), p.schema, p.product) d
@@ -320,4 +347,4 @@ SELECT count(*) FROM session_admin.backfill;
 SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'session_admin%';
 DELETE FROM session_admin.product WHERE product = 'boutique';
 SET client_min_messages = error;
-DROP SCHEMA spring_session, connect_pg_simple, clone, crowd, boutique CASCADE;
+DROP SCHEMA spring_session, connect_pg_simple, clone, crowd, boutique, framework CASCADE;
