@@ -415,7 +415,8 @@ sa_limit_user(const SaApplication *application, const char *user_name, const uin
 		if (limit == 0 || on_session_limit != SA_EVICT_OLDEST)
 			ereport(ERROR,
 					(errcode(SA_ERRCODE_LIMIT),
-					 errmsg("session limit reached for user \"%s\"", user_name),
+					 errmsg("session limit reached for user \"%s\"",
+							sa_clean(user_name, strlen(user_name), SA_USER_NAME_MAX)),
 					 errhint("End one of the user's sessions, or see the policies \"max_sessions_per_user\" and \"on_session_limit\".")));
 		sa_arg(&find_args, INT8OID, Int64GetDatum(limit - 1), false);
 		sa_run(&find_oldest, &find_args);

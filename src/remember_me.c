@@ -541,7 +541,8 @@ make_room(const char *application, const char *user_name)
 	if (devices == 0)
 		ereport(ERROR,
 				(errcode(SA_ERRCODE_LIMIT),
-				 errmsg("devices of user \"%s\" are not remembered", user_name),
+				 errmsg("devices of user \"%s\" are not remembered",
+						sa_clean(user_name, strlen(user_name), SA_USER_NAME_MAX)),
 				 errhint("See the policy \"max_remembered_devices_per_user\".")));
 
 	ending.at = GetCurrentTimestamp();

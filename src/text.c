@@ -27,10 +27,22 @@ sa_text_or_null(FunctionCallInfo fcinfo, int argno)
 	return text_to_cstring(PG_GETARG_TEXT_PP(argno));
 }
 
+/* How many bytes has the control character (C0, DEL, or C1 in UTF-8) here?  0: it is none. */
+static inline int
+control_character(const char *c)
+{
+	unsigned char byte = (unsigned char) c[0];
+	unsigned char next = (unsigned char) c[1];
+
+	if (byte < 0x20 || byte == 0x7f)
+		return 1;
+	return byte == 0xc2 && next >= 0x80 && next < 0xa0 && GetDatabaseEncoding() == PG_UTF8 ? 2 : 0;
+}
+
 /*
  * Cut to max_bytes, at the end of a character, and replace control characters
- * (C0, DEL, and C1 in UTF-8) by blanks: no newline or terminal escape gets from
- * a header into a log or onto a screen.
+ * by blanks: no newline or terminal escape gets from a header into a log or onto
+ * a screen.
  */
 char *
 sa_clean(const char *value, int length, int max_bytes)
@@ -43,15 +55,12 @@ sa_clean(const char *value, int length, int max_bytes)
 	result = pnstrdup(value, length);
 	for (char *c = result; *c; c++)
 	{
-		unsigned char byte = (unsigned char) *c;
+		int			bytes = control_character(c);
 
-		if (byte < 0x20 || byte == 0x7f)
-			*c = ' ';
-		else if (byte == 0xc2 && GetDatabaseEncoding() == PG_UTF8 &&
-				 (unsigned char) c[1] >= 0x80 && (unsigned char) c[1] < 0xa0)
+		if (bytes > 0)
 		{
-			*c++ = ' ';
-			*c = ' ';
+			memset(c, ' ', bytes);
+			c += bytes - 1;
 		}
 	}
 	return result;
@@ -119,19 +128,22 @@ sa_application_arg(FunctionCallInfo fcinfo, int argno)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("name of application is longer than %d bytes", SA_NAME_MAX)));
+	sa_check_printable("name of application", application);
 	return application;
 }
 
-/* Refuse control characters in a name that is new here. */
+/* Refuse control characters in a name. */
 void
 sa_check_printable(const char *what, const char *name)
 {
-	char	   *clean = sa_clean(name, strlen(name), strlen(name));
-
-	if (strcmp(name, clean) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s \"%s\" must not have control characters", what, clean)));
+	for (const char *c = name; *c; c++)
+	{
+		if (control_character(c) > 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("%s \"%s\" must not have control characters", what,
+							sa_clean(name, strlen(name), strlen(name)))));
+	}
 }
 
 /* Refuse a reason that is not in the list. */

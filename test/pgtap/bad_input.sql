@@ -525,13 +525,15 @@ FROM good_call GROUP BY signature ORDER BY signature::text;
 
 -- A clear error is about the data, a name, a limit, or a permission.  A
 -- constraint of a table, an index row that is too long, or an internal error is
--- not, nor is a message that repeats a megabyte.
+-- not, nor is a message that repeats a megabyte, or what a terminal obeys (but 3F000
+-- is PostgreSQL's own).
 SELECT is_empty(format($$
     SELECT left(call, 300), state, left(message, 300) FROM wrong_call
     WHERE signature = %s::regprocedure
       AND (state = '00000' AND message IS NOT NULL
            OR state !~ '^(00000|22...|PT404|PT409|42501|42704|55000|39P01|3F000)$'
-           OR octet_length(message) > 1500)
+           OR octet_length(message) > 1500 
+           OR state <> '3F000' AND message ~ E'[\x01-\x1f\x7f\u0080-\u009f]')
     LIMIT 5
     $$, signature::oid), format('%s: wrong calls', signature))
 FROM good_call GROUP BY signature ORDER BY signature::text;
