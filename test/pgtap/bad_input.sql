@@ -532,7 +532,7 @@ SELECT is_empty(format($$
     WHERE signature = %s::regprocedure
       AND (state = '00000' AND message IS NOT NULL
            OR state !~ '^(00000|22...|PT404|PT409|42501|42704|55000|39P01|3F000)$'
-           OR octet_length(message) > 1500 
+           OR octet_length(message) > 1500
            OR state <> '3F000' AND message ~ E'[\x01-\x1f\x7f\u0080-\u009f]')
     LIMIT 5
     $$, signature::oid), format('%s: wrong calls', signature))
