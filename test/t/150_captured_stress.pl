@@ -1,0 +1,83 @@
+# An application with its own table of sessions at work, while everybody ends sessions in
+# every way: nobody deadlocks, and in the end both have the same sessions of the same users.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $server = PostgreSQL::Test::Cluster->new('main');
+$server->init;
+$server->append_conf('postgresql.conf', 'autovacuum = off');
+$server->start;
+
+sub sql
+{
+	my ($query) = @_;
+	return $server->safe_psql('postgres', $query);
+}
+
+sql(slurp_file('test/products/spring_session.sql') . slurp_file('test/products/spring_security.sql'));
+sql(q{
+	CREATE EXTENSION session_admin;
+	SELECT session_admin.attach_application('spring_session'), session_admin.attach_application('spring_security');
+	INSERT INTO users SELECT 'user' || n, '', true FROM generate_series(0, 50) n;
+	CREATE FUNCTION ms() RETURNS bigint LANGUAGE sql RETURN 1000 * extract(epoch FROM clock_timestamp())});
+
+# Of 300 places for sessions, and 50 users; with how often each is done.
+my $start = q{
+\set place random(1, 300)
+\set user random(1, 50)
+\set other random(1, 50)
+\set id random(1, 1000000000)
+};
+my @does = (
+	[ login => 20, q{
+		INSERT INTO spring_session VALUES (:place, 'a:id', ms(), ms(), 1800, ms() + 1800000, 'user:user')
+		ON CONFLICT (primary_id) DO UPDATE SET session_id = excluded.session_id, principal_name = excluded.principal_name} ],
+	[ visitor => 10, q{
+		INSERT INTO spring_session VALUES (:place, 'b:id', ms(), ms(), 1800, ms() + 1800000, NULL) ON CONFLICT DO NOTHING;
+		UPDATE spring_session SET session_id = 'c:id', principal_name = 'user:user'
+		WHERE primary_id = ':place' AND principal_name IS NULL} ],
+	[ request => 40, q{
+		UPDATE spring_session SET last_access_time = ms(), expiry_time = ms() + 1800000 WHERE primary_id = ':place'} ],
+	[ logout => 10, q{DELETE FROM spring_session WHERE primary_id = ':place'} ],
+	[ one_user => 5, q{SELECT session_admin.invalidate_user('user:user')} ],
+	[ some => 5, q{SELECT session_admin.invalidate_sessions(user_name => 'user:user')} ],
+	[ passwords => 5, q{UPDATE users SET password = password || '1' WHERE username IN ('user:user', 'user:other')} ],
+	[ close => 5, q{SELECT session_admin.close_session(session_hash) FROM session_admin.session LIMIT 1} ],
+	[ everybody => 1, q{SELECT session_admin.invalidate_application(); SELECT count(*) FROM session_admin.maintain()} ]);
+my @scripts;
+foreach my $what (@does)
+{
+	my ($name, $weight, $statements) = @$what;
+	my $file = $server->basedir . "/$name.sql";
+
+	# one statement a line, but what is in it may have several
+	append_to_file($file, $start . join(";\n", map { s/\s+/ /gr } split /;/, $statements) . ";\n");
+	push @scripts, '-f', "$file\@$weight";
+}
+# each user is known, so that nobody is told that there is no such user
+sql(q{SELECT session_admin.open_session('first ' || n, 'user' || n),
+	session_admin.close_session('first ' || n) FROM generate_series(0, 50) n});
+
+$server->command_ok(
+	[ 'pgbench', '-n', '-c', '10', '-T', '8', @scripts, $server->connstr('postgres') ], 'ten connections at work');
+unlike(slurp_file($server->logfile), qr/deadlock|WARNING/, 'nobody was ended by a deadlock');
+is( sql(q{
+		SELECT count(*) FILTER (WHERE s.session_hash IS NULL), count(*) FILTER (WHERE p.primary_id IS NULL),
+			count(*) FILTER (WHERE p.principal_name IS DISTINCT FROM s.user_name)
+		FROM spring_session p
+		FULL JOIN (SELECT * FROM session_admin.session_state WHERE ended_at IS NULL) s
+			ON s.session_hash = sha256(trim(p.session_id)::bytea)}),
+	'0|0|0', 'the same sessions, of the same users');
+is(sql('SELECT count(*) FROM session_admin.capture_failure'), 0, 'no failure');
+is( sql(q{
+		SELECT count(*) FROM (SELECT user_name, login_count FROM session_admin.account
+			EXCEPT SELECT user_name, count(*) FROM session_admin.login_event
+			WHERE event = 'login' GROUP BY user_name) a}), 0, 'as many logins are counted as are in the history');
+
+$server->stop;
+done_testing();
