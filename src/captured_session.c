@@ -170,7 +170,7 @@ apply_row(SaCaptured *captured, const SaSessionRow *row, const char *user_name)
 	bool		known;
 	bool		logged_in;
 
-	sa_application_make(watch->application, &application);
+	sa_application_get(watch->application, &application);
 	known = sa_session_read(row->old_id.hash, watch->application, &session) &&
 		sa_session_is_valid(&session, &application, row->old_id.hash, ending.at);
 	if (captured->backfill && known && session.idle_timeout != 0)
@@ -192,6 +192,20 @@ apply_row(SaCaptured *captured, const SaSessionRow *row, const char *user_name)
 	write_session(watch, row, user_name, logged_in);
 }
 
+/*
+ * Is this the first use after a restore, by which all sessions end?  Then the product's
+ * rows have just been deleted, those of this statement with them.
+ */
+static bool
+came_from_a_dump(const char *name)
+{
+	SaApplication application;
+	bool		moved = sa_application_find(name, &application) && application.moved;
+
+	sa_application_make(name, &application);
+	return moved && application.on_restore == SA_INVALIDATE;
+}
+
 /* Apply what the batch tells of sessions. */
 void
 sa_captured_flush_sessions(SaCaptured *captured)
@@ -211,7 +225,7 @@ sa_captured_flush_sessions(SaCaptured *captured)
 											TYPALIGN_INT), application, &ending);
 	}
 
-	if (captured->session_rows == NIL)
+	if (captured->session_rows == NIL || came_from_a_dump(application))
 		return;
 	foreach(cell, captured->session_rows)
 		sa_captured_add_text(captured, &users, ((SaSessionRow *) lfirst(cell))->user);

@@ -226,6 +226,8 @@ INSERT INTO happens (what, statements) VALUES
            session_admin.set_policy('on_session_limit', 'evict_oldest'); {second} $$),
 ('a login that the application tells of itself',
  $$ SELECT session_admin.set_policy('captured_logins', 'ignore'); {second} $$),
+('the first login after a restore from a dump',
+ $$ UPDATE session_admin.application SET home = 'elsewhere' WHERE name = '{product}'; {second} $$),
 ('a login that the limit refuses',
  $$ SELECT session_admin.set_policy('max_sessions_per_user', '1');
     SELECT pg_temp.refused($x$ {second} $x$) $$);
