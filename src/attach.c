@@ -28,11 +28,12 @@
 #include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/wait_event.h"
 
 #define LOCK_TIMEOUT	"300ms"
+#define DEADLOCK_TIMEOUT "100ms"
 #define LOCK_PAUSE		700		/* milliseconds */
 #define MANY_ROWS		100000	/* that take some time to be read */
 #define FEW_ROWS		1000	/* that do not */
@@ -336,92 +337,70 @@ tell_rows(Match *matches, int nmatches)
 						   " for the time it takes to make the triggers and to look which rows have changed.")));
 }
 
+typedef struct Locking
+{
+	List	   *relids;
+	LOCKMODE	mode;
+	Oid			waits_for;		/* one of them, which was not to be had */
+	bool		waited;			/* for it, in vain */
+} Locking;
+
+static void
+lock_all(void *argument)
+{
+	Locking    *locking = argument;
+	ListCell   *cell;
+
+	if (OidIsValid(locking->waits_for))
+	{
+		int			nestlevel = NewGUCNestLevel();
+
+		locking->waited = true;
+		(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+		(void) set_config_option("deadlock_timeout", DEADLOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+		LockRelationOid(locking->waits_for, locking->mode);
+		AtEOXact_GUC(false, nestlevel);
+		locking->waited = false;
+	}
+	foreach(cell, locking->relids)
+	{
+		if (ConditionalLockRelationOid(lfirst_oid(cell), locking->mode))
+			continue;
+		locking->waits_for = lfirst_oid(cell);
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("could not obtain lock on relation %u", locking->waits_for)));
+	}
+}
+
 /*
- * Lock a table without keeping others waiting: who waits for a lock has all behind
- * it that come later, for as long as the oldest transaction goes on.  So it is
- * waited for only shortly, time and again.
+ * Lock all these tables without keeping others waiting.  Who waits for a lock has
+ * all behind it that come later, for as long as the oldest transaction goes on: so
+ * one is waited for only shortly, time and again, and none of the others held
+ * meanwhile.  If who holds it waits for us, each of these times finds out, and it is
+ * us who gives up, not the product.
  */
 static void
-lock_politely(Oid relid, LOCKMODE mode)
+lock_tables(List *relids, LOCKMODE mode)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool locked = false;
+	Locking		locking = {.relids = relids, .mode = mode};
+	ErrorData  *error;
 
-	while (!locked)
+	while ((error = sa_attempt(lock_all, &locking)) != NULL)
 	{
+		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+			ReThrowError(error);
 		CHECK_FOR_INTERRUPTS();
-		BeginInternalSubTransaction(NULL);
-		PG_TRY();
-		{
-			int			nestlevel = NewGUCNestLevel();
-
-			(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION,
-									 GUC_ACTION_SAVE, true, 0, false);
-			LockRelationOid(relid, mode);
-			AtEOXact_GUC(false, nestlevel);
-			ReleaseCurrentSubTransaction();
-			locked = true;
-		}
-		PG_CATCH();
-		{
-			if (geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
-				PG_RE_THROW();
-			MemoryContextSwitchTo(context);
-			FlushErrorState();
-			RollbackAndReleaseCurrentSubTransaction();
-		}
-		PG_END_TRY();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-
-		if (!locked)
+		if (locking.waited)
 		{
 			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 							 LOCK_PAUSE, PG_WAIT_EXTENSION);
 			ResetLatch(MyLatch);
 		}
-	}
-}
-
-/*
- * Lock all tables against writers.  Who waits for one holds none of the others,
- * so that nobody has to wait for this longer than this has to wait for them.
- */
-static void
-lock_tables(Match *matches, int nmatches)
-{
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	Oid			waits_for = InvalidOid;
-	bool		locked = false;
-
-	while (!locked)
-	{
-		CHECK_FOR_INTERRUPTS();
-		BeginInternalSubTransaction(NULL);
-		MemoryContextSwitchTo(context);
-
-		if (OidIsValid(waits_for))
-			lock_politely(waits_for, ShareRowExclusiveLock);
-		locked = true;
-		for (int i = 0; i < nmatches && locked; i++)
-		{
-			if (matches[i].role != NULL || !is_attached(&matches[i]))
-				continue;
-			if (!ConditionalLockRelationOid(matches[i].relid, ShareRowExclusiveLock))
-			{
-				waits_for = matches[i].relid;
-				locked = false;
-			}
-		}
-
-		if (locked)
-			ReleaseCurrentSubTransaction();
-		else
-			RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
+		locking.waited = false;
+		FreeErrorData(error);
 	}
 }
 
@@ -463,6 +442,7 @@ make_triggers(const char *application, const char *product)
 static void
 read_and_watch(Match *matches, int nmatches, const char *application, const char *product)
 {
+	List	   *relids = NIL;
 	Snapshot	done = NULL;
 	Snapshot	last;
 	int64		before;
@@ -481,7 +461,12 @@ read_and_watch(Match *matches, int nmatches, const char *application, const char
 			break;
 	}
 
-	lock_tables(matches, nmatches);
+	for (int i = 0; i < nmatches; i++)
+	{
+		if (matches[i].role == NULL && is_attached(&matches[i]))
+			relids = list_append_unique_oid(relids, matches[i].relid);
+	}
+	lock_tables(relids, ShareRowExclusiveLock);
 	make_triggers(application, product);
 	last = RegisterSnapshot(GetLatestSnapshot());
 	read_tables(matches, nmatches, application, product, last, done);
@@ -489,9 +474,9 @@ read_and_watch(Match *matches, int nmatches, const char *application, const char
 	UnregisterSnapshot(done);
 }
 
-/* Drop the triggers of a table, if no attachment needs them any more. */
+/* These tables were attached: drop the triggers of those that are not any more. */
 static void
-drop_triggers(Oid relid)
+leave_tables(List *relids)
 {
 	static SaStatement is_watched = {.sql =
 		"SELECT FROM session_admin.attachment WHERE relation = $1"
@@ -501,18 +486,31 @@ drop_triggers(Oid relid)
 		" FROM pg_trigger t JOIN session_admin.capture_trigger w ON w.name = t.tgname"
 		" WHERE t.tgrelid = $1 AND t.tgfoid = 'session_admin.capture'::regproc"
 	};
-	SaArgs		watched_args = {0};
-	SaArgs		args = {0};
+	List	   *left = NIL;
+	ListCell   *cell;
 
-	sa_arg(&watched_args, OIDOID, ObjectIdGetDatum(relid), false);
-	if (sa_run(&is_watched, &watched_args) > 0)
+	foreach(cell, relids)
 	{
+		Oid			relid = lfirst_oid(cell);
+		SaArgs		args = {0};
+
+		/* the product may have dropped it */
+		if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
+			continue;
 		CacheInvalidateRelcacheByRelid(relid);
-		return;
+		sa_arg(&args, OIDOID, ObjectIdGetDatum(relid), false);
+		if (sa_run(&is_watched, &args) == 0)
+			left = list_append_unique_oid(left, relid);
 	}
-	lock_politely(relid, AccessExclusiveLock);
-	sa_arg(&args, OIDOID, ObjectIdGetDatum(relid), false);
-	run_each(&list_statements, &args);
+
+	lock_tables(left, AccessExclusiveLock);
+	foreach(cell, left)
+	{
+		SaArgs		args = {0};
+
+		sa_arg(&args, OIDOID, ObjectIdGetDatum(lfirst_oid(cell)), false);
+		run_each(&list_statements, &args);
+	}
 }
 
 /* What the report says of a part that is attached. */
@@ -608,7 +606,6 @@ sa_attach_application(PG_FUNCTION_ARGS)
 	SaApplication application;
 	Match	   *matches;
 	List	   *before;
-	ListCell   *cell;
 	int			nmatches;
 	bool		built_in;
 
@@ -643,8 +640,7 @@ sa_attach_application(PG_FUNCTION_ARGS)
 
 	read_and_watch(matches, nmatches, application_name, product);
 
-	foreach(cell, before)
-		drop_triggers(lfirst_oid(cell));
+	leave_tables(before);
 
 	report_matches(fcinfo, matches, nmatches, application_name, product);
 	SPI_finish();
@@ -677,6 +673,7 @@ sa_detach_application(PG_FUNCTION_ARGS)
 	char	   *application = sa_application_arg(fcinfo, 2);
 	SaArgs		args = {0};
 	Match	   *gone;
+	List	   *relids = NIL;
 	uint64		rows;
 
 	InitMaterializedSRF(fcinfo, 0);
@@ -699,12 +696,11 @@ sa_detach_application(PG_FUNCTION_ARGS)
 		gone[i].part = sa_result_text(i, 1);
 		gone[i].relid = DatumGetObjectId(sa_result(i, 2, &isnull));
 		gone[i].relation_name = sa_result_text(i, 3);
+		relids = lappend_oid(relids, gone[i].relid);
 	}
+	leave_tables(relids);
 	for (uint64 i = 0; i < rows; i++)
-	{
-		drop_triggers(gone[i].relid);
 		report(fcinfo, gone[i].part, gone[i].relation_name, "detached", "");
-	}
 	SPI_finish();
 	return (Datum) 0;
 }

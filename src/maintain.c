@@ -14,7 +14,6 @@
  */
 #include "session_admin.h"
 
-#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
@@ -24,7 +23,6 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(sa_maintain);
@@ -428,6 +426,25 @@ sa_tasks(int *n)
 	return tasks;
 }
 
+typedef struct TaskRun
+{
+	const SaTask *task;
+	int64		rows;
+	bool		more;
+} TaskRun;
+
+static void
+run_without_waiting(void *argument)
+{
+	TaskRun    *run = argument;
+	int			nestlevel = NewGUCNestLevel();
+
+	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	run->rows = run->task->run(&run->more);
+	AtEOXact_GUC(false, nestlevel);
+}
+
 /*
  * Run one batch of a task; true if there may be more to do.  The caller is
  * connected to SPI.  One that needs strong locks does nothing (*rows = -1) if it
@@ -436,42 +453,20 @@ sa_tasks(int *n)
 bool
 sa_task_run(const SaTask *task, int64 *rows)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	bool		more = false;
+	TaskRun		run = {.task = task};
+	ErrorData  *error;
 
 	if (!task->takes_strong_locks)
 	{
-		*rows = task->run(&more);
-		return more;
+		*rows = task->run(&run.more);
+		return run.more;
 	}
 
-	BeginInternalSubTransaction(NULL);
-	PG_TRY();
-	{
-		int			nestlevel = NewGUCNestLevel();
-
-		(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
-		*rows = task->run(&more);
-		AtEOXact_GUC(false, nestlevel);
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-	}
-	PG_CATCH();
-	{
-		if (geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
-			PG_RE_THROW();
-		MemoryContextSwitchTo(context);
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-		*rows = -1;
-	}
-	PG_END_TRY();
-	return more;
+	error = sa_attempt(run_without_waiting, &run);
+	if (error && error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+		ReThrowError(error);
+	*rows = error ? -1 : run.rows;
+	return run.more;
 }
 
 /*

@@ -69,6 +69,8 @@ extern Datum sa_result(uint64 row, int column, bool *isnull);
 extern int64 sa_result_int64(uint64 row, int column);
 extern char *sa_result_text(uint64 row, int column);	/* NULL if null */
 
+extern ErrorData *sa_attempt(void (*step) (void *), void *argument);
+
 typedef struct SaOwner
 {
 	Oid			save_userid;
