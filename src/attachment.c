@@ -139,9 +139,16 @@ ends_sessions(SaPart part, SaRole role)
 		 role == SA_ROLE_ACTIVE || role == SA_ROLE_LOCKED_AT || role == SA_ROLE_DELETED_AT);
 }
 
+static bool
+holds_json(Oid type)
+{
+	return type == JSONOID || type == JSONBOID || type == TEXTOID || type == VARCHAROID;
+}
+
 /*
  * Add one column or attribute.  A column that has been dropped or renamed since,
- * or that has got a type that is not PostgreSQL's own, plays no role any more.
+ * or that has got a type that cannot be read (see refused_type), plays no role any
+ * more.
  */
 static void
 add_column(SaWatch *watch, Relation relation, SaRole role, const char *name, const char *reading,
@@ -153,11 +160,11 @@ add_column(SaWatch *watch, Relation relation, SaRole role, const char *name, con
 		Oid			type = attnum > 0 ?
 		TupleDescAttr(RelationGetDescr(relation), attnum - 1)->atttypid : InvalidOid;
 
-		if (attnum <= 0 || type >= FirstNormalObjectId)
+		if (attnum <= 0 || type >= FirstNormalObjectId || (path && !holds_json(type)))
 		{
 			if (ends_sessions(watch->part, role))
 				watch->broken = psprintf(attnum <= 0 ? "column \"%s\" (%s) is not there any more" :
-										 "column \"%s\" (%s) has a type that is not PostgreSQL's own",
+										 "column \"%s\" (%s) has a type that cannot be read",
 										 name, sa_role_names[role]);
 			return;
 		}

@@ -81,7 +81,7 @@ sa_run(SaStatement *statement, SaArgs *args)
 {
 	int			options = cursor_options(statement, args);
 	SPIPlanPtr *plan = options == CURSOR_OPT_CUSTOM_PLAN ?
-		&statement->plan_for_many : &statement->plan;
+	&statement->plan_for_many : &statement->plan;
 	volatile int result = 0;
 	bool		save_jit_enabled = jit_enabled;
 

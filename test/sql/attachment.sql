@@ -148,6 +148,11 @@ INSERT INTO happens (what, damage, statements) VALUES
  $$INSERT INTO jira.session VALUES ('bob 2', '{"passport": {"user": "bob"}}', now() + interval '1 hour');
    ALTER TABLE jira.session RENAME sid TO id$$,
  $$UPDATE jira.session SET expire = expire + interval '1 minute'; DELETE FROM jira.session$$),
+('a column with JSON gets another type',
+ $$INSERT INTO jira.session VALUES ('bob 2', '{"passport": {"user": "bob"}}', now() + interval '1 hour');
+   ALTER TABLE jira.session ALTER sess TYPE int USING 1$$,
+ $$INSERT INTO jira.session VALUES ('bob 3', 1, now() + interval '1 hour'); UPDATE jira.session SET sess = 2;
+   DELETE FROM jira.session$$),
 ('a logout that is not understood',
  $$INSERT INTO jira.session VALUES ('bob 2', '{"passport": {"user": "bob"}}', now() + interval '1 hour');
    CREATE FUNCTION jira.refuse() RETURNS trigger LANGUAGE plpgsql AS
