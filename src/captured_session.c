@@ -71,12 +71,13 @@ write_session(const SaWatch *watch, const SaSessionRow *row, const char *user_na
 		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 		" ON CONFLICT (session_hash, application) DO NOTHING"
 	};
-	/* the last argument is the hash that it had before */
 	static SaStatement update_session = {.sql =
 		"UPDATE session_admin.session SET user_name = $3, product = $4, product_key = $5,"
 		" idle_timeout = $6, last_access_at = greatest(last_access_at, $7), requests = requests + 1"
 		" WHERE session_hash = $1 AND application = $2"
 	};
+
+	/* $9 is the hash that it had before */
 	static SaStatement renew_session = {.sql =
 		"INSERT INTO session_admin.session (session_hash, application, user_name, product,"
 		" product_key, idle_timeout, last_access_at, log_id, generation, created_at, requests,"
@@ -91,7 +92,10 @@ write_session(const SaWatch *watch, const SaSessionRow *row, const char *user_na
 	Interval   *timeout = palloc0(sizeof(Interval));
 	SaArgs		args = {0};
 
-	/* whole seconds: what a product computes from the time of its statement varies */
+	/*
+	 * whole seconds: what a product computes from the time of its statement
+	 * varies
+	 */
 	if (row->idle_timeout != SA_NO_TIMEOUT)
 		timeout->time = (row->idle_timeout + USECS_PER_SEC - 1) / USECS_PER_SEC * USECS_PER_SEC;
 	sa_arg(&args, BYTEAOID, PointerGetDatum(sa_bytea(row->id.hash, SA_HASH_LEN)), false);
@@ -145,7 +149,10 @@ write_session(const SaWatch *watch, const SaSessionRow *row, const char *user_na
 		{
 			SaLiveKey	key;
 
-			/* what an earlier session of this id was touched is not this one's */
+			/*
+			 * what an earlier session of this id was touched is not this
+			 * one's
+			 */
 			sa_live_key(&key, &application, row->id.hash);
 			sa_unwritten_written(&key);
 		}
@@ -176,7 +183,10 @@ apply_row(SaCaptured *captured, const SaSessionRow *row, const char *user_name)
 	if (captured->backfill && known && session.idle_timeout != 0)
 		return;
 
-	/* another user in the same session, or none any more: that of the first is over */
+	/*
+	 * another user in the same session, or none any more: that of the first
+	 * is over
+	 */
 	if (known && session.user_name != NULL &&
 		(user_name == NULL || strcmp(user_name, session.user_name) != 0))
 	{

@@ -8,6 +8,9 @@
  * ends sessions only says why, in an SaEnding, and deletes; a DBA's own DELETE
  * has no SaEnding and counts as reason "admin".
  *
+ * A session in a product's own table ends there, too: by who ends it, before the row
+ * of session is locked, or else by the trigger; see forget.c.
+ *
  * Everybody at once (invalidate_application, invalidate_all) touches no session:
  * it adds one to the application's generation, which is part of what makes a
  * session or a token valid.  The rows are archived later, through the same
