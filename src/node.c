@@ -244,23 +244,22 @@ sa_sync_node(PG_FUNCTION_ARGS)
 	 */
 	static SaStatement node_find = {.sql =
 		"SELECT application,"
-		"       coalesce($2::text IN (handed::text, applied::text), false)"
+		"       coalesce($2::text IN (handed::text, applied::text), false),"
+		"       joined_by = session_user"
 		" FROM session_admin.node WHERE node = $1"
 	};
 
 	/*
-	 * The new position comes first, then what leads up to it from position
-	 * $1.  Whatever that is, the rows are found by the index.
+	 * At least one row, with no id if there is nothing after position $1.
+	 * Whatever that is, the rows are found by the index.
 	 */
 	static SaStatement fetch = {.generic = true, .sql =
 		"SELECT session_admin.feed_position(), pg_snapshot_xmin($1) > purged_xid,"
-		"  NULL::bigint, NULL, NULL, NULL, NULL::bytea, NULL, NULL::timestamptz"
-		" FROM session_admin.feed_horizon"
-		" UNION ALL (SELECT NULL, NULL, id, scope, application, user_name, session_hash, reason, at"
-		"  FROM session_admin.invalidation"
-		"  WHERE xid >= pg_snapshot_xmin($1) AND NOT pg_visible_in_snapshot(xid, $1)"
-		"    AND xid IS DISTINCT FROM pg_current_xact_id_if_assigned()"
-		"  ORDER BY xid, id)"
+		"  id, scope, application, user_name, session_hash, reason, at"
+		" FROM session_admin.feed_horizon LEFT JOIN session_admin.invalidation"
+		"   ON xid >= pg_snapshot_xmin($1) AND NOT pg_visible_in_snapshot(xid, $1)"
+		"  AND xid IS DISTINCT FROM pg_current_xact_id_if_assigned()"
+		" ORDER BY xid, id"
 	};
 	static SaStatement node_insert = {.sql =
 		"INSERT INTO session_admin.node"
@@ -290,14 +289,17 @@ sa_sync_node(PG_FUNCTION_ARGS)
 	sa_init_materialized_srf(fcinfo);
 	SPI_connect();
 	node_lock(fcinfo, node);
-	node_check_role(node, false);
-
 	sa_arg_text(&args, node);
 	sa_arg(&args, PG_SNAPSHOTOID, presented, PG_ARGISNULL(1));
 	known = sa_run(&node_find, &args) > 0;
 	name = known ? sa_result_text(0, 1) : pstrdup(sa_application);
 	if (known)
+	{
 		remembered = DatumGetBool(sa_result(0, 2, &isnull));
+		/* nearly always the same role */
+		if (!DatumGetBool(sa_result(0, 3, &isnull)))
+			node_check_role(node, false);
+	}
 	sa_application_make(name, &application);
 
 	if (remembered)
@@ -318,8 +320,7 @@ sa_sync_node(PG_FUNCTION_ARGS)
 
 	if (remembered)
 	{
-		/* at least one row, with no id if there is nothing new */
-		for (uint64 row = rows > 1 ? 1 : 0; row < rows; row++)
+		for (uint64 row = 0; row < rows; row++)
 		{
 			for (int column = 1; column <= 7; column++)
 				values[column] = sa_result(row, column + 2, &nulls[column]);
