@@ -85,12 +85,12 @@ CREATE TABLE session_admin.product_part (
                     CHECK (part IN ('account', 'identity', 'attribute', 'login', 'remember_me', 'session')),
     -- names that the table may have, the likeliest first
     relations       text[] NOT NULL,
+    -- another part of the product; no foreign key, as pg_dump warns of one to the same table
     key_of          text COLLATE "C",
     required        boolean NOT NULL DEFAULT false,
     -- what is not seen if there is no such table
     unseen          text,
-    PRIMARY KEY (product, part),
-    FOREIGN KEY (product, key_of) REFERENCES session_admin.product_part
+    PRIMARY KEY (product, part)
 );
 COMMENT ON TABLE session_admin.product_part IS
 'which table of a product plays which part';

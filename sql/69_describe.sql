@@ -85,6 +85,8 @@ BEGIN ATOMIC
                session_admin.json_names(d.d -> 'column') AS columns,
                session_admin.json_names(d.d -> 'path') AS path,
                session_admin.json_names(d.d -> 'excludes') AS excludes,
+               (SELECT session_admin.json_names(s.d -> 'column') FROM described s
+                WHERE s.part = d.part AND s.role = 'secret') AS secrets,
                (SELECT string_agg(r.role, ', ' ORDER BY r.role) FROM session_admin.product_role r
                 WHERE r.part = d.part) AS known,
                (SELECT min(k.key) FROM jsonb_object_keys(d.d) AS k (key)
@@ -117,7 +119,13 @@ BEGIN ATOMIC
              CASE WHEN r.readings <> '{}'
                   THEN format('It can be read as: %s.', array_to_string(r.readings, ', ')) END),
             (7, jsonb_typeof(r.d -> 'required') <> 'boolean',
-             format('"required" of role "%s" must be true or false', r.role), NULL))
+             format('"required" of role "%s" must be true or false', r.role), NULL),
+            (8, r.path IS NOT NULL AND (r.role IN ('secret', 'key') OR r.role ~ '_at$' OR r.excludes IS NOT NULL),
+             format('role "%s" of part "%s" cannot be within JSON', r.role, r.part), NULL),
+            (9, r.role <> 'secret' AND r.part IN ('session', 'remember_me') AND r.path IS NULL
+                AND r.columns && r.secrets,
+             format('role "%s" must not be the column of role "secret"', r.role),
+             'Of a secret only the hash is kept.'))
             AS v (n, is_so, problem, hint)
         WHERE v.is_so ORDER BY v.n LIMIT 1) w ON true;
 END;

@@ -199,7 +199,10 @@ check_privileges(Match *matches, int nmatches)
 
 		if (matches[i].role == NULL && is_attached(&matches[i]) &&
 			pg_class_aclmask(matches[i].relid, GetOuterUserId(), needed, ACLMASK_ALL) != needed)
-			aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, matches[i].relation_name);
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("permission denied for table %s", matches[i].relation_name),
+					 errhint("To attach what was described, SELECT, TRIGGER and DELETE are needed on its tables.")));
 	}
 }
 
@@ -636,6 +639,12 @@ sa_attach_application(PG_FUNCTION_ARGS)
 
 	sa_application_make(application_name, &application);
 	before = note_attachment(matches, nmatches, application_name, product);
+	/* where the triggers are there already, nothing else tells the backends */
+	for (int i = 0; i < nmatches; i++)
+	{
+		if (matches[i].role == NULL && is_attached(&matches[i]))
+			CacheInvalidateRelcacheByRelid(matches[i].relid);
+	}
 	CommandCounterIncrement();
 
 	read_and_watch(matches, nmatches, application_name, product);
@@ -686,7 +695,7 @@ sa_detach_application(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(SA_ERRCODE_NOT_FOUND),
 				 errmsg("no table is attached to application \"%s\"", application),
-				 errhint("See table session_admin.attachment for what is attached to which application.")));
+				 errhint("See session_admin.verify_attachments() for what is attached to which application.")));
 
 	gone = palloc0(rows * sizeof(Match));
 	for (uint64 i = 0; i < rows; i++)

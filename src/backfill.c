@@ -74,6 +74,22 @@ find_table(const char *application, Backfill *backfill)
 	return true;
 }
 
+/* Tell who has named the wrong application: there is no table of sessions at all. */
+static void
+tell_unattached(const char *application)
+{
+	static SaStatement find_attachment = {.sql =
+		"SELECT FROM session_admin.attachment WHERE application = $1 AND part = 'session' LIMIT 1"
+	};
+	SaArgs		args = {0};
+
+	sa_arg_text(&args, application);
+	if (sa_run(&find_attachment, &args) == 0)
+		ereport(NOTICE,
+				(errmsg("no table of sessions is attached to application \"%s\"", application),
+				 errhint("See session_admin.verify_attachments() for what is attached to which application.")));
+}
+
 static const SaWatch *
 find_watch(Relation relation, const char *application, const char *product)
 {
@@ -183,7 +199,9 @@ sa_backfill_batch(PG_FUNCTION_ARGS)
 
 	SPI_connect();
 	found = find_table(application, &backfill);
-	if (found)
+	if (!found)
+		tell_unattached(application);
+	else
 	{
 		Relation	relation = table_open(backfill.relid, RowShareLock);
 		const SaWatch *watch = find_watch(relation, application, backfill.product);

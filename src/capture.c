@@ -148,7 +148,7 @@ capture_statement(SaCaptured *captured, TriggerData *trigdata)
 	ExecDropSingleTupleTableSlot(old_slot);
 	ExecDropSingleTupleTableSlot(new_slot);
 
-	captured->complete = captured->fed == 0;
+	captured->complete = !captured->flushed;
 	if (captured->rows > 0)
 		sa_captured_flush(captured);
 	sa_captured_end(captured);
@@ -211,9 +211,17 @@ users_of_sessions(const SaCaptured *captured)
 	SaArgs		args = {0};
 	Datum		found;
 	bool		isnull;
+	ListCell   *cell;
 
 	for (int i = 0; i < captured->session_closed.n; i++)
 		accumArrayResult(hashes, captured->session_closed.values[i], false, BYTEAOID, context);
+	foreach(cell, captured->session_rows)
+	{
+		SaSessionRow *row = lfirst(cell);
+
+		accumArrayResult(hashes, PointerGetDatum(sa_bytea(row->old_id.hash, SA_HASH_LEN)),
+						 false, BYTEAOID, context);
+	}
 	SPI_connect();
 	sa_arg_text(&args, captured->watch->application);
 	sa_arg(&args, BYTEAARRAYOID, makeArrayResult(hashes, context), false);

@@ -202,6 +202,7 @@ typedef struct SaCaptured
 
 	/* and what was written to the feed */
 	int64		fed;
+	bool		flushed;		/* there was a batch before this one */
 	SaFeedRow	feed_row;		/* if it was one row, this */
 } SaCaptured;
 

@@ -557,6 +557,13 @@ flush_logins(SaCaptured *captured)
 		"        ELSE a.total_failed_count + c.failed::int END),"
 		"    last_seen_at = greatest(a.last_seen_at, c.last_login_at, c.last_seen_at)"
 		"  FROM change c WHERE a.application = $1 AND a.user_name = c.user_name"
+		"    AND (NOT $10 OR c.last_login_at > coalesce(a.last_login_at, '-infinity')"
+		"      OR c.last_failed_login_at > coalesce(a.last_failed_login_at, '-infinity')"
+		"      OR greatest(c.last_login_at, c.last_seen_at) > coalesce(a.last_seen_at, '-infinity')"
+		"      OR a.login_count <> coalesce(c.login_count, greatest(a.login_count, c.logged_in::int))"
+		"      OR c.previous_login_at IS DISTINCT FROM coalesce(a.previous_login_at, c.previous_login_at)"
+		"      OR c.current_failed_count <> a.current_failed_count"
+		"      OR c.total_failed_count <> a.total_failed_count)"
 		")"
 		" INSERT INTO session_admin.login_event"
 		"  (at, application, user_name, event, succeeded, client_address)"
@@ -576,7 +583,9 @@ flush_logins(SaCaptured *captured)
 	if (SA_HAS(watch, SA_ROLE_USER_KEY))
 		sa_captured_resolve(captured, &captured->login_key, &users);
 	sa_captured_make_accounts(captured, &users);
-	sa_captured_lock_accounts(captured, &users);
+	/* of rows that were there before, most change nothing */
+	if (!captured->backfill)
+		sa_captured_lock_accounts(captured, &users);
 
 	arg_key_space(&args, watch, SA_HAS(watch, SA_ROLE_USER_KEY) ? watch->key_of : watch->part);
 	arg_array(&args, &captured->login_key, TEXTOID);
@@ -710,6 +719,7 @@ sa_captured_flush(SaCaptured *captured)
 	SPI_finish();
 
 	MemoryContextReset(captured->context);
+	captured->flushed = true;
 	captured->rows = 0;
 	memset((char *) captured + offsetof(SaCaptured, ended_name), 0,
 		   offsetof(SaCaptured, unclear) - offsetof(SaCaptured, ended_name));

@@ -63,7 +63,7 @@ log_in(const SaCaptured *captured, const SaSessionRow *row, const char *user_nam
 
 /* Write the session as the product has it now. */
 static void
-write_session(const SaWatch *watch, const SaSessionRow *row, const char *user_name, bool logged_in)
+write_session(const SaCaptured *captured, const SaSessionRow *row, const char *user_name, bool logged_in)
 {
 	static SaStatement insert_session = {.sql =
 		"INSERT INTO session_admin.session (session_hash, application, user_name, product,"
@@ -88,6 +88,7 @@ write_session(const SaWatch *watch, const SaSessionRow *row, const char *user_na
 		" FROM session_admin.session WHERE session_hash = $9 AND application = $2"
 		" ON CONFLICT (session_hash, application) DO NOTHING"
 	};
+	const SaWatch *watch = captured->watch;
 	bool		same_id = memcmp(row->id.hash, row->old_id.hash, SA_HASH_LEN) == 0;
 	Interval   *timeout = palloc0(sizeof(Interval));
 	SaArgs		args = {0};
@@ -159,10 +160,17 @@ write_session(const SaWatch *watch, const SaSessionRow *row, const char *user_na
 		if (written)
 			return;
 
-		/* what has this id is over, or it came or went meanwhile */
+		/*
+		 * What has this id is over, or it came or went meanwhile.  Taking a
+		 * seat has looked applications up, and may have freed what ours
+		 * points to.
+		 */
+		sa_application_get(watch->application, &application);
 		if (!(sa_session_read(row->id.hash, watch->application, &session) && same_id &&
 			  sa_session_is_valid(&session, &application, row->id.hash, now)))
 			sa_end_session(row->id.hash, watch->application, &replaced);
+		else if (captured->backfill)
+			return;				/* who wrote it has seen a newer row than we */
 	}
 }
 
@@ -199,7 +207,7 @@ apply_row(SaCaptured *captured, const SaSessionRow *row, const char *user_name)
 		(known ? session.user_name == NULL : row->logged_in);
 	if (logged_in)
 		log_in(captured, row, user_name);
-	write_session(watch, row, user_name, logged_in);
+	write_session(captured, row, user_name, logged_in);
 }
 
 /*

@@ -349,7 +349,9 @@ sa_sync_node(PG_FUNCTION_ARGS)
 		   TimestampTzGetDatum(time_after(now, application.node_lease)), false);
 	sa_arg(&args, PG_SNAPSHOTOID, presented, !remembered);
 	sa_arg(&args, PG_SNAPSHOTOID, values[0], false);
-	sa_run(known ? &node_update : &node_insert, &args);
+	/* the purge may have forgotten it meanwhile */
+	if (!known || sa_run(&node_update, &args) == 0)
+		sa_run(&node_insert, &args);
 	sa_policy_settle();
 
 	ForceSyncCommit();

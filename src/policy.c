@@ -854,7 +854,8 @@ sa_set_policy(PG_FUNCTION_ARGS)
 	if (is_new && strcmp(application_name, sa_application) != 0)
 		ereport(NOTICE,
 				(errmsg("application \"%s\" was not known and has been made", application_name),
-				 errhint("If that was a slip, delete its row from session_admin.application.")));
+				 errhint("If that was a slip, a superuser can take it back: DELETE FROM session_admin.application WHERE name = %s.",
+						 quote_literal_cstr(application_name))));
 	memset(&args, 0, sizeof(args));
 	sa_arg_text(&args, application_name);
 	sa_arg_text(&args, user_name);

@@ -314,6 +314,7 @@ CALL session_admin.backfill_sessions(application => 'clone');
 SELECT rows_read > 20 AS more, percent, finished_at IS NOT NULL AS finished FROM session_admin.backfills;
 SELECT user_name, count(*) FROM session_admin.current_sessions WHERE application = 'clone' GROUP BY 1 ORDER BY 1;
 CALL session_admin.backfill_sessions(0, 'clone');
+CALL session_admin.backfill_sessions(application => 'nobody''s');
 BEGIN;
 SELECT count(*) FROM session_admin.attach_application('connect_pg_simple', 'clone', 'clone');
 CALL session_admin.backfill_sessions(application => 'clone');

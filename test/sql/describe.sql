@@ -77,6 +77,11 @@ DROP ROLE regress_describe;
 -- a table may be watched twice, but is it meant to be?
 SELECT part, object, state, note FROM session_admin.attach_application('shop', 'shop', application => 'shop 2')
 WHERE state = 'warning';
+-- what was watched before is followed for the second one, too, by those who know the table already
+SELECT user_name FROM session_admin.last_login WHERE application = 'shop 2' ORDER BY 1;
+SELECT session_admin.open_session('bob of shop 2', 'bob@example.com', application => 'shop 2') IS NOT NULL AS opened;
+DELETE FROM shop.people WHERE email ~ 'bob';
+SELECT session_admin.touch_session('bob of shop 2', 'shop 2');
 SELECT count(*) FROM session_admin.detach_application(application => 'shop 2');
 
 -- a column that was described and is not there is said
@@ -119,6 +124,10 @@ INSERT INTO refused (parts) VALUES
 ('{"account": {"tables": "t", "columns": {"user_name": {"columns": "c"}}}}'),
 ('{"account": {"tables": "t", "columns": {"user_name": {"column": "c", "path": "user"}}}}'),
 ('{"account": {"tables": "t", "columns": {"user_name": {"column": "c", "path": []}}}}'),
+('{"session": {"tables": "t", "columns": {"secret": {"column": "c", "path": ["sid"]}}}}'),
+('{"session": {"tables": "t", "columns": {"secret": "sid", "expires_at": {"column": "c", "path": ["until"]}}}}'),
+('{"session": {"tables": "t", "columns": {"secret": "sid", "realm": {"column": "c", "path": ["r"], "excludes": ["1"]}}}}'),
+('{"session": {"tables": "t", "columns": {"secret": ["id", "sid"], "key": "sid"}}}'),
 ('{"account": {"tables": "t", "columns": {"user_name": {"column": "c", "reading": "lower"}}}}'),
 ('{"account": {"tables": "t", "columns": {"user_name": "c", "active": {"column": "a", "reading": "ms"}}}}'),
 ('{"account": {"tables": "t", "columns": {"user_name": {"column": "c", "required": "no"}}}}'),
