@@ -60,6 +60,11 @@ PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
+# Debian has PGXS in postgresql-client, without the headers.
+ifeq (,$(wildcard $(includedir_server)/postgres.h))
+$(error there is no $(includedir_server)/postgres.h: install the headers of the server (in Debian, postgresql-server-dev-$(firstword $(subst ., ,$(lastword $(VERSION))))))
+endif
+
 $(OBJS): $(wildcard src/*.h) session_admin.control
 
 $(DATA_built): $(sort $(wildcard sql/[0-9][0-9]_*.sql))

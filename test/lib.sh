@@ -96,7 +96,9 @@ missing_packages() {
 		sed -nE 's/^(PostgreSQL |Depends: postgresql-)([0-9]+).*/\2/p' | head -n 1) || true
 	major=${major:-15}
 	[[ -x $(pg_dir bindir)/postgres ]] || echo "postgresql-$major"
-	[[ -e $("$PG_CONFIG" --pgxs 2>/dev/null) ]] || echo "postgresql-server-dev-$major"
+	# Debian has pgxs.mk in postgresql-client, without the headers that it needs
+	[[ -e $(pg_dir includedir-server)/postgres.h && -e $(pg_dir pgxs) ]] ||
+		echo "postgresql-server-dev-$major"
 	if [[ $purpose != build ]]; then
 		[[ -e $(pg_dir sharedir)/extension/pgtap.control ]] || echo "postgresql-$major-pgtap"
 	fi
@@ -119,6 +121,9 @@ install_packages() {
 			die "packages are missing; run this as root, then $program again:" \
 				"    apt-get update && ${command[*]}"
 		say "Installing ${packages[*]}"
+		[[ ! " ${packages[*]}" =~ " postgresql-"([0-9]+)( |$) ]] || echo \
+			"With it, Debian makes and starts a cluster \"${BASH_REMATCH[1]} main\", which is not used here." \
+			"To remove it: pg_dropcluster --stop ${BASH_REMATCH[1]} main"
 		# the lists first: the packages they name may be gone
 		quietly apt-get update
 		mapfile -t packages < <(missing_packages "$purpose")
@@ -126,7 +131,10 @@ install_packages() {
 			quietly apt-get install -y --no-install-recommends "${packages[@]}"
 	fi
 	[[ -x $(pg_dir bindir)/postgres ]] || die "there is no PostgreSQL server with \"$PG_CONFIG\""
-	[[ -e $("$PG_CONFIG" --pgxs) ]] || die "there is no PGXS with \"$PG_CONFIG\""
+	[[ -e $(pg_dir pgxs) ]] || die "there is no PGXS with \"$PG_CONFIG\""
+	[[ -e $(pg_dir includedir-server)/postgres.h ]] ||
+		die "there are no headers of the server with \"$PG_CONFIG\"" \
+			"In Debian they are in the package postgresql-server-dev-$("$PG_CONFIG" --version | grep -oE '[0-9]+' | head -n 1)."
 }
 
 as_user() {
