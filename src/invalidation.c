@@ -87,6 +87,7 @@ session_was_valid(TupleTableSlot *slot, const SaApplication *application, Timest
 	session.created_at = DatumGetTimestampTz(slot_getattr(slot, SA_SESSION_CREATED_AT, &isnull));
 	session.last_access_at = DatumGetTimestampTz(slot_getattr(slot, SA_SESSION_LAST_ACCESS_AT, &isnull));
 	session.idle_timeout = sa_session_idle_timeout(slot);
+	session.opened_xid = sa_session_opened_xid(slot);
 	hash = DatumGetByteaPP(slot_getattr(slot, SA_SESSION_HASH, &isnull));
 
 	valid = sa_session_is_valid(&session, application, (uint8 *) VARDATA_ANY(hash), now);
@@ -101,7 +102,9 @@ token_was_valid(TupleTableSlot *slot, const SaApplication *application, Timestam
 {
 	bool		isnull;
 
+	/* of late endings, the tables tell */
 	return DatumGetInt64(slot_getattr(slot, SA_TOKEN_GENERATION, &isnull)) == application->generation &&
+		application->n_late_endings == 0 &&
 		DatumGetTimestampTz(slot_getattr(slot, SA_TOKEN_CREATED_AT, &isnull)) >
 		now - application->remember_me_lifetime;
 }
@@ -118,10 +121,10 @@ typedef struct Archive
 	/*
 	 * These archive old_table, and give one row: how many were live, how many
 	 * rows of the feed were written, the highest id of these and (meaningful
-	 * of one) the reason, and the users of those that were live, if the ending
-	 * wants them.  The second is for rows that were all valid until now: then
-	 * nobody has to ask how each of them had ended before, which costs more
-	 * than all the rest.
+	 * of one) the reason, and the users of those that were live, if the
+	 * ending wants them.  The second is for rows that were all valid until
+	 * now: then nobody has to ask how each of them had ended before, which
+	 * costs more than all the rest.
 	 */
 	SaStatement of_any;
 	SaStatement of_valid;
@@ -142,6 +145,7 @@ all_were_valid(const Archive *archive, TriggerData *trigdata, TimestampTz now)
 	{
 		bool		isnull;
 		SaApplication application;
+
 		/* the same column of both */
 		char	   *name = TextDatumGetCString(slot_getattr(slot, SA_SESSION_APPLICATION, &isnull));
 
@@ -412,15 +416,19 @@ sa_session_ended(PG_FUNCTION_ARGS)
 		ARCHIVE_SESSIONS_SQL,
 		.of_any.sql =
 		"WITH gone AS MATERIALIZED ("
-		"  SELECT o.*, d.generation_end, e.ended_at AS ended_before,"
+		"  SELECT o.*, least(d.generation_end, d.late_end) AS generation_end,"
+		"         e.ended_at AS ended_before,"
 		"         CASE WHEN e.ended_at IS NULL THEN $2"
+		"              WHEN e.ended_at = d.late_end THEN late.reason"
 		"              WHEN e.ended_at = d.generation_end THEN coalesce(g.reason, a.end_reason, 'admin')"
 		"              WHEN e.ended_at = d.absolute_end THEN 'absolute_timeout'"
 		"              ELSE 'idle_timeout' END AS end_reason,"
 		"         CASE WHEN e.ended_at IS NULL THEN session_user"
+		"              WHEN e.ended_at = d.late_end THEN late.ended_by"
 		"              WHEN e.ended_at = d.generation_end THEN coalesce(g.ended_by, 'session_admin')"
 		"              ELSE 'session_admin' END AS ended_by,"
 		"         CASE WHEN e.ended_at IS NULL THEN $3"
+		"              WHEN e.ended_at = d.late_end THEN late.actor"
 		"              WHEN e.ended_at = d.generation_end THEN g.actor END AS actor,"
 		"         l.last_access_at AS last_access, l.requests AS request_count"
 		"  FROM old_table o"
@@ -435,7 +443,13 @@ sa_session_ended(PG_FUNCTION_ARGS)
 		"             session_admin.live_last_access(o.session_hash, o.application)) AS last_access_at,"
 		"    o.requests + coalesce(session_admin.live_requests(o.session_hash, o.application), 0)"
 		"      AS requests) l"
+		"  LEFT JOIN LATERAL (SELECT l.at, l.reason, l.ended_by, l.actor"
+		"    FROM " SA_LATE_ENDINGS_OF("o")
+		"      AND (l.user_name IS NULL OR l.user_name = o.user_name)"
+		"      AND (l.session_hash IS NULL OR l.session_hash = o.session_hash)"
+		"    ORDER BY l.at, l.id LIMIT 1) late ON true"
 		"  CROSS JOIN LATERAL (SELECT"
+		"    CASE WHEN late.at IS NOT NULL THEN greatest(late.at, o.created_at) END AS late_end,"
 		"    l.last_access_at + CASE WHEN o.product IS NOT NULL THEN o.idle_timeout"
 		"                            WHEN o.user_name IS NULL THEN t.anonymous_idle_timeout"
 		"                            ELSE coalesce(u.idle_timeout, t.idle_timeout) END AS idle_end,"
@@ -446,7 +460,8 @@ sa_session_ended(PG_FUNCTION_ARGS)
 		"         THEN greatest(g.ended_at, a.restored_at, o.created_at) END AS generation_end) d"
 		"  CROSS JOIN LATERAL (SELECT"
 		"    CASE WHEN least(d.idle_end, d.absolute_end) <= $1 OR d.generation_end IS NOT NULL"
-		"         THEN least(d.idle_end, d.absolute_end, d.generation_end) END AS ended_at) e"
+		"           OR d.late_end IS NOT NULL"
+		"         THEN least(d.idle_end, d.absolute_end, d.generation_end, d.late_end) END AS ended_at) e"
 		ARCHIVE_SESSIONS_SQL
 	};
 	Datum		result = archive_rows(fcinfo, &archive);
@@ -496,6 +511,7 @@ sa_token_revoked(PG_FUNCTION_ARGS)
 		"WITH gone AS MATERIALIZED ("
 		"  SELECT o.*, e.ended_at AS ended_before,"
 		"         CASE WHEN e.ended_at IS NULL THEN $2"
+		"              WHEN e.ended_at = d.late_end THEN late.reason"
 		"              WHEN e.ended_at = d.generation_end THEN coalesce(g.reason, a.end_reason, 'admin')"
 		"              ELSE 'absolute_timeout' END AS end_reason"
 		"  FROM old_table o"
@@ -503,13 +519,17 @@ sa_token_revoked(PG_FUNCTION_ARGS)
 		"  LEFT JOIN session_admin.time_limit t ON t.application = o.application"
 		"  LEFT JOIN session_admin.application_generation g"
 		"    ON g.application = o.application AND g.generation = o.generation"
+		"  LEFT JOIN LATERAL (SELECT l.at, l.reason FROM " SA_LATE_ENDINGS_OF("o")
+		"      AND l.tokens AND (l.user_name IS NULL OR l.user_name = o.user_name)"
+		"    ORDER BY l.at, l.id LIMIT 1) late ON true"
 		"  CROSS JOIN LATERAL (SELECT"
+		"    CASE WHEN late.at IS NOT NULL THEN greatest(late.at, o.created_at) END AS late_end,"
 		"    o.created_at + t.remember_me_lifetime AS lifetime_end,"
 		"    CASE WHEN o.generation <> a.generation"
 		"         THEN greatest(g.ended_at, a.restored_at, o.created_at) END AS generation_end) d"
 		"  CROSS JOIN LATERAL (SELECT"
-		"    CASE WHEN d.lifetime_end <= $1 OR d.generation_end IS NOT NULL"
-		"         THEN least(d.lifetime_end, d.generation_end) END AS ended_at) e"
+		"    CASE WHEN d.lifetime_end <= $1 OR d.generation_end IS NOT NULL OR d.late_end IS NOT NULL"
+		"         THEN least(d.lifetime_end, d.generation_end, d.late_end) END AS ended_at) e"
 		ARCHIVE_TOKENS_SQL
 	};
 
@@ -577,6 +597,7 @@ sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_s
 		" WHERE application = $1 AND user_name = ANY ($2)"
 		" ORDER BY user_name FOR NO KEY UPDATE"
 	};
+
 	/* their order is that of all who end several at once */
 	static SaStatement lock_sessions = {.sql =
 		"SELECT FROM session_admin.session"
@@ -691,6 +712,7 @@ sa_end_sessions(ArrayType *hashes, const char *application, SaEnding *ending)
 		" WHERE session_hash = ANY ($1) AND application = $2 AND product IS NOT NULL"
 		" GROUP BY application, product"
 	};
+
 	/* as in sa_end_users */
 	static SaStatement lock_sessions = {.sql =
 		"SELECT FROM session_admin.session WHERE session_hash = ANY ($1) AND application = $2"
@@ -916,27 +938,28 @@ sa_end_generation(const char *application, SaEnding *ending)
 	static SaStatement lock_application = {.sql =
 		"SELECT FROM session_admin.application WHERE name = $1 FOR NO KEY UPDATE"
 	};
-	static SaStatement count_sessions = {.generic = true, .sql =
+	static SaStatement count_sessions = {.generic = true,.sql =
 		"SELECT CASE WHEN pg_relation_size('session_admin.session') <= $2"
 		"  THEN (SELECT count(*) FROM session_admin.session"
 		"    WHERE $1 IS NULL OR application = $1) ELSE -1 END"
 	};
-	static SaStatement count_live_sessions = {.generic = true, .sql =
+	static SaStatement count_live_sessions = {.generic = true,.sql =
 		"SELECT count(*) FROM session_admin.session_state"
 		" WHERE ($1 IS NULL OR application = $1) AND ended_at IS NULL"
 	};
-	static SaStatement count_tokens = {.generic = true, .sql =
+	static SaStatement count_tokens = {.generic = true,.sql =
 		"SELECT CASE WHEN pg_relation_size('session_admin.remember_me_token') <= $2"
 		"  THEN (SELECT count(*) FROM session_admin.remember_me_token"
 		"    WHERE $1 IS NULL OR application = $1) ELSE -1 END"
 	};
-	static SaStatement count_live_tokens = {.generic = true, .sql =
+	static SaStatement count_live_tokens = {.generic = true,.sql =
 		"SELECT count(*) FROM session_admin.remember_me_token t"
 		" JOIN session_admin.application_state a"
 		"   ON a.name = t.application AND a.generation = t.generation"
 		" JOIN session_admin.time_limit l ON l.application = t.application"
 		"   AND t.created_at + l.remember_me_lifetime > clock_timestamp()"
-		" WHERE $1 IS NULL OR t.application = $1"
+		" WHERE ($1 IS NULL OR t.application = $1)"
+		"   AND NOT " SA_TOKEN_ENDED_LATE("t")
 	};
 	static SaStatement next_generation = {.sql =
 		"WITH locked AS ("

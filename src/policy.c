@@ -378,6 +378,7 @@ load(const char *name)
 	qsort(loaded.user_limits, loaded.n_user_limits, sizeof(SaUserLimit), compare_limits);
 
 	sa_probe_rules_read(&loaded, cache_context);
+	sa_late_read(&loaded, cache_context);
 
 	entry = hash_search(cache, name, HASH_ENTER, NULL);
 	*entry = loaded;
@@ -452,7 +453,7 @@ find(const char *name)
 
 /*
  * Tell what holds for the application; false if there is none of this name.
- * *application is a copy, but for trusted_proxies.
+ * *application is a copy, but for what it points to.
  */
 bool
 sa_application_find(const char *name, SaApplication *application)
@@ -510,7 +511,19 @@ settle(const char *name)
 		" WHERE name = $1 AND moved"
 	};
 	static SaStatement adopt = {.sql =
-		"UPDATE session_admin.application"
+
+		/*
+		 * a late ending is to concern what comes from a cluster that was
+		 * ahead, too
+		 */
+		"WITH sessions AS ("
+		"  UPDATE session_admin.session SET opened_xid = pg_current_xact_id()"
+		"  WHERE application = $1 AND opened_xid > pg_current_xact_id()"
+		"), tokens AS ("
+		"  UPDATE session_admin.remember_me_token SET opened_xid = pg_current_xact_id()"
+		"  WHERE application = $1 AND opened_xid > pg_current_xact_id()"
+		")"
+		" UPDATE session_admin.application"
 		" SET home = (SELECT home FROM session_admin.installation_mark) WHERE name = $1"
 	};
 	SaArgs		args = {0};

@@ -325,7 +325,9 @@ lock_series(const char *application, const char *series_name, Series *series)
 		" t.parent_hash, t.salt, t.rotated_at, t.created_at"
 		" FROM session_admin.remember_me_token t"
 		" JOIN session_admin.application_state a ON a.name = t.application"
-		" WHERE t.series = $1 AND t.application = $2 FOR NO KEY UPDATE OF t"
+		" WHERE t.series = $1 AND t.application = $2"
+		"  AND NOT " SA_TOKEN_ENDED_LATE("t")
+		" FOR NO KEY UPDATE OF t"
 	};
 	SaArgs		args = {0};
 	bool		isnull;

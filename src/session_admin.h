@@ -142,6 +142,16 @@ typedef struct SaProbeRule
 	inet	   *address;		/* NULL: any */
 } SaProbeRule;
 
+/* late.c: of sessions that somebody had locked when they ended */
+typedef struct SaLateEnding
+{
+	bool		any_user;
+	bool		any_session;
+	uint64		user_key;		/* unless any_user; 0: anonymous */
+	uint8		hash[SA_HASH_LEN];	/* unless any_session */
+	uint64		before_xid;		/* opened by an earlier transaction */
+} SaLateEnding;
+
 typedef struct SaApplication
 {
 	char		name[SA_NAME_MAX + 1];
@@ -167,6 +177,8 @@ typedef struct SaApplication
 	uint64		policies_read;	/* grows each time that policies were read
 								 * anew */
 	/* valid until the next look-up of an application: */
+	SaLateEnding *late_endings;
+	int			n_late_endings;
 	ArrayType  *trusted_proxies;	/* NULL: none */
 	SaUserLimit *user_limits;	/* of users who have their own, by user_key */
 	int			n_user_limits;
@@ -275,6 +287,23 @@ extern void sa_end_user(const char *application, const char *user_name,
 extern void sa_end_generation(const char *application, SaEnding *ending);
 extern Datum sa_ending_result(FunctionCallInfo fcinfo, const SaEnding *ending);
 
+/* late.c: what has ended although somebody else had it locked */
+extern void sa_late_end(const char *application, const char *user_name, const uint8 *hash,
+						bool tokens, const SaEnding *ending);
+
+/* In SQL: those that may concern a row of session or remember_me_token called "t". */
+#define SA_LATE_ENDINGS_OF(t) \
+	"session_admin.late_ending l WHERE " t ".opened_xid < l.before_xid" \
+	" AND (l.application IS NULL OR l.application = " t ".application)"
+#define SA_TOKEN_ENDED_LATE(t) \
+	"EXISTS (SELECT FROM " SA_LATE_ENDINGS_OF(t) \
+	" AND l.tokens AND (l.user_name IS NULL OR l.user_name = " t ".user_name))"
+
+extern void sa_late_read(SaApplication *application, MemoryContext context);
+extern bool sa_late_ended(const SaApplication *application, uint64 user_key, const uint8 *hash,
+						  uint64 opened_xid);
+extern int64 sa_late_forget(bool *more);	/* a task of maintain() */
+
 /* feed.c: what nodes are told */
 typedef struct SaFeedRow
 {
@@ -304,6 +333,7 @@ typedef struct SaSession
 	uint64		user_key;		/* of it; 0: anonymous */
 	int64		idle_timeout;	/* that the product gave it, in microseconds;
 								 * 0: the policies say */
+	uint64		opened_xid;		/* the transaction in which its user logged in */
 	bool		written_here;	/* by this very transaction, which may abort */
 } SaSession;
 
@@ -319,7 +349,8 @@ enum
 	SA_SESSION_USER_NAME,
 	SA_SESSION_PRODUCT,
 	SA_SESSION_PRODUCT_KEY,
-	SA_SESSION_IDLE_TIMEOUT
+	SA_SESSION_IDLE_TIMEOUT,
+	SA_SESSION_OPENED_XID
 };
 
 #define SA_NO_TIMEOUT	PG_INT64_MAX	/* an idle_timeout that never ends */
@@ -341,6 +372,7 @@ enum
 extern bool sa_session_writing; /* this backend writes touches to their rows */
 extern uint64 sa_run_writing(SaStatement *statement, SaArgs *args);
 extern int64 sa_session_idle_timeout(TupleTableSlot *slot);
+extern uint64 sa_session_opened_xid(TupleTableSlot *slot);
 extern bool sa_session_touch(const uint8 *hash, const SaApplication *application,
 							 int64 requests, int64 idle_timeout);
 extern bool sa_session_read(const uint8 *hash, const char *application, SaSession *session);
