@@ -230,6 +230,28 @@ any_of_products(TriggerData *trigdata)
 	return any;
 }
 
+/* The application of the row, if there is only one. */
+static char *
+only_application(TriggerData *trigdata)
+{
+	Tuplestorestate *rows = trigdata->tg_oldtable;
+	TupleTableSlot *slot;
+	char	   *name;
+	bool		isnull;
+
+	if (tuplestore_tuple_count(rows) != 1)
+		return NULL;
+	slot = MakeSingleTupleTableSlot(RelationGetDescr(trigdata->tg_relation), &TTSOpsMinimalTuple);
+	tuplestore_select_read_pointer(rows, tuplestore_alloc_read_pointer(rows, EXEC_FLAG_REWIND));
+	tuplestore_rescan(rows);
+	(void) tuplestore_gettupleslot(rows, true, false, slot);
+	/* the same column of both tables */
+	name = TextDatumGetCString(slot_getattr(slot, SA_SESSION_APPLICATION, &isnull));
+	tuplestore_select_read_pointer(rows, 0);
+	ExecDropSingleTupleTableSlot(slot);
+	return name;
+}
+
 /* Both triggers: archive the rows, and tell of what that wrote to the feed. */
 static Datum
 archive_rows(FunctionCallInfo fcinfo, Archive *archive)
@@ -288,8 +310,10 @@ archive_rows(FunctionCallInfo fcinfo, Archive *archive)
 	fed = sa_result_int64(0, 2);
 	if (fed > 0)
 		ending->id = sa_result_int64(0, 3);
-	if (fed > 0 || ending->caller_writes_feed)
+	if (ending->had_ended)
 		ForceSyncCommit();
+	else if (fed > 0 || ending->caller_writes_feed)
+		sa_commit_durably(only_application(trigdata));
 	if (fed == 1 && tuplestore_tuple_count(trigdata->tg_oldtable) == 1)
 		notify_only_row(archive, trigdata, ending->id, sa_result_text(0, 4));
 	else if (fed > 0)
@@ -677,7 +701,7 @@ sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_s
 		arg_users(&args, these.ended_users);
 		arg_users(&args, these.revoked_users);
 		these.id = sa_result_int64(sa_run(&feed_users, &args) - 1, 1);
-		ForceSyncCommit();
+		sa_commit_durably(application);
 		if (!ending->caller_notifies)
 			sa_feed_notify_many(these.id);
 	}

@@ -90,7 +90,7 @@ static const struct
 	const char *name;
 	size_t		offset;
 	const char *value;
-	SaChoice	choice;
+	int			choice;
 }			choice_policies[] =
 {
 	{"on_session_limit", offsetof(SaApplication, on_session_limit), "reject", SA_REJECT},
@@ -104,6 +104,8 @@ static const struct
 	{"on_capture_failure", offsetof(SaApplication, on_capture_failure), "error", SA_ERROR},
 	{"captured_logins", offsetof(SaApplication, captured_logins), "count", SA_COUNT},
 	{"captured_logins", offsetof(SaApplication, captured_logins), "ignore", SA_IGNORE},
+	{"invalidation_durability", offsetof(SaApplication, invalidation_durability), "on", SA_DURABILITY_ON},
+	{"invalidation_durability", offsetof(SaApplication, invalidation_durability), "remote_apply", SA_DURABILITY_APPLY},
 };
 
 /* Of a user who has no limit of sessions of their own. */
@@ -639,6 +641,34 @@ sa_policy_number(const char *application, const char *user_name, const char *nam
 	sa_arg_text(&args, name);
 	sa_run(&find_number, &args);
 	return sa_result_int64(0, 1);
+}
+
+/*
+ * How durably an invalidation commits in this application; NULL: in the strictest of
+ * all.
+ */
+SaDurability
+sa_policy_durability(const char *application)
+{
+	static SaStatement find_strictest = {.sql =
+		"SELECT EXISTS (SELECT FROM session_admin.policy"
+		"  WHERE name = 'invalidation_durability' AND value = 'remote_apply')"
+	};
+	SaApplication found;
+	SaOwner		owner;
+	bool		isnull;
+	bool		apply;
+
+	if (application != NULL)
+		return sa_application_find(application, &found) ?
+			found.invalidation_durability : SA_DURABILITY_ON;
+	sa_owner_enter(&owner);
+	SPI_connect();
+	sa_run(&find_strictest, NULL);
+	apply = DatumGetBool(sa_result(0, 1, &isnull));
+	SPI_finish();
+	sa_owner_leave(&owner);
+	return apply ? SA_DURABILITY_APPLY : SA_DURABILITY_ON;
 }
 
 /* What is set for this user alone; NULL if nothing is. */

@@ -29,7 +29,6 @@
 
 #include "access/detoast.h"
 #include "access/htup_details.h"
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "common/hmac.h"
 #include "common/int.h"
@@ -421,7 +420,7 @@ rotate(Redemption *redemption, const Series *series)
 	sa_run(&replace, &args);
 
 	/* or a crash would bring the shown token back to life */
-	ForceSyncCommit();
+	sa_commit_durably(redemption->application);
 }
 
 /*

@@ -42,6 +42,9 @@ extern bool sa_worker_enabled;
 extern const char *sa_actor_or_null(void);
 extern void sa_guc_init(void);
 
+/* clock.c: a clock that nobody sets */
+extern int64 sa_monotonic_now(void);	/* in microseconds */
+
 /* spi.c: statements that are prepared once, and always see the latest data */
 typedef struct SaStatement
 {
@@ -119,6 +122,14 @@ typedef struct SaUserLimit
 	int			on_session_limit;	/* 0: the application's */
 } SaUserLimit;
 
+/* What a commit waits for, whatever synchronous_commit says. */
+typedef enum SaDurability
+{
+	SA_DURABILITY_NONE,
+	SA_DURABILITY_ON,			/* the disk, and that of synchronous standbys */
+	SA_DURABILITY_APPLY			/* and that these show it */
+} SaDurability;
+
 /* What a policy of type choice says. */
 typedef enum SaChoice
 {
@@ -132,7 +143,8 @@ typedef enum SaChoice
 	SA_RECORD,
 	SA_ERROR,
 	SA_COUNT,
-	SA_IGNORE
+	SA_IGNORE,
+	SA_WITNESS
 } SaChoice;
 
 typedef struct SaProbeRule
@@ -174,6 +186,7 @@ typedef struct SaApplication
 	int			on_restore;
 	int			on_capture_failure;
 	int			captured_logins;
+	int			invalidation_durability;	/* an SaDurability */
 	uint64		policies_read;	/* grows each time that policies were read
 								 * anew */
 	/* valid until the next look-up of an application: */
@@ -212,6 +225,7 @@ extern int64 sa_policy_number(const char *application, const char *user_name,
 extern uint64 sa_application_key(const char *name);
 extern void sa_policy_tell(Oid relation);
 extern void sa_policy_settle(void);
+extern SaDurability sa_policy_durability(const char *application);
 extern void sa_policy_init(void);
 
 /* probe.c: anonymous sessions that are counted and not kept */
@@ -264,6 +278,7 @@ typedef struct SaEnding
 	bool		caller_notifies;	/* once, of several endings */
 	bool		spares_products;	/* whose own rows stay as they are */
 	bool		skips_locked;	/* or those of them that somebody has locked */
+	bool		had_ended;		/* before, by themselves: nobody is told so */
 	bool		wants_users;	/* of each that ended, in this context */
 	MemoryContext context;
 	/* the rest is the result */
@@ -475,6 +490,7 @@ extern void sa_pending_applications(Oid relation);
 extern void sa_pending_told(int64 id, const char *payload);
 extern void sa_pending_flushed(const SaLiveTouch *touch);
 extern bool sa_pending_any(void);
+extern void sa_commit_durably(const char *application); /* NULL: all of them */
 extern void sa_pending_init(void);
 
 /* user.c: what becomes of a user's data */
