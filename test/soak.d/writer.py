@@ -111,14 +111,14 @@ class Writer:
         """Look what became of what was under way when the connection died."""
         with self.lock:
             maybe = [s for s in self.ledger.maybe.values()]
-        before = {s.sid: self.ledger.events_of(s, float('inf'))[1] for s in maybe}
+        gone = lambda s: any(self.ledger.events_of(s, float('inf')))    # with everybody, or perhaps
+        before = {s.sid: gone(s) for s in maybe}
         self.look(maybe)
         # all of it, or nothing
         looked = {s.sid: s for s in maybe if len(s.pending) + len(s.reasons) <= 1}
         done = [(sid, looked[sid].state == 'live') for sid in opens if sid in looked]
         undone = [(sid, looked[sid].state != 'live') for sid in ends if sid in looked]
-        if any(before[sid] for sid, _ in done + undone) or any(
-                self.ledger.events_of(looked[sid], float('inf'))[1] for sid, _ in done + undone):
+        if any(before[sid] or gone(looked[sid]) for sid, _ in done + undone):
             return
         if len({happened for _, happened in done + undone}) > 1:
             self.bad('half done', f'{op}: {done} {undone}')
