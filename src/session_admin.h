@@ -42,6 +42,9 @@ extern bool sa_worker_enabled;
 extern const char *sa_actor_or_null(void);
 extern void sa_guc_init(void);
 
+/* clock.c: a clock that nobody sets */
+extern int64 sa_monotonic_now(void);	/* in microseconds */
+
 /* spi.c: statements that are prepared once, and always see the latest data */
 typedef struct SaStatement
 {
