@@ -133,12 +133,19 @@ sa_session_is_valid(const SaSession *session, const SaApplication *application,
 	TimestampTz last_access_at;
 	int64		requests;
 
+	if (sa_late_ended(application, session->user_key, hash, session->opened_xid))
+		return false;
+	if (sa_times_are_valid(application, session->user_key, session->generation,
+						   session->created_at, session->last_access_at,
+						   session->idle_timeout, now))
+		return true;
+
+	/* perhaps it was used since */
 	sa_live_key(&key, application, hash);
 	sa_live_read(&key, &last_access_at, &requests);
-	return !sa_late_ended(application, session->user_key, hash, session->opened_xid) &&
+	return last_access_at > session->last_access_at &&
 		sa_times_are_valid(application, session->user_key, session->generation,
-						   session->created_at,
-						   Max(session->last_access_at, last_access_at),
+						   session->created_at, last_access_at,
 						   session->idle_timeout, now);
 }
 

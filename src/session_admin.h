@@ -436,6 +436,7 @@ typedef struct SaLiveKey
 typedef struct SaLiveTouch
 {
 	SaLiveKey	key;
+	int32		place;			/* of its entry, when it was seen */
 	int64		requests;
 	TimestampTz last_access_at;
 } SaLiveTouch;
@@ -478,7 +479,7 @@ extern int	sa_live_forget_stale(SaLiveOwners *owners, uint32 *position);
 extern int	sa_live_unflushed_anywhere(SaLiveTouch *touches, int n, uint32 *position);
 extern bool sa_live_any_unflushed(Oid database);
 extern void sa_live_flushed(const SaLiveTouch *touch, bool flushed);
-extern void sa_live_restore(const SaLiveTouch *touch);
+extern bool sa_live_restore(const SaLiveTouch *touch);
 extern void sa_live_usage(int64 *used, int64 *capacity);
 extern int64 sa_unwritten_count(const SaLiveKey *key, TimestampTz created_at,
 								TimestampTz now, int64 requests);
@@ -538,6 +539,7 @@ extern void sa_restart_init(void);
 #ifdef SA_TEST_POINTS
 extern void sa_test_point(const char *name);
 extern void sa_test_point_init(void);
+extern bool sa_test_collisions; /* of all keys of the shared table */
 #else
 #define sa_test_point(name) ((void) 0)
 #define sa_test_point_init() ((void) 0)
