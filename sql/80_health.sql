@@ -27,7 +27,10 @@ BEGIN ATOMIC
                    TABLESAMPLE SYSTEM (100 * (SELECT sample.share FROM sample))))
     ), feed AS (
         SELECT (SELECT count(*) FROM (SELECT FROM session_admin.invalidation LIMIT 10001) i) AS rows,
-               (SELECT i.at FROM session_admin.invalidation i ORDER BY i.id LIMIT 1) AS oldest,
+               -- those that stay longer, since they were committed late, aside
+               (SELECT i.at FROM session_admin.invalidation i
+                WHERE NOT EXISTS (SELECT FROM session_admin.feed_running r WHERE r.xid = i.xid)
+                ORDER BY i.at LIMIT 1) AS oldest,
                (SELECT max(i.id) - min(i.id) + 1 FROM session_admin.invalidation i) AS ids
     ), retention AS (
         SELECT coalesce(max(p.value::interval), interval '1 day') AS feed
