@@ -253,7 +253,7 @@ sa_sync_node(PG_FUNCTION_ARGS)
 	 * At least one row, with no id if there is nothing after position $1.
 	 * Whatever that is, the rows are found by the index.
 	 */
-	static SaStatement fetch = {.generic = true, .sql =
+	static SaStatement fetch = {.generic = true,.sql =
 		"SELECT session_admin.feed_position(), pg_snapshot_xmin($1) > purged_xid,"
 		"  id, scope, application, user_name, session_hash, reason, at"
 		" FROM session_admin.feed_horizon LEFT JOIN session_admin.invalidation"
@@ -446,7 +446,15 @@ sa_wait_for_nodes(PG_FUNCTION_ARGS)
 		"  WHEN pg_visible_in_snapshot($1, applied) THEN 'applied'"
 		"  WHEN lease_expires_at > clock_timestamp() THEN 'behind'"
 		"  ELSE 'lease expired' END"
-		" FROM session_admin.node ORDER BY node"
+		" FROM session_admin.node"
+
+		/*
+		 * a product's own row of a session that has ended still lets its user
+		 * in there
+		 */
+		" UNION ALL SELECT DISTINCT 'product:' || product, 'behind'"
+		"  FROM session_admin.product_remains WHERE xid = $1"
+		" ORDER BY 1"
 	};
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	int64		timeout = timeout_arg(fcinfo, 1);
