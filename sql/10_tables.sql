@@ -61,15 +61,17 @@ COMMENT ON TABLE session_admin.account IS
 'one row per application and user; its row lock orders the logins of a user against the invalidations of that user';
 
 -- Ending a session must lock no account (a DBA's DELETE would deadlock with
--- logins), so that it notes here when the user was last seen.
+-- logins), so that it notes here when the user was last seen.  Nor does a failed
+-- login keep it locked, or whoever guesses would keep the user's own logins waiting.
 CREATE TABLE session_admin.account_seen (
     application     text COLLATE "C" NOT NULL,
     user_name       text COLLATE "C" NOT NULL,
-    at              timestamptz NOT NULL
+    at              timestamptz NOT NULL,
+    login_failed    boolean NOT NULL DEFAULT false
 );
 CREATE INDEX account_seen_user_idx ON session_admin.account_seen (user_name, application);
 COMMENT ON TABLE session_admin.account_seen IS
-'last access in ended sessions, until maintain() adds it to account.last_seen_at';
+'last access in ended sessions, and failed logins, until maintain() adds them to account';
 
 -- The hash comes first in the key: it tells nearly all rows apart, and a
 -- session_ref is a prefix of it.
@@ -86,6 +88,8 @@ CREATE TABLE session_admin.session (
     product         text COLLATE "C",
     product_key     text COLLATE "C",
     idle_timeout    interval,
+    -- the transaction in which its user logged in: see late_ending
+    opened_xid      xid8 NOT NULL DEFAULT pg_current_xact_id(),
     login_method    text,
     client_address  inet,
     peer_address    inet,
@@ -177,6 +181,7 @@ CREATE TABLE session_admin.remember_me_token (
     client_address  inet,
     user_agent      text,
     device          text,
+    opened_xid      xid8 NOT NULL DEFAULT pg_current_xact_id(),
     PRIMARY KEY (series, application),
     CHECK (created_at > '-infinity' AND created_at < '10000-01-01 UTC')
 ) WITH (fillfactor = 80);

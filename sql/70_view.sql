@@ -125,9 +125,9 @@ SELECT a.application,
        a.last_login_method,
        a.previous_login_at,
        a.login_count,
-       a.last_failed_login_at,
-       a.current_failed_count,
-       a.total_failed_count,
+       greatest(a.last_failed_login_at, n.last_failed_at) AS last_failed_login_at,
+       a.current_failed_count + coalesce(n.failed_since_login, 0) AS current_failed_count,
+       a.total_failed_count + coalesce(n.failed, 0) AS total_failed_count,
        greatest(a.last_seen_at, n.at, s.last_access_at) AS last_seen_at,
        coalesce(s.live_sessions, 0) AS live_sessions
 FROM session_admin.account a
@@ -140,8 +140,14 @@ LEFT JOIN (
     GROUP BY l.user_name, l.application) s
     ON s.user_name = a.user_name AND s.application = a.application
 LEFT JOIN (
-    SELECT t.user_name, t.application, max(t.at) AS at
+    SELECT t.user_name, t.application,
+           max(t.at) FILTER (WHERE NOT t.login_failed) AS at,
+           max(t.at) FILTER (WHERE t.login_failed) AS last_failed_at,
+           count(*) FILTER (WHERE t.login_failed) AS failed,
+           count(*) FILTER (WHERE t.login_failed
+                            AND (t.at > b.last_login_at OR b.last_login_at IS NULL)) AS failed_since_login
     FROM session_admin.account_seen t
+    JOIN session_admin.account b ON b.user_name = t.user_name AND b.application = t.application
     GROUP BY t.user_name, t.application) n
     ON n.user_name = a.user_name AND n.application = a.application;
 COMMENT ON VIEW session_admin.last_login IS
@@ -212,7 +218,11 @@ SELECT t.application,
 FROM session_admin.remember_me_token t
 JOIN session_admin.application_state a ON a.name = t.application AND a.generation = t.generation
 JOIN session_admin.time_limit l ON l.application = t.application
-WHERE t.created_at + l.remember_me_lifetime > statement_timestamp();
+WHERE t.created_at + l.remember_me_lifetime > statement_timestamp()
+  AND NOT EXISTS (SELECT FROM session_admin.late_ending e
+                  WHERE e.tokens AND t.opened_xid < e.before_xid
+                    AND (e.application IS NULL OR e.application = t.application)
+                    AND (e.user_name IS NULL OR e.user_name = t.user_name));
 COMMENT ON VIEW session_admin.remembered_devices IS
 'devices whose remember-me token is valid';
 COMMENT ON COLUMN session_admin.remembered_devices.series IS

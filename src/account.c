@@ -143,27 +143,35 @@ sa_account_logged_in(const char *application, const char *user_name,
 }
 
 /*
- * Count a failed login.  Who is unknown gets no account: somebody who guesses
- * names must not fill the table.  The caller is connected to SPI.
+ * Count a failed login.  The account is not kept locked: in a transaction that goes on,
+ * or if somebody else has it locked, maintain() counts it later (see account_seen).  Who
+ * is unknown gets no account: somebody who guesses names must not fill the table.  The
+ * caller is connected to SPI.
  */
 void
 sa_account_login_failed(const char *application, const char *user_name, TimestampTz at)
 {
 	static SaStatement count_failure = {.sql =
-		"UPDATE session_admin.account SET"
-		" last_failed_login_at = greatest(last_failed_login_at, $3),"
-		" current_failed_count = current_failed_count + 1,"
-		" total_failed_count = total_failed_count + 1"
+		"WITH free AS ("
+		"  SELECT application, user_name FROM session_admin.account"
+		"  WHERE application = $1 AND user_name = $2 FOR NO KEY UPDATE SKIP LOCKED"
+		")"
+		" UPDATE session_admin.account a SET"
+		" last_failed_login_at = greatest(a.last_failed_login_at, $3),"
+		" current_failed_count = a.current_failed_count + 1,"
+		" total_failed_count = a.total_failed_count + 1"
+		" FROM free WHERE a.application = free.application AND a.user_name = free.user_name"
+	};
+	static SaStatement note_failure = {.sql =
+		"INSERT INTO session_admin.account_seen (application, user_name, at, login_failed)"
+		" SELECT application, user_name, $3, true FROM session_admin.account"
 		" WHERE application = $1 AND user_name = $2"
 	};
 	SaArgs		args = {0};
 
-	/* as above */
-	if (IsolationUsesXactSnapshot())
-		sa_account_lock(application, user_name);
-
 	sa_arg_text(&args, application);
 	sa_arg_text(&args, user_name);
 	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(at), false);
-	sa_run(&count_failure, &args);
+	if (IsTransactionBlock() || IsolationUsesXactSnapshot() || sa_run(&count_failure, &args) == 0)
+		sa_run(&note_failure, &args);
 }

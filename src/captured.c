@@ -15,7 +15,6 @@
  */
 #include "capture.h"
 
-#include "access/xact.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "regex/regex.h"
@@ -667,7 +666,7 @@ flush_tokens(SaCaptured *captured)
 		row.id = sa_result_int64(0, 2);
 		row.user_name = sa_result_text(0, 3);
 		note_feed(captured, &row, sa_result_int64(0, 1));
-		ForceSyncCommit();
+		sa_commit_durably(captured->watch->application);
 	}
 	if (forgetting != NULL)
 		forgetting->tokens_revoked += users.n;

@@ -73,7 +73,8 @@ write_session(const SaCaptured *captured, const SaSessionRow *row, const char *u
 	};
 	static SaStatement update_session = {.sql =
 		"UPDATE session_admin.session SET user_name = $3, product = $4, product_key = $5,"
-		" idle_timeout = $6, last_access_at = greatest(last_access_at, $7), requests = requests + 1"
+		" idle_timeout = $6, last_access_at = greatest(last_access_at, $7), requests = requests + 1,"
+		" opened_xid = CASE WHEN user_name IS DISTINCT FROM $3 THEN pg_current_xact_id() ELSE opened_xid END"
 		" WHERE session_hash = $1 AND application = $2"
 	};
 

@@ -6,7 +6,8 @@
  * A row carries its top-level transaction id, so that nodes can follow the feed
  * by snapshots (see node.c).  It commits synchronously even where the
  * application runs with synchronous_commit = off: who was told that a session
- * has ended must not see it come back after a crash.
+ * has ended must not see it come back after a crash, or after a failover to a
+ * synchronous standby (see sa_commit_durably).
  *
  * There is one notification a statement, sent before the commit, whatever number of
  * rows it has ended.  One that cannot be sent costs a poll.  So the queue is looked
@@ -15,7 +16,6 @@
  */
 #include "session_admin.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "commands/async.h"
 #include "utils/builtins.h"
@@ -92,7 +92,7 @@ sa_feed_write(SaFeedRow *row, const SaEnding *ending)
 	sa_run(&insert_invalidation, &args);
 
 	row->id = sa_result_int64(0, 1);
-	ForceSyncCommit();
+	sa_commit_durably(row->application);
 }
 
 /* Tell of one row of the feed, when the transaction commits. */

@@ -90,6 +90,7 @@ session_was_valid(TupleTableSlot *slot, const SaApplication *application, Timest
 	session.created_at = DatumGetTimestampTz(slot_getattr(slot, SA_SESSION_CREATED_AT, &isnull));
 	session.last_access_at = DatumGetTimestampTz(slot_getattr(slot, SA_SESSION_LAST_ACCESS_AT, &isnull));
 	session.idle_timeout = sa_session_idle_timeout(slot);
+	session.opened_xid = sa_session_opened_xid(slot);
 	hash = DatumGetByteaPP(slot_getattr(slot, SA_SESSION_HASH, &isnull));
 
 	valid = sa_session_is_valid(&session, application, (uint8 *) VARDATA_ANY(hash), now);
@@ -104,7 +105,9 @@ token_was_valid(TupleTableSlot *slot, const SaApplication *application, Timestam
 {
 	bool		isnull;
 
+	/* of late endings, the tables tell */
 	return DatumGetInt64(slot_getattr(slot, SA_TOKEN_GENERATION, &isnull)) == application->generation &&
+		application->n_late_endings == 0 &&
 		DatumGetTimestampTz(slot_getattr(slot, SA_TOKEN_CREATED_AT, &isnull)) >
 		now - application->remember_me_lifetime;
 }
@@ -230,6 +233,28 @@ any_of_products(TriggerData *trigdata)
 	return any;
 }
 
+/* The application of the row, if there is only one. */
+static char *
+only_application(TriggerData *trigdata)
+{
+	Tuplestorestate *rows = trigdata->tg_oldtable;
+	TupleTableSlot *slot;
+	char	   *name;
+	bool		isnull;
+
+	if (tuplestore_tuple_count(rows) != 1)
+		return NULL;
+	slot = MakeSingleTupleTableSlot(RelationGetDescr(trigdata->tg_relation), &TTSOpsMinimalTuple);
+	tuplestore_select_read_pointer(rows, tuplestore_alloc_read_pointer(rows, EXEC_FLAG_REWIND));
+	tuplestore_rescan(rows);
+	(void) tuplestore_gettupleslot(rows, true, false, slot);
+	/* the same column of both tables */
+	name = TextDatumGetCString(slot_getattr(slot, SA_SESSION_APPLICATION, &isnull));
+	tuplestore_select_read_pointer(rows, 0);
+	ExecDropSingleTupleTableSlot(slot);
+	return name;
+}
+
 /* Both triggers: archive the rows, and tell of what that wrote to the feed. */
 static Datum
 archive_rows(FunctionCallInfo fcinfo, Archive *archive)
@@ -300,8 +325,10 @@ archive_rows(FunctionCallInfo fcinfo, Archive *archive)
 	fed = sa_result_int64(0, 2);
 	if (fed > 0)
 		ending->id = sa_result_int64(0, 3);
-	if (fed > 0 || ending->caller_writes_feed)
+	if (ending->had_ended)
 		ForceSyncCommit();
+	else if (fed > 0 || ending->caller_writes_feed)
+		sa_commit_durably(only_application(trigdata));
 	if (fed == 1 && tuplestore_tuple_count(trigdata->tg_oldtable) == 1)
 		notify_only_row(archive, trigdata, ending->id, sa_result_text(0, 4));
 	else if (fed > 0)
@@ -428,15 +455,19 @@ sa_session_ended(PG_FUNCTION_ARGS)
 		ARCHIVE_SESSIONS_SQL,
 		.of_any.sql =
 		"WITH gone AS MATERIALIZED ("
-		"  SELECT o.*, d.generation_end, e.ended_at AS ended_before,"
+		"  SELECT o.*, least(d.generation_end, d.late_end) AS generation_end,"
+		"         e.ended_at AS ended_before,"
 		"         CASE WHEN e.ended_at IS NULL THEN $2"
+		"              WHEN e.ended_at = d.late_end THEN late.reason"
 		"              WHEN e.ended_at = d.generation_end THEN coalesce(g.reason, a.end_reason, 'admin')"
 		"              WHEN e.ended_at = d.absolute_end THEN 'absolute_timeout'"
 		"              ELSE 'idle_timeout' END AS end_reason,"
 		"         CASE WHEN e.ended_at IS NULL THEN session_user"
+		"              WHEN e.ended_at = d.late_end THEN late.ended_by"
 		"              WHEN e.ended_at = d.generation_end THEN coalesce(g.ended_by, 'session_admin')"
 		"              ELSE 'session_admin' END AS ended_by,"
 		"         CASE WHEN e.ended_at IS NULL THEN $3"
+		"              WHEN e.ended_at = d.late_end THEN late.actor"
 		"              WHEN e.ended_at = d.generation_end THEN g.actor END AS actor,"
 		"         l.last_access_at AS last_access, l.requests AS request_count"
 		"  FROM old_table o"
@@ -451,7 +482,13 @@ sa_session_ended(PG_FUNCTION_ARGS)
 		"             session_admin.live_last_access(o.session_hash, o.application)) AS last_access_at,"
 		"    o.requests + coalesce(session_admin.live_requests(o.session_hash, o.application), 0)"
 		"      AS requests) l"
+		"  LEFT JOIN LATERAL (SELECT l.at, l.reason, l.ended_by, l.actor"
+		"    FROM " SA_LATE_ENDINGS_OF("o")
+		"      AND (l.user_name IS NULL OR l.user_name = o.user_name)"
+		"      AND (l.session_hash IS NULL OR l.session_hash = o.session_hash)"
+		"    ORDER BY l.at, l.id LIMIT 1) late ON true"
 		"  CROSS JOIN LATERAL (SELECT"
+		"    CASE WHEN late.at IS NOT NULL THEN greatest(late.at, o.created_at) END AS late_end,"
 		"    l.last_access_at + CASE WHEN o.product IS NOT NULL THEN o.idle_timeout"
 		"                            WHEN o.user_name IS NULL THEN t.anonymous_idle_timeout"
 		"                            ELSE coalesce(u.idle_timeout, t.idle_timeout) END AS idle_end,"
@@ -462,7 +499,8 @@ sa_session_ended(PG_FUNCTION_ARGS)
 		"         THEN greatest(g.ended_at, a.restored_at, o.created_at) END AS generation_end) d"
 		"  CROSS JOIN LATERAL (SELECT"
 		"    CASE WHEN least(d.idle_end, d.absolute_end) <= $1 OR d.generation_end IS NOT NULL"
-		"         THEN least(d.idle_end, d.absolute_end, d.generation_end) END AS ended_at) e"
+		"           OR d.late_end IS NOT NULL"
+		"         THEN least(d.idle_end, d.absolute_end, d.generation_end, d.late_end) END AS ended_at) e"
 		ARCHIVE_SESSIONS_SQL
 	};
 	Datum		result = archive_rows(fcinfo, &archive);
@@ -512,6 +550,7 @@ sa_token_revoked(PG_FUNCTION_ARGS)
 		"WITH gone AS MATERIALIZED ("
 		"  SELECT o.*, e.ended_at AS ended_before,"
 		"         CASE WHEN e.ended_at IS NULL THEN $2"
+		"              WHEN e.ended_at = d.late_end THEN late.reason"
 		"              WHEN e.ended_at = d.generation_end THEN coalesce(g.reason, a.end_reason, 'admin')"
 		"              ELSE 'absolute_timeout' END AS end_reason"
 		"  FROM old_table o"
@@ -519,13 +558,17 @@ sa_token_revoked(PG_FUNCTION_ARGS)
 		"  LEFT JOIN session_admin.time_limit t ON t.application = o.application"
 		"  LEFT JOIN session_admin.application_generation g"
 		"    ON g.application = o.application AND g.generation = o.generation"
+		"  LEFT JOIN LATERAL (SELECT l.at, l.reason FROM " SA_LATE_ENDINGS_OF("o")
+		"      AND l.tokens AND (l.user_name IS NULL OR l.user_name = o.user_name)"
+		"    ORDER BY l.at, l.id LIMIT 1) late ON true"
 		"  CROSS JOIN LATERAL (SELECT"
+		"    CASE WHEN late.at IS NOT NULL THEN greatest(late.at, o.created_at) END AS late_end,"
 		"    o.created_at + t.remember_me_lifetime AS lifetime_end,"
 		"    CASE WHEN o.generation <> a.generation"
 		"         THEN greatest(g.ended_at, a.restored_at, o.created_at) END AS generation_end) d"
 		"  CROSS JOIN LATERAL (SELECT"
-		"    CASE WHEN d.lifetime_end <= $1 OR d.generation_end IS NOT NULL"
-		"         THEN least(d.lifetime_end, d.generation_end) END AS ended_at) e"
+		"    CASE WHEN d.lifetime_end <= $1 OR d.generation_end IS NOT NULL OR d.late_end IS NOT NULL"
+		"         THEN least(d.lifetime_end, d.generation_end, d.late_end) END AS ended_at) e"
 		ARCHIVE_TOKENS_SQL
 	};
 
@@ -721,7 +764,7 @@ sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_s
 		arg_users(&args, these.ended_users);
 		arg_users(&args, these.revoked_users);
 		these.id = sa_result_int64(sa_run(&feed_users, &args) - 1, 1);
-		ForceSyncCommit();
+		sa_commit_durably(application);
 		if (!ending->caller_notifies)
 			sa_feed_notify_many(these.id);
 	}
@@ -1129,7 +1172,8 @@ sa_end_generation(const char *application, SaEnding *ending)
 		"   ON a.name = t.application AND a.generation = t.generation"
 		" JOIN session_admin.time_limit l ON l.application = t.application"
 		"   AND t.created_at + l.remember_me_lifetime > clock_timestamp()"
-		" WHERE $1 IS NULL OR t.application = $1"
+		" WHERE ($1 IS NULL OR t.application = $1)"
+		"   AND NOT " SA_TOKEN_ENDED_LATE("t")
 	};
 	static SaStatement next_generation = {.sql =
 		"WITH locked AS ("

@@ -120,6 +120,7 @@ typedef struct Entry
 	int64		generation;
 	TimestampTz created_at;
 	int64		idle_timeout;	/* see SaSession */
+	uint64		opened_xid;
 	uint64		epoch;
 	/* and these also under the shared one */
 	pg_atomic_uint64 last_access_at;
@@ -307,10 +308,11 @@ sa_live_touch(const SaApplication *application, const uint8 *hash,
 		!in_doubt(&shared->everything) &&
 		entry->epoch == pg_atomic_read_u64(&shared->epoch))
 	{
-		valid = sa_times_are_valid(application, entry->user_key, entry->generation,
-								   entry->created_at,
-								   (TimestampTz) pg_atomic_read_u64(&entry->last_access_at),
-								   entry->idle_timeout, now);
+		valid = !sa_late_ended(application, entry->user_key, hash, entry->opened_xid) &&
+			sa_times_are_valid(application, entry->user_key, entry->generation,
+							   entry->created_at,
+							   (TimestampTz) pg_atomic_read_u64(&entry->last_access_at),
+							   entry->idle_timeout, now);
 		if (valid)
 			count_requests(entry, now, requests);
 	}
@@ -383,6 +385,7 @@ sa_live_fill(SaLiveFill *fill, const SaSession *session, TimestampTz now, int64 
 			entry->generation = session->generation;
 			entry->created_at = session->created_at;
 			entry->idle_timeout = session->idle_timeout;
+			entry->opened_xid = session->opened_xid;
 			entry->epoch = fill->epoch;
 		}
 		count_requests(entry, now, requests);
@@ -633,6 +636,7 @@ sa_live_restore(const SaLiveTouch *touch)
 	entry->generation = 0;
 	entry->created_at = CREATED_CHANGED;
 	entry->idle_timeout = 0;
+	entry->opened_xid = 0;
 	entry->epoch = EPOCH_NONE;
 	pg_atomic_init_u64(&entry->last_access_at, (uint64) touch->last_access_at);
 	pg_atomic_init_u64(&entry->requests, (uint64) touch->requests);

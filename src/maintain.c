@@ -203,7 +203,7 @@ archive_sessions(bool *more)
 		"  WHERE e.ended_at IS NOT NULL LIMIT $1 FOR UPDATE OF l SKIP LOCKED) e"
 		" WHERE s.session_hash = e.session_hash AND s.application = e.application"
 	};
-	SaEnding	ending = {.reason = "idle_timeout", .at = GetCurrentTimestamp(), .skips_locked = true};
+	SaEnding	ending = {.reason = "idle_timeout", .at = GetCurrentTimestamp(), .skips_locked = true, .had_ended = true};
 	SaArgs		args = {0};
 
 	sa_arg(&args, INT8OID, Int64GetDatum(BATCH), false);
@@ -221,10 +221,11 @@ archive_tokens(bool *more)
 		"  JOIN session_admin.time_limit l ON l.application = t.application"
 		"  WHERE t.generation <> a.generation"
 		"    OR t.created_at + l.remember_me_lifetime <= clock_timestamp()"
+		"    OR " SA_TOKEN_ENDED_LATE("t")
 		"  LIMIT $1 FOR UPDATE OF t SKIP LOCKED) e"
 		" WHERE t.series = e.series AND t.application = e.application"
 	};
-	SaEnding	ending = {.reason = "absolute_timeout", .at = GetCurrentTimestamp()};
+	SaEnding	ending = {.reason = "absolute_timeout", .at = GetCurrentTimestamp(), .had_ended = true};
 	SaArgs		args = {0};
 
 	sa_arg(&args, INT8OID, Int64GetDatum(BATCH), false);
@@ -251,11 +252,19 @@ note_last_seen(bool *more)
 		"    AND ((seen.user_name, seen.application) IN (SELECT user_name, application FROM locked)"
 		"      OR NOT EXISTS (SELECT FROM session_admin.account a"
 		"        WHERE a.user_name = seen.user_name AND a.application = seen.application))"
-		"  RETURNING s.application, s.user_name, s.at"
+		"  RETURNING s.application, s.user_name, s.at, s.login_failed"
 		"), updated AS ("
-		"  UPDATE session_admin.account a SET last_seen_at = greatest(a.last_seen_at, n.at)"
-		"  FROM (SELECT application, user_name, max(at) AS at FROM gone"
-		"    GROUP BY application, user_name) n"
+		"  UPDATE session_admin.account a SET last_seen_at = greatest(a.last_seen_at, n.at),"
+		"    last_failed_login_at = greatest(a.last_failed_login_at, n.last_failed_at),"
+		"    current_failed_count = a.current_failed_count + n.failed_since_login,"
+		"    total_failed_count = a.total_failed_count + n.failed"
+		"  FROM (SELECT g.application, g.user_name, max(g.at) FILTER (WHERE NOT g.login_failed) AS at,"
+		"      max(g.at) FILTER (WHERE g.login_failed) AS last_failed_at,"
+		"      count(*) FILTER (WHERE g.login_failed) AS failed,"
+		"      count(*) FILTER (WHERE g.login_failed"
+		"        AND (g.at > b.last_login_at OR b.last_login_at IS NULL)) AS failed_since_login"
+		"    FROM gone g JOIN session_admin.account b USING (application, user_name)"
+		"    GROUP BY g.application, g.user_name) n"
 		"  WHERE a.application = n.application AND a.user_name = n.user_name"
 		")"
 		" SELECT count(*) FROM gone"
@@ -410,6 +419,7 @@ static const SaTask tasks[] = {
 	{"probes counted", sa_probes_flush, false, 0, false, NULL},
 	{"tokens archived", archive_tokens, false, 60, false, NULL},
 	{"last seen noted", note_last_seen, false, 60, false, NULL},
+	{"late endings forgotten", sa_late_forget, false, 60, false, NULL},
 	{"history forgotten", forget_history, false, 60, false, NULL},
 	{"partitions dropped", drop_partitions, true, 60, false, NULL},
 	{"feed purged", sa_feed_purge, false, 60, false, NULL},

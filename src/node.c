@@ -222,7 +222,7 @@ sa_join_node(PG_FUNCTION_ARGS)
 	sa_run(&node_join, &args);
 	sa_policy_settle();
 
-	ForceSyncCommit();
+	sa_commit_durably(name);
 	SPI_finish();
 	PG_RETURN_DATUM(position);
 }
@@ -354,7 +354,7 @@ sa_sync_node(PG_FUNCTION_ARGS)
 		sa_run(&node_insert, &args);
 	sa_policy_settle();
 
-	ForceSyncCommit();
+	sa_commit_durably(name);
 	SPI_finish();
 	return (Datum) 0;
 }

@@ -16,6 +16,7 @@
 
 #include "access/xact.h"
 #include "tcop/pquery.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/portal.h"
 
@@ -31,7 +32,8 @@ typedef enum Kind
 	KIND_EVERYTHING,			/* any session may */
 	KIND_APPLICATIONS,			/* generations or policies change */
 	KIND_TOLD,					/* something was written to the feed */
-	KIND_FLUSHED				/* these requests of it are written */
+	KIND_FLUSHED,				/* these requests of it are written */
+	KIND_PROMISED				/* the commit waits until it is durable */
 } Kind;
 
 typedef struct Pending
@@ -47,6 +49,7 @@ typedef struct Pending
 	uint64		statement;
 	int64		id;
 	const char *payload;
+	SaDurability durability;	/* KIND_PROMISED */
 } Pending;
 
 static Pending *pending = NULL;
@@ -205,6 +208,49 @@ ring(void)
 		sa_feed_ring(last->id, only ? last->payload : NULL);
 }
 
+/*
+ * For this commit only: what is set locally is undone when the transaction has ended,
+ * be it by an error of another callback.  A setting that nobody may change here (the
+ * worker's, which must not hang on a standby) stays.
+ */
+static void
+raise_synchronous_commit(void)
+{
+	SaDurability durability = SA_DURABILITY_NONE;
+	bool		apply;
+
+	for (int i = 0; i < n_pending; i++)
+	{
+		if (pending[i].kind == KIND_PROMISED)
+			durability = Max(durability, pending[i].durability);
+	}
+	apply = durability == SA_DURABILITY_APPLY;
+	if (durability == SA_DURABILITY_NONE || synchronous_commit >=
+		(apply ? SYNCHRONOUS_COMMIT_REMOTE_APPLY : SYNCHRONOUS_COMMIT_REMOTE_FLUSH))
+		return;
+	(void) set_config_option("synchronous_commit", apply ? "remote_apply" : "on",
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+}
+
+/*
+ * Commit as durably as the settings allow: somebody is told of what this transaction
+ * did to this application (NULL: to all), and must not see it come back.  It waits for
+ * the disk even where the client runs with synchronous_commit = off, and for the
+ * standbys in synchronous_standby_names even where it does not wait for these
+ * otherwise.
+ */
+void
+sa_commit_durably(const char *application)
+{
+	SaDurability durability = sa_policy_durability(application);
+
+	if (!added_last(KIND_PROMISED) || pending[n_pending - 1].durability < durability)
+		add(KIND_PROMISED, NULL)->durability = durability;
+	ForceSyncCommit();
+	if (started)
+		raise_synchronous_commit();
+}
+
 /* These requests will be in the table when this transaction has committed. */
 void
 sa_pending_flushed(const SaLiveTouch *touch)
@@ -264,10 +310,15 @@ finish(bool committed)
 static void
 xact_callback(XactEvent event, pg_attribute_unused() void *arg)
 {
+	bool		changed = false;
+	bool		ended = false;
+	bool		promised = false;
+
 	switch (event)
 	{
 		case XACT_EVENT_PRE_COMMIT:
 			ring();
+			raise_synchronous_commit();
 			for (int i = 0; i < n_pending; i++)
 				start(&pending[i]);
 			started = true;
@@ -290,18 +341,32 @@ xact_callback(XactEvent event, pg_attribute_unused() void *arg)
 					ereport(ERROR,
 							(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 							 errmsg("cannot prepare a transaction that has called session_admin.maintain()")));
-				if (pending[i].kind == KIND_APPLICATIONS)
-					continue;
+				changed = changed || pending[i].kind == KIND_CHANGED;
+				promised = promised || pending[i].kind == KIND_PROMISED;
+				ended = ended || (pending[i].kind != KIND_APPLICATIONS &&
+								  pending[i].kind != KIND_CHANGED &&
+								  pending[i].kind != KIND_PROMISED);
+			}
 
-				/*
-				 * NOTIFY cannot be prepared, and who is logged out "perhaps"
-				 * is not
-				 */
+			/*
+			 * NOTIFY cannot be prepared, and who is logged out "perhaps" is
+			 * not
+			 */
+			if (ended)
 				ereport(ERROR,
 						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						 errmsg("cannot prepare a transaction that has ended sessions or revoked remember-me tokens"),
 						 errhint("Commit it instead, or end the sessions in a transaction of their own.")));
-			}
+			if (changed)
+				ereport(ERROR,
+						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						 errmsg("cannot prepare a transaction that has changed sessions"),
+						 errhint("Commit it instead, or change the sessions in a transaction of their own.")));
+			/* whoever commits it would not know what that has to wait for */
+			if (promised)
+				ereport(ERROR,
+						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						 errmsg("cannot prepare a transaction that has used remember-me tokens or followed the feed")));
 			break;
 		case XACT_EVENT_PREPARE:
 			finish(false);

@@ -90,7 +90,7 @@ static const struct
 	const char *name;
 	size_t		offset;
 	const char *value;
-	SaChoice	choice;
+	int			choice;
 }			choice_policies[] =
 {
 	{"on_session_limit", offsetof(SaApplication, on_session_limit), "reject", SA_REJECT},
@@ -104,6 +104,8 @@ static const struct
 	{"on_capture_failure", offsetof(SaApplication, on_capture_failure), "error", SA_ERROR},
 	{"captured_logins", offsetof(SaApplication, captured_logins), "count", SA_COUNT},
 	{"captured_logins", offsetof(SaApplication, captured_logins), "ignore", SA_IGNORE},
+	{"invalidation_durability", offsetof(SaApplication, invalidation_durability), "on", SA_DURABILITY_ON},
+	{"invalidation_durability", offsetof(SaApplication, invalidation_durability), "remote_apply", SA_DURABILITY_APPLY},
 };
 
 /* Of a user who has no limit of sessions of their own. */
@@ -378,6 +380,7 @@ load(const char *name)
 	qsort(loaded.user_limits, loaded.n_user_limits, sizeof(SaUserLimit), compare_limits);
 
 	sa_probe_rules_read(&loaded, cache_context);
+	sa_late_read(&loaded, cache_context);
 
 	entry = hash_search(cache, name, HASH_ENTER, NULL);
 	*entry = loaded;
@@ -452,7 +455,7 @@ find(const char *name)
 
 /*
  * Tell what holds for the application; false if there is none of this name.
- * *application is a copy, but for trusted_proxies.
+ * *application is a copy, but for what it points to.
  */
 bool
 sa_application_find(const char *name, SaApplication *application)
@@ -510,7 +513,19 @@ settle(const char *name)
 		" WHERE name = $1 AND moved"
 	};
 	static SaStatement adopt = {.sql =
-		"UPDATE session_admin.application"
+
+		/*
+		 * a late ending is to concern what comes from a cluster that was
+		 * ahead, too
+		 */
+		"WITH sessions AS ("
+		"  UPDATE session_admin.session SET opened_xid = pg_current_xact_id()"
+		"  WHERE application = $1 AND opened_xid > pg_current_xact_id()"
+		"), tokens AS ("
+		"  UPDATE session_admin.remember_me_token SET opened_xid = pg_current_xact_id()"
+		"  WHERE application = $1 AND opened_xid > pg_current_xact_id()"
+		")"
+		" UPDATE session_admin.application"
 		" SET home = (SELECT home FROM session_admin.installation_mark) WHERE name = $1"
 	};
 	SaArgs		args = {0};
@@ -626,6 +641,34 @@ sa_policy_number(const char *application, const char *user_name, const char *nam
 	sa_arg_text(&args, name);
 	sa_run(&find_number, &args);
 	return sa_result_int64(0, 1);
+}
+
+/*
+ * How durably an invalidation commits in this application; NULL: in the strictest of
+ * all.
+ */
+SaDurability
+sa_policy_durability(const char *application)
+{
+	static SaStatement find_strictest = {.sql =
+		"SELECT EXISTS (SELECT FROM session_admin.policy"
+		"  WHERE name = 'invalidation_durability' AND value = 'remote_apply')"
+	};
+	SaApplication found;
+	SaOwner		owner;
+	bool		isnull;
+	bool		apply;
+
+	if (application != NULL)
+		return sa_application_find(application, &found) ?
+			found.invalidation_durability : SA_DURABILITY_ON;
+	sa_owner_enter(&owner);
+	SPI_connect();
+	sa_run(&find_strictest, NULL);
+	apply = DatumGetBool(sa_result(0, 1, &isnull));
+	SPI_finish();
+	sa_owner_leave(&owner);
+	return apply ? SA_DURABILITY_APPLY : SA_DURABILITY_ON;
 }
 
 /* What is set for this user alone; NULL if nothing is. */

@@ -29,7 +29,6 @@
 
 #include "access/detoast.h"
 #include "access/htup_details.h"
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "common/hmac.h"
 #include "common/int.h"
@@ -325,7 +324,9 @@ lock_series(const char *application, const char *series_name, Series *series)
 		" t.parent_hash, t.salt, t.rotated_at, t.created_at"
 		" FROM session_admin.remember_me_token t"
 		" JOIN session_admin.application_state a ON a.name = t.application"
-		" WHERE t.series = $1 AND t.application = $2 FOR NO KEY UPDATE OF t"
+		" WHERE t.series = $1 AND t.application = $2"
+		"  AND NOT " SA_TOKEN_ENDED_LATE("t")
+		" FOR NO KEY UPDATE OF t"
 	};
 	SaArgs		args = {0};
 	bool		isnull;
@@ -419,7 +420,7 @@ rotate(Redemption *redemption, const Series *series)
 	sa_run(&replace, &args);
 
 	/* or a crash would bring the shown token back to life */
-	ForceSyncCommit();
+	sa_commit_durably(redemption->application);
 }
 
 /*

@@ -28,6 +28,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+#include "utils/xid8.h"
 
 PG_FUNCTION_INFO_V1(sa_open_session);
 PG_FUNCTION_INFO_V1(sa_touch_session);
@@ -54,6 +55,15 @@ sa_session_idle_timeout(TupleTableSlot *slot)
 	if (isnull)
 		return SA_NO_TIMEOUT;
 	return Max(timeout->time + (timeout->month * (int64) DAYS_PER_MONTH + timeout->day) * USECS_PER_DAY, 1);
+}
+
+/* The transaction in which the user of a row of session logged in. */
+uint64
+sa_session_opened_xid(TupleTableSlot *slot)
+{
+	bool		isnull;
+
+	return U64FromFullTransactionId(DatumGetFullTransactionId(slot_getattr(slot, SA_SESSION_OPENED_XID, &isnull)));
 }
 
 /* Read the row of a session as the snapshot has it; false if there is none. */
@@ -85,7 +95,7 @@ sa_session_read_at(Snapshot snapshot, const uint8 *hash, const char *application
 		Datum		user_name;
 		Datum		xmin;
 
-		slot_getsomeattrs(slot, SA_SESSION_USER_NAME);
+		slot_getsomeattrs(slot, SA_SESSION_OPENED_XID);
 		session->generation = DatumGetInt64(slot_getattr(slot, SA_SESSION_GENERATION, &isnull));
 		session->created_at = DatumGetTimestampTz(slot_getattr(slot, SA_SESSION_CREATED_AT, &isnull));
 		session->last_access_at = DatumGetTimestampTz(slot_getattr(slot, SA_SESSION_LAST_ACCESS_AT, &isnull));
@@ -93,6 +103,7 @@ sa_session_read_at(Snapshot snapshot, const uint8 *hash, const char *application
 		session->user_name = isnull ? NULL : TextDatumGetCString(user_name);
 		session->user_key = sa_user_key(session->user_name);
 		session->idle_timeout = sa_session_idle_timeout(slot);
+		session->opened_xid = sa_session_opened_xid(slot);
 		xmin = slot_getsysattr(slot, MinTransactionIdAttributeNumber, &isnull);
 		session->written_here = TransactionIdIsCurrentTransactionId(DatumGetTransactionId(xmin));
 	}
@@ -124,10 +135,11 @@ sa_session_is_valid(const SaSession *session, const SaApplication *application,
 
 	sa_live_key(&key, application, hash);
 	sa_live_read(&key, &last_access_at, &requests);
-	return sa_times_are_valid(application, session->user_key, session->generation,
-							  session->created_at,
-							  Max(session->last_access_at, last_access_at),
-							  session->idle_timeout, now);
+	return !sa_late_ended(application, session->user_key, hash, session->opened_xid) &&
+		sa_times_are_valid(application, session->user_key, session->generation,
+						   session->created_at,
+						   Max(session->last_access_at, last_access_at),
+						   session->idle_timeout, now);
 }
 
 /* Run a statement that writes touches to their rows, and nothing else. */

@@ -45,6 +45,9 @@ extern bool sa_worker_enabled;
 extern const char *sa_actor_or_null(void);
 extern void sa_guc_init(void);
 
+/* clock.c: a clock that nobody sets */
+extern int64 sa_monotonic_now(void);	/* in microseconds */
+
 /* spi.c: statements that are prepared once, and always see the latest data */
 typedef struct SaStatement
 {
@@ -157,6 +160,14 @@ typedef struct SaUserLimit
 	int			on_session_limit;	/* 0: the application's */
 } SaUserLimit;
 
+/* What a commit waits for, whatever synchronous_commit says. */
+typedef enum SaDurability
+{
+	SA_DURABILITY_NONE,
+	SA_DURABILITY_ON,			/* the disk, and that of synchronous standbys */
+	SA_DURABILITY_APPLY			/* and that these show it */
+} SaDurability;
+
 /* What a policy of type choice says. */
 typedef enum SaChoice
 {
@@ -170,7 +181,8 @@ typedef enum SaChoice
 	SA_RECORD,
 	SA_ERROR,
 	SA_COUNT,
-	SA_IGNORE
+	SA_IGNORE,
+	SA_WITNESS
 } SaChoice;
 
 typedef struct SaProbeRule
@@ -179,6 +191,16 @@ typedef struct SaProbeRule
 	char	   *user_agent_like;	/* NULL: any */
 	inet	   *address;		/* NULL: any */
 } SaProbeRule;
+
+/* late.c: of sessions that somebody had locked when they ended */
+typedef struct SaLateEnding
+{
+	bool		any_user;
+	bool		any_session;
+	uint64		user_key;		/* unless any_user; 0: anonymous */
+	uint8		hash[SA_HASH_LEN];	/* unless any_session */
+	uint64		before_xid;		/* opened by an earlier transaction */
+} SaLateEnding;
 
 typedef struct SaApplication
 {
@@ -202,9 +224,12 @@ typedef struct SaApplication
 	int			on_restore;
 	int			on_capture_failure;
 	int			captured_logins;
+	int			invalidation_durability;	/* an SaDurability */
 	uint64		policies_read;	/* grows each time that policies were read
 								 * anew */
 	/* valid until the next look-up of an application: */
+	SaLateEnding *late_endings;
+	int			n_late_endings;
 	ArrayType  *trusted_proxies;	/* NULL: none */
 	SaUserLimit *user_limits;	/* of users who have their own, by user_key */
 	int			n_user_limits;
@@ -238,6 +263,7 @@ extern int64 sa_policy_number(const char *application, const char *user_name,
 extern uint64 sa_application_key(const char *name);
 extern void sa_policy_tell(Oid relation);
 extern void sa_policy_settle(void);
+extern SaDurability sa_policy_durability(const char *application);
 extern void sa_policy_init(void);
 
 /* probe.c: anonymous sessions that are counted and not kept */
@@ -291,6 +317,7 @@ typedef struct SaEnding
 	bool		spares_products;	/* whose own rows stay as they are */
 	bool		skips_locked;	/* or those of them that somebody has locked */
 	TimestampTz wait_until;		/* for what others have locked: see lock.c */
+	bool		had_ended;		/* before, by themselves: nobody is told so */
 	bool		wants_users;	/* of each that ended, in this context */
 	MemoryContext context;
 	/* the rest is the result */
@@ -315,6 +342,23 @@ extern void sa_end_user(const char *application, const char *user_name,
 						SaEnding *ending);
 extern void sa_end_generation(const char *application, SaEnding *ending);
 extern Datum sa_ending_result(FunctionCallInfo fcinfo, const SaEnding *ending);
+
+/* late.c: what has ended although somebody else had it locked */
+extern void sa_late_end(const char *application, const char *user_name, const uint8 *hash,
+						bool tokens, const SaEnding *ending);
+
+/* In SQL: those that may concern a row of session or remember_me_token called "t". */
+#define SA_LATE_ENDINGS_OF(t) \
+	"session_admin.late_ending l WHERE " t ".opened_xid < l.before_xid" \
+	" AND (l.application IS NULL OR l.application = " t ".application)"
+#define SA_TOKEN_ENDED_LATE(t) \
+	"EXISTS (SELECT FROM " SA_LATE_ENDINGS_OF(t) \
+	" AND l.tokens AND (l.user_name IS NULL OR l.user_name = " t ".user_name))"
+
+extern void sa_late_read(SaApplication *application, MemoryContext context);
+extern bool sa_late_ended(const SaApplication *application, uint64 user_key, const uint8 *hash,
+						  uint64 opened_xid);
+extern int64 sa_late_forget(bool *more);	/* a task of maintain() */
 
 /* feed.c: what nodes are told */
 typedef struct SaFeedRow
@@ -345,6 +389,7 @@ typedef struct SaSession
 	uint64		user_key;		/* of it; 0: anonymous */
 	int64		idle_timeout;	/* that the product gave it, in microseconds;
 								 * 0: the policies say */
+	uint64		opened_xid;		/* the transaction in which its user logged in */
 	bool		written_here;	/* by this very transaction, which may abort */
 } SaSession;
 
@@ -360,7 +405,8 @@ enum
 	SA_SESSION_USER_NAME,
 	SA_SESSION_PRODUCT,
 	SA_SESSION_PRODUCT_KEY,
-	SA_SESSION_IDLE_TIMEOUT
+	SA_SESSION_IDLE_TIMEOUT,
+	SA_SESSION_OPENED_XID
 };
 
 #define SA_NO_TIMEOUT	PG_INT64_MAX	/* an idle_timeout that never ends */
@@ -382,6 +428,7 @@ enum
 extern bool sa_session_writing; /* this backend writes touches to their rows */
 extern uint64 sa_run_writing(SaStatement *statement, SaArgs *args);
 extern int64 sa_session_idle_timeout(TupleTableSlot *slot);
+extern uint64 sa_session_opened_xid(TupleTableSlot *slot);
 extern bool sa_session_touch(const uint8 *hash, const SaApplication *application,
 							 int64 requests, int64 idle_timeout);
 extern bool sa_session_read(const uint8 *hash, const char *application, SaSession *session);
@@ -484,6 +531,7 @@ extern void sa_pending_applications(Oid relation);
 extern void sa_pending_told(int64 id, const char *payload);
 extern void sa_pending_flushed(const SaLiveTouch *touch);
 extern bool sa_pending_any(void);
+extern void sa_commit_durably(const char *application); /* NULL: all of them */
 extern void sa_pending_init(void);
 
 /* user.c: what becomes of a user's data */

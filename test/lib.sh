@@ -4,7 +4,7 @@
 # installed, and servers of their own.  Sourced, not run.
 #
 #	install_packages PURPOSE   what has to be there for it: PURPOSE is build, test,
-#	                           coverage, valgrind or sqlsmith
+#	                           coverage, valgrind, sqlsmith or soak
 #	make_work                  sets work: given as WORK, or a temporary directory
 #	private_postgresql         a copy of the PostgreSQL, in $work, for builds that are
 #	                           not to be installed; leaves PG_CONFIG of it
@@ -73,7 +73,10 @@ missing_packages() {
 	have make || echo make
 	have gcc || echo gcc
 	[[ -e /usr/include/stdlib.h ]] || echo libc6-dev
-	if [[ $purpose != build ]]; then
+	if [[ $purpose = soak ]]; then
+		/usr/bin/python3 -c 'import psycopg2' 2>/dev/null || echo python3-psycopg2
+		compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null || echo libfaketime
+	elif [[ $purpose != build ]]; then
 		have clang || compgen -G '/usr/bin/clang-[0-9]*' >/dev/null || echo clang
 		! have apt-get || compgen -G '/usr/lib/llvm-*/lib/clang/*/lib/*/libclang_rt.fuzzer*' >/dev/null ||
 			echo libclang-rt-dev
@@ -99,7 +102,7 @@ missing_packages() {
 	# Debian has pgxs.mk in postgresql-client, without the headers that it needs
 	[[ -e $(pg_dir includedir-server)/postgres.h && -e $(pg_dir pgxs) ]] ||
 		echo "postgresql-server-dev-$major"
-	if [[ $purpose != build ]]; then
+	if [[ $purpose != build && $purpose != soak ]]; then
 		[[ -e $(pg_dir sharedir)/extension/pgtap.control ]] || echo "postgresql-$major-pgtap"
 	fi
 }

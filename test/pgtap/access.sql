@@ -141,6 +141,7 @@ INSERT INTO matrix VALUES
 ('table',    'feed_horizon',              '.....'),
 ('table',    'installation',              '.....'),
 ('table',    'invalidation',              '.....'),
+('table',    'late_ending',               '.....'),
 ('table',    'login_event',               '.....'),
 ('table',    'login_event_default',       '.....'),
 ('table',    'node',                      '.....'),
@@ -158,6 +159,7 @@ INSERT INTO matrix VALUES
 ('table',    'remember_me_token',         '.....'),
 ('table',    'session',                   '.....'),
 ('sequence', 'invalidation_id_seq',       '.....'),
+('sequence', 'late_ending_id_seq',        '.....'),
 ('sequence', 'seat_ticket',               '.....');
 
 CREATE TEMP VIEW object AS

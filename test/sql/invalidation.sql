@@ -414,6 +414,10 @@ DELETE FROM session_admin.session WHERE application = 'invalidation_test';
 RELEASE released;
 PREPARE TRANSACTION 'invalidation';
 SELECT pg_temp.not_valid();
+-- one that has only changed them, neither
+BEGIN;
+SELECT session_admin.reauthenticate('alice 1');
+PREPARE TRANSACTION 'invalidation';
 -- one that has taken it back, or does something else, can be
 BEGIN;
 SELECT session_admin.open_session('dave 1', 'dave') IS NOT NULL AS opened;
