@@ -70,6 +70,11 @@ BEGIN ATOMIC
         SELECT count(DISTINCT a.relation) AS tables,
                (SELECT count(*) FROM session_admin.verify_attachments() v WHERE v.status <> 'ok') AS broken
         FROM session_admin.attachment a
+    ), remains AS (
+        SELECT count(*) AS rows,
+               (SELECT format('%s: %s', r.table_name, r.message)
+                FROM session_admin.product_remains r ORDER BY r.at, r.id LIMIT 1) AS first
+        FROM session_admin.product_remains p
     ), failure AS (
         SELECT count(*) AS changes FROM session_admin.capture_failure f WHERE f.acknowledged_by IS NULL
     )
@@ -167,7 +172,13 @@ BEGIN ATOMIC
            CASE WHEN failure.changes > 0
                 THEN 'see view session_admin.capture_failures, then call acknowledge_failures()'
                 ELSE 'ok' END
-    FROM failure;
+    FROM failure
+    UNION ALL
+    SELECT 'products'' rows that remain', remains.rows::text,
+           CASE WHEN remains.rows > 0
+                THEN format('they are tried again until they are gone; rows of %s', remains.first)
+                ELSE 'ok' END
+    FROM remains;
 END;
 COMMENT ON FUNCTION session_admin.health_items() IS
 'the rows of view health';

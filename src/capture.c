@@ -396,7 +396,7 @@ capture_guarded(const SaWatch *watch, TriggerData *trigdata)
 	sa_captured_begin(captured, watch);
 	captured->insertion = TRIGGER_FIRED_BY_INSERT(trigdata->tg_event);
 	captured->backfill = is_first_copy();
-	captured->forgetting = sa_forgetting(RelationGetRelid(trigdata->tg_relation));
+	captured->forgetting = sa_forgetting(watch);
 
 	error = attempt(follow_statement, &statement);
 	if (error)

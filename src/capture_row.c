@@ -115,6 +115,26 @@ is_excluded(const SaWatch *watch, TupleTableSlot *slot)
 	return false;
 }
 
+/* Is the row one of those that are left alone? */
+bool
+sa_row_is_excluded(const SaWatch *watch, TupleTableSlot *slot)
+{
+	return is_excluded(watch, slot);
+}
+
+/* The hash of the session id or token in this row; false if there is none. */
+bool
+sa_row_hash(const SaWatch *watch, TupleTableSlot *slot, uint8 *hash)
+{
+	char	   *secret = role_text(watch, SA_ROLE_SECRET, slot);
+
+	if (secret == NULL || *secret == '\0')
+		return false;
+	sa_sha256(secret, strlen(secret), hash);
+	explicit_bzero(secret, strlen(secret));
+	return true;
+}
+
 /* Null before, and not any more? */
 static bool
 became_set(const SaWatch *watch, SaRole role, TupleTableSlot *old, TupleTableSlot *new)
@@ -272,6 +292,13 @@ user_of(const SaWatch *watch, TupleTableSlot *slot)
 	if (SA_HAS(watch, SA_ROLE_USER_KEY))
 		return role_text(watch, SA_ROLE_USER_KEY, slot);
 	return user_name_of(watch, slot);
+}
+
+/* The same of a row that somebody else looks at. */
+char *
+sa_row_user(const SaWatch *watch, TupleTableSlot *slot)
+{
+	return user_of(watch, slot);
 }
 
 static void
@@ -584,7 +611,8 @@ session_inserted(SaCaptured *captured, TupleTableSlot *slot)
 {
 	SaSessionRow row;
 
-	if (read_session(captured, slot, &row) && row.idle_timeout > 0)
+	/* what somebody makes of a row that we delete is no login */
+	if (captured->forgetting == NULL && read_session(captured, slot, &row) && row.idle_timeout > 0)
 		add_session(captured, slot, &row, NULL, NULL);
 }
 
@@ -616,6 +644,9 @@ session_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
 	SaSessionRow old_row;
 	SaSessionRow row;
 
+	/* nor is it a use */
+	if (captured->forgetting != NULL)
+		return;
 	if (is_excluded(watch, old) || is_excluded(watch, new))
 	{
 		captured->rows++;

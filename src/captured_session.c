@@ -186,6 +186,10 @@ apply_row(SaCaptured *captured, const SaSessionRow *row, const char *user_name)
 	bool		known;
 	bool		logged_in;
 
+	/* it has ended, and its row would be gone if that had not been prevented */
+	if (sa_remains(watch->application, row->id.hash) ||
+		sa_remains(watch->application, row->old_id.hash))
+		return;
 	sa_application_get(watch->application, &application);
 	known = sa_session_read(row->old_id.hash, watch->application, &session) &&
 		sa_session_is_valid(&session, &application, row->old_id.hash, ending.at);

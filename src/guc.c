@@ -14,6 +14,7 @@ bool		sa_notify_detail = true;
 int			sa_touch_interval = 60;
 int			sa_max_live_sessions = 100000;
 int			sa_flush_interval = 60;
+int			sa_lock_wait = 1000;
 bool		sa_use_shared_memory = true;
 bool		sa_worker_enabled = true;
 
@@ -93,6 +94,14 @@ sa_guc_init(void)
 							&sa_flush_interval,
 							60, 1, 3600,
 							PGC_SIGHUP, GUC_UNIT_S,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("session_admin.lock_wait",
+							"Time that an invalidation waits for transactions of others.",
+							"What they have locked longer ends all the same, and is cleared up later.",
+							&sa_lock_wait,
+							1000, 0, 60 * 60 * 1000,
+							PGC_USERSET, GUC_UNIT_MS,
 							NULL, NULL, NULL);
 
 	DefineCustomBoolVariable("session_admin.worker",

@@ -47,6 +47,9 @@ PG_FUNCTION_INFO_V1(sa_invalidate_all);
 #define COUNT_MAX 1000
 #define COUNT_MAX_BYTES (2 * 1024 * 1024)
 
+/* So often sessions that match a filter are looked for while others get new ids. */
+#define FIND_MAX 3
+
 /* Why the rows that leave now do so; NULL: nobody said. */
 SaEnding   *sa_ending = NULL;
 
@@ -256,15 +259,18 @@ only_application(TriggerData *trigdata)
 static Datum
 archive_rows(FunctionCallInfo fcinfo, Archive *archive)
 {
-	/* what ended with its generation was deleted there then */
+	/*
+	 * what ended with its generation was deleted there then, but for what
+	 * nobody saw
+	 */
 	static SaStatement of_products = {.sql =
 		"SELECT o.application::text, o.product::text,"
 		"  array_agg(o.product_key::text) FILTER (WHERE o.product_key IS NOT NULL),"
-		"  array_agg(o.session_hash) FILTER (WHERE o.product_key IS NULL)"
+		"  array_agg(o.session_hash) FILTER (WHERE o.product_key IS NULL),"
+		"  array_agg(o.session_hash)"
 		" FROM old_table o"
-		" JOIN session_admin.application_state a"
-		"  ON a.name = o.application AND a.generation = o.generation"
-		" WHERE o.product IS NOT NULL"
+		" JOIN session_admin.application_state a ON a.name = o.application"
+		" WHERE o.product IS NOT NULL AND (a.generation = o.generation) = $1"
 		" GROUP BY o.application, o.product"
 	};
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
@@ -295,7 +301,16 @@ archive_rows(FunctionCallInfo fcinfo, Archive *archive)
 	SPI_register_trigger_data(trigdata);
 
 	if (archive->sessions && !ending->spares_products && any_of_products(trigdata))
-		sa_capture_forget_sessions(&of_products, NULL, ending);
+	{
+		SaEnding	ended_before = {.reason = ending->reason, .at = ending->at};
+		SaArgs		current = {0};
+		SaArgs		old = {0};
+
+		sa_arg(&current, BOOLOID, BoolGetDatum(true), false);
+		sa_capture_forget_sessions(&of_products, &current, ending);
+		sa_arg(&old, BOOLOID, BoolGetDatum(false), false);
+		sa_capture_forget_sessions(&of_products, &old, &ended_before);
+	}
 
 	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(ending->at), false);
 	sa_arg_text(&args, ending->reason);
@@ -606,6 +621,54 @@ only_name(ArrayType *names)
 	return TextDatumGetCString(values[0]);
 }
 
+/* What sa_end_users locks. */
+typedef struct UsersLock
+{
+	const char *application;
+	ArrayType  *user_names;
+	const uint8 *keep_session;
+	bool		keep_remember_me;
+	SaEnding   *ending;
+	List	   *forgets;
+} UsersLock;
+
+static void
+lock_users(SaBusy *busy, void *argument)
+{
+	static SaStatement find_accounts = {.sql =
+		"SELECT ctid FROM session_admin.account"
+		" WHERE application = $1 AND user_name = ANY ($2) ORDER BY user_name"
+	};
+	static SaStatement find_sessions = {.sql =
+		"SELECT ctid FROM session_admin.session"
+		" WHERE application = $1 AND user_name = ANY ($2)"
+		"   AND session_hash IS DISTINCT FROM $3"
+		" ORDER BY session_hash"
+	};
+	static SaStatement find_tokens = {.sql =
+		"SELECT ctid FROM session_admin.remember_me_token"
+		" WHERE application = $1 AND user_name = ANY ($2) ORDER BY series"
+	};
+	UsersLock  *lock = argument;
+	SaArgs		args = {0};
+
+	if (!lock->ending->spares_products)
+	{
+		lock->forgets = sa_forgets_of_users(lock->application, lock->user_names,
+											lock->keep_session, lock->keep_remember_me);
+		sa_forget_lock(lock->forgets, busy);
+	}
+	sa_arg_text(&args, lock->application);
+	sa_arg(&args, TEXTARRAYOID, PointerGetDatum(lock->user_names), false);
+	sa_lock_found("account", LockTupleNoKeyExclusive, &find_accounts, &args, busy);
+	if (!lock->keep_remember_me)
+		sa_lock_found("remember_me_token", LockTupleExclusive, &find_tokens, &args, busy);
+	sa_arg(&args, BYTEAOID,
+		   lock->keep_session ? PointerGetDatum(sa_bytea(lock->keep_session, SA_HASH_LEN)) : (Datum) 0,
+		   lock->keep_session == NULL);
+	sa_lock_found("session", LockTupleExclusive, &find_sessions, &args, busy);
+}
+
 /*
  * End all sessions of these users (an array of text, all of one application)
  * and, unless kept, their remember-me tokens, ours and the product's own.  Each
@@ -616,19 +679,6 @@ void
 sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_session,
 			 bool keep_remember_me, SaEnding *ending)
 {
-	static SaStatement lock_accounts = {.sql =
-		"SELECT FROM session_admin.account"
-		" WHERE application = $1 AND user_name = ANY ($2)"
-		" ORDER BY user_name FOR NO KEY UPDATE"
-	};
-
-	/* their order is that of all who end several at once */
-	static SaStatement lock_sessions = {.sql =
-		"SELECT FROM session_admin.session"
-		" WHERE application = $1 AND user_name = ANY ($2)"
-		"   AND session_hash IS DISTINCT FROM $3"
-		" ORDER BY session_hash FOR UPDATE"
-	};
 	static SaStatement end_users = {.sql =
 		"WITH ended AS ("
 		"  DELETE FROM session_admin.session"
@@ -637,6 +687,11 @@ sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_s
 		")"
 		" DELETE FROM session_admin.remember_me_token"
 		" WHERE application = $1 AND user_name = ANY ($2) AND NOT $4"
+	};
+
+	/* whose row in a product's table was one of these users' */
+	static SaStatement end_forgotten = {.sql =
+		"DELETE FROM session_admin.session WHERE application = $1 AND session_hash = ANY ($2)"
 	};
 	static SaStatement feed_users = {.sql =
 		"INSERT INTO session_admin.invalidation (at, scope, application, user_name,"
@@ -659,24 +714,32 @@ sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_s
 		.wants_users = n_users > 1,
 		.context = CurrentMemoryContext
 	};
+	UsersLock	lock = {application, user_names, keep_session, keep_remember_me, &these, NIL};
 	SaArgs		args = {0};
 
 	if (n_users == 0)
 		return;
 
-	sa_arg_text(&args, application);
-	sa_arg(&args, TEXTARRAYOID, PointerGetDatum(user_names), false);
-	sa_run(&lock_accounts, &args);
-
-	sa_capture_forget_users(application, user_names, keep_session, keep_remember_me, &these);
+	sa_lock_all(ending->wait_until, lock_users, &lock);
+	sa_forget(lock.forgets, &these);
 	these.spares_products = true;
 
+	sa_arg_text(&args, application);
+	sa_arg(&args, TEXTARRAYOID, PointerGetDatum(user_names), false);
 	sa_arg(&args, BYTEAOID,
 		   keep_session ? PointerGetDatum(sa_bytea(keep_session, SA_HASH_LEN)) : (Datum) 0,
 		   keep_session == NULL);
-	sa_run(&lock_sessions, &args);
 	sa_arg(&args, BOOLOID, BoolGetDatum(keep_remember_me), false);
 	sa_run_ending(&these, &end_users, &args);
+	if (these.forgotten != NULL)
+	{
+		SaArgs		forgotten = {0};
+
+		sa_arg_text(&forgotten, application);
+		sa_arg(&forgotten, BYTEAARRAYOID, makeArrayResult(these.forgotten, CurrentMemoryContext),
+			   false);
+		sa_run_ending(&these, &end_forgotten, &forgotten);
+	}
 
 	if (n_users == 1)
 	{
@@ -721,27 +784,98 @@ sa_end_user(const char *application, const char *user_name, const uint8 *keep_se
 				 keep_session, keep_remember_me, ending);
 }
 
-/*
- * End these sessions (an array of hashes, all of one application).  The caller is
- * connected to SPI and has set reason and time.  Returns how many rows there were.
- */
-uint64
-sa_end_sessions(ArrayType *hashes, const char *application, SaEnding *ending)
+/* What sa_end_sessions locks: these, or those that are found. */
+typedef struct SessionsLock
+{
+	ArrayType  *hashes;
+	ArrayType  *(*find) (void *);
+	void	   *argument;
+	const char *application;
+	bool		spares_products;
+	List	   *forgets;
+} SessionsLock;
+
+static void
+lock_these_sessions(SessionsLock *lock, SaBusy *busy)
 {
 	static SaStatement of_products = {.sql =
 		"SELECT application::text, product::text,"
 		"  array_agg(product_key::text) FILTER (WHERE product_key IS NOT NULL),"
-		"  array_agg(session_hash) FILTER (WHERE product_key IS NULL)"
+		"  array_agg(session_hash) FILTER (WHERE product_key IS NULL),"
+		"  array_agg(session_hash)"
 		" FROM session_admin.session"
 		" WHERE session_hash = ANY ($1) AND application = $2 AND product IS NOT NULL"
 		" GROUP BY application, product"
 	};
-
-	/* as in sa_end_users */
-	static SaStatement lock_sessions = {.sql =
-		"SELECT FROM session_admin.session WHERE session_hash = ANY ($1) AND application = $2"
-		" ORDER BY session_hash FOR UPDATE"
+	static SaStatement find_sessions = {.sql =
+		"SELECT ctid FROM session_admin.session WHERE session_hash = ANY ($1) AND application = $2"
+		" ORDER BY session_hash"
 	};
+	SaArgs		args = {0};
+
+	sa_arg(&args, BYTEAARRAYOID, PointerGetDatum(lock->hashes), false);
+	sa_arg_text(&args, lock->application);
+	if (!lock->spares_products)
+	{
+		lock->forgets = sa_forgets_of_sessions(&of_products, &args);
+		sa_forget_lock(lock->forgets, busy);
+	}
+	sa_lock_found("session", LockTupleExclusive, &find_sessions, &args, busy);
+}
+
+/* Those that are in both arrays; *all: all of the second. */
+static ArrayType *
+in_both(ArrayType *a, ArrayType *b, bool *all)
+{
+	static SaStatement intersect = {.sql =
+		"SELECT array_agg(h) FILTER (WHERE h = ANY ($1)), coalesce(bool_and(h = ANY ($1)), true)"
+		" FROM unnest($2) AS h"
+	};
+	SaArgs		args = {0};
+	Datum		result;
+	bool		isnull;
+
+	sa_arg(&args, BYTEAARRAYOID, PointerGetDatum(a), false);
+	sa_arg(&args, BYTEAARRAYOID, PointerGetDatum(b), false);
+	sa_run(&intersect, &args);
+	*all = DatumGetBool(sa_result(0, 2, &isnull));
+	result = sa_result(0, 1, &isnull);
+	return isnull ? construct_empty_array(BYTEAOID) : DatumGetArrayTypePCopy(result);
+}
+
+/*
+ * Lock sessions.  Those that are looked for are looked for again, as they may be somebody
+ * else's by now, or go on under a new id.
+ */
+static void
+lock_sessions(SaBusy *busy, void *argument)
+{
+	SessionsLock *lock = argument;
+	bool		all;
+
+	if (lock->find != NULL)
+		lock->hashes = lock->find(lock->argument);
+	for (int i = 0; i < FIND_MAX; i++)
+	{
+		ArrayType  *again;
+
+		lock_these_sessions(lock, busy);
+		if (lock->find == NULL || SA_STOPS(busy))
+			return;
+		again = lock->find(lock->argument);
+		lock->hashes = in_both(lock->hashes, again, &all);
+		if (all)
+			break;
+		lock->hashes = again;
+	}
+	/* only now is it known which these are */
+	if (!lock->spares_products)
+		lock->forgets = sa_forgets_keep(lock->forgets, lock->hashes);
+}
+
+static uint64
+end_sessions(SessionsLock *lock, SaEnding *ending)
+{
 	static SaStatement delete_sessions = {.sql =
 		"DELETE FROM session_admin.session WHERE session_hash = ANY ($1) AND application = $2"
 	};
@@ -749,16 +883,27 @@ sa_end_sessions(ArrayType *hashes, const char *application, SaEnding *ending)
 	SaArgs		args = {0};
 	uint64		rows;
 
-	sa_arg(&args, BYTEAARRAYOID, PointerGetDatum(hashes), false);
-	sa_arg_text(&args, application);
-	if (!spares_products)
-		sa_capture_forget_sessions(&of_products, &args, ending);
+	lock->spares_products = spares_products;
+	sa_lock_all(ending->wait_until, lock_sessions, lock);
+	sa_forget(lock->forgets, ending);
 	ending->spares_products = true;
-	if (ArrayGetNItems(ARR_NDIM(hashes), ARR_DIMS(hashes)) > 1)
-		sa_run(&lock_sessions, &args);
+	sa_arg(&args, BYTEAARRAYOID, PointerGetDatum(lock->hashes), false);
+	sa_arg_text(&args, lock->application);
 	rows = sa_run_ending(ending, &delete_sessions, &args);
 	ending->spares_products = spares_products;
 	return rows;
+}
+
+/*
+ * End these sessions (an array of hashes, all of one application).  The caller is
+ * connected to SPI and has set reason and time.  Returns how many rows there were.
+ */
+uint64
+sa_end_sessions(ArrayType *hashes, const char *application, SaEnding *ending)
+{
+	SessionsLock lock = {.hashes = hashes, .application = application};
+
+	return end_sessions(&lock, ending);
 }
 
 /* The same for one session. */
@@ -841,6 +986,7 @@ sa_invalidate_session(PG_FUNCTION_ARGS)
 				 errmsg("session_ref must not be null")));
 
 	SPI_connect();
+	ending.wait_until = sa_wait_until();
 	sa_session_by_ref(ref, application, hash);
 	ending.at = GetCurrentTimestamp();
 	sa_end_session(hash, application, &ending);
@@ -854,6 +1000,20 @@ sa_invalidate_session(PG_FUNCTION_ARGS)
 	return sa_ending_result(fcinfo, &ending);
 }
 
+/* Those that match the filters; the arguments are of sessions_to_invalidate. */
+static ArrayType *
+find_matching(void *argument)
+{
+	static SaStatement find_sessions = {.sql =
+		"SELECT coalesce(array_agg(session_hash), '{}')"
+		" FROM session_admin.sessions_to_invalidate($1, $2, $3, $4, $5, $6, $7, $8)"
+	};
+	bool		isnull;
+
+	sa_run(&find_sessions, argument);
+	return DatumGetArrayTypePCopy(sa_result(0, 1, &isnull));
+}
+
 /*
  * invalidate_sessions(user_name, address, user_agent_like, node, idle_for,
  * opened_before, anonymous, reason, application): those that
@@ -862,37 +1022,67 @@ sa_invalidate_session(PG_FUNCTION_ARGS)
 Datum
 sa_invalidate_sessions(PG_FUNCTION_ARGS)
 {
-	static SaStatement find_sessions = {.sql =
-		"SELECT count(*), coalesce(array_agg(session_hash), '{}')"
-		" FROM session_admin.sessions_to_invalidate($1, $2, $3, $4, $5, $6, $7, $8)"
-	};
 	static const Oid types[] = {TEXTOID, CIDROID, TEXTOID, TEXTOID, INTERVALOID, TIMESTAMPTZOID, BOOLOID};
 	SaEnding	ending = {.reason = reason_arg(fcinfo, 7)};
 	char	   *application = sa_application_arg(fcinfo, 8);
 	SaArgs		args = {0};
-	uint64		found;
-	uint64		ended;
+	SessionsLock lock = {.find = find_matching, .argument = &args, .application = application};
 
 	for (size_t i = 0; i < lengthof(types); i++)
 		sa_arg(&args, types[i], PG_GETARG_DATUM(i), PG_ARGISNULL(i));
 	sa_arg_text(&args, application);
 
 	SPI_connect();
+	ending.wait_until = sa_wait_until();
 	ending.at = GetCurrentTimestamp();
-	do
-	{
-		/* those that somebody else ended meanwhile may go on under a new id */
-		bool		isnull;
-
-		CHECK_FOR_INTERRUPTS();
-		sa_run(&find_sessions, &args);
-		found = (uint64) sa_result_int64(0, 1);
-		ended = found == 0 ? 0 :
-			sa_end_sessions(DatumGetArrayTypePCopy(sa_result(0, 2, &isnull)), application, &ending);
-	} while (ended < found);
+	(void) end_sessions(&lock, &ending);
 	SPI_finish();
 
 	return sa_ending_result(fcinfo, &ending);
+}
+
+typedef struct AccountMaking
+{
+	const char *application;
+	const char *user_name;
+	bool		made;
+} AccountMaking;
+
+static void
+make_account(SaBusy *busy, void *argument)
+{
+	static SaStatement insert_account = {.sql =
+		"INSERT INTO session_admin.account (application, user_name) VALUES ($1, $2)"
+		" ON CONFLICT (application, user_name) DO NOTHING"
+	};
+	AccountMaking *making = argument;
+	SaArgs		args = {0};
+
+	(void) busy;
+	sa_arg_text(&args, making->application);
+	sa_arg_text(&args, making->user_name);
+	making->made = sa_run(&insert_account, &args) > 0;
+}
+
+/*
+ * Is there an account of this name?  A first login that is under way has made one that
+ * nobody sees: it is waited for, by making one, too.
+ */
+static bool
+user_is_known(const char *application, const char *user_name, TimestampTz until)
+{
+	static SaStatement find_account = {.sql =
+		"SELECT FROM session_admin.account WHERE application = $1 AND user_name = $2"
+	};
+	AccountMaking making = {application, user_name, false};
+	SaArgs		args = {0};
+
+	sa_arg_text(&args, application);
+	sa_arg_text(&args, user_name);
+	if (sa_run(&find_account, &args) > 0)
+		return true;
+	/* whoever waits in vain, for somebody there is an account */
+	return !sa_wait_with(until, make_account, &making) || !making.made;
 }
 
 /* invalidate_user(user_name, keep_session, keep_remember_me, reason, application) */
@@ -910,8 +1100,8 @@ sa_invalidate_user(PG_FUNCTION_ARGS)
 		sa_session_id_arg(fcinfo, 1, &keep);
 
 	SPI_connect();
-	/* made, to wait for a first login that is under way; the error undoes it */
-	if (sa_account_make(application, user_name))
+	ending.wait_until = sa_wait_until();
+	if (!user_is_known(application, user_name, ending.wait_until))
 		ereport(ERROR,
 				(errcode(SA_ERRCODE_NOT_FOUND),
 				 errmsg("user \"%s\" is not known in application \"%s\"",
@@ -1003,6 +1193,9 @@ sa_end_generation(const char *application, SaEnding *ending)
 	uint64		ended;
 	char	  **names;
 
+	if (!ending->spares_products)
+		sa_forget_wait_for_writers(application, ending->wait_until);
+
 	/*
 	 * Who ends them at the same time does so first.  Of an application that
 	 * is being made now, sessions may be open already: that is waited for,
@@ -1060,8 +1253,9 @@ sa_invalidate_application(PG_FUNCTION_ARGS)
 	SaEnding	ending = {.reason = reason_arg(fcinfo, 0)};
 	char	   *application = sa_application_arg(fcinfo, 1);
 
-	ending.at = GetCurrentTimestamp();
 	SPI_connect();
+	ending.wait_until = sa_wait_until();
+	ending.at = GetCurrentTimestamp();
 	sa_end_generation(application, &ending);
 	SPI_finish();
 
@@ -1074,8 +1268,9 @@ sa_invalidate_all(PG_FUNCTION_ARGS)
 {
 	SaEnding	ending = {.reason = reason_arg(fcinfo, 0)};
 
-	ending.at = GetCurrentTimestamp();
 	SPI_connect();
+	ending.wait_until = sa_wait_until();
+	ending.at = GetCurrentTimestamp();
 	sa_end_generation(NULL, &ending);
 	SPI_finish();
 

@@ -408,23 +408,24 @@ drop_partitions(pg_attribute_unused() bool *more)
 
 /* What there is to do, in this order. */
 static const SaTask tasks[] = {
-	{"sessions archived", archive_sessions, false, 60, false},
+	{"product rows deleted", sa_remains_retry, false, 60, false, sa_remains_rest},
+	{"sessions archived", archive_sessions, false, 60, false, NULL},
 
 	/*
 	 * after archiving, which adds what is not flushed: until commit both have
 	 * it
 	 */
-	{"touches flushed", flush_touches, false, 0, false},
-	{"probes counted", sa_probes_flush, false, 0, false},
-	{"tokens archived", archive_tokens, false, 60, false},
-	{"last seen noted", note_last_seen, false, 60, false},
-	{"late endings forgotten", sa_late_forget, false, 60, false},
-	{"history forgotten", forget_history, false, 60, false},
-	{"partitions dropped", drop_partitions, true, 60, false},
-	{"feed purged", sa_feed_purge, false, 60, false},
-	{"live entries forgotten", sa_forget_stale_entries, false, 60, true},
+	{"touches flushed", flush_touches, false, 0, false, NULL},
+	{"probes counted", sa_probes_flush, false, 0, false, NULL},
+	{"tokens archived", archive_tokens, false, 60, false, NULL},
+	{"last seen noted", note_last_seen, false, 60, false, NULL},
+	{"late endings forgotten", sa_late_forget, false, 60, false, NULL},
+	{"history forgotten", forget_history, false, 60, false, NULL},
+	{"partitions dropped", drop_partitions, true, 60, false, NULL},
+	{"feed purged", sa_feed_purge, false, 60, false, NULL},
+	{"live entries forgotten", sa_forget_stale_entries, false, 60, true, NULL},
 	/* last: no login can go on from here to the end of the transaction */
-	{"partitions made", make_partitions, true, 60, true},
+	{"partitions made", make_partitions, true, 60, true, NULL},
 };
 
 StaticAssertDecl(lengthof(tasks) <= SA_TASKS_MAX, "SA_TASKS_MAX is too small");
@@ -495,6 +496,7 @@ sa_maintain(PG_FUNCTION_ARGS)
 	run_sql("LOCK TABLE session_admin.ended_session IN SHARE UPDATE EXCLUSIVE MODE");
 
 	sa_settle_all();
+	sa_remains_hurry();
 	/* an earlier call may have failed midway */
 	flush_position = 0;
 	for (size_t i = 0; i < lengthof(tasks); i++)

@@ -496,7 +496,15 @@ sa_wait_for_nodes(PG_FUNCTION_ARGS)
 		"  WHEN pg_visible_in_snapshot($1, applied) THEN 'applied'"
 		"  WHEN lease_is_over THEN 'lease expired'"
 		"  ELSE 'behind' END"
-		" FROM session_admin.node_state ORDER BY node"
+		" FROM session_admin.node_state"
+
+		/*
+		 * a product's own row of a session that has ended still lets its user
+		 * in there
+		 */
+		" UNION ALL SELECT DISTINCT 'product:' || product, 'behind'"
+		"  FROM session_admin.product_remains WHERE xid = $1"
+		" ORDER BY 1"
 	};
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	int64		timeout = timeout_arg(fcinfo, 1);

@@ -650,6 +650,7 @@ sa_close_session(PG_FUNCTION_ARGS)
 	sa_session_id_arg(fcinfo, 0, &id);
 
 	SPI_connect();
+	ending.wait_until = sa_wait_until();
 	if (sa_session_read(id.hash, application, &session) && session.idle_timeout != 0)
 		/* the product's own row comes first */
 		sa_end_session(id.hash, application, &ending);

@@ -12,6 +12,8 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "executor/tuptable.h"
+#include "nodes/lockoptions.h"
+#include "storage/lock.h"
 #include "utils/array.h"
 #include "utils/inet.h"
 
@@ -38,6 +40,7 @@ extern bool sa_notify_detail;
 extern int	sa_touch_interval;	/* seconds */
 extern int	sa_max_live_sessions;
 extern int	sa_flush_interval;	/* seconds */
+extern int	sa_lock_wait;		/* milliseconds */
 extern bool sa_use_shared_memory;
 extern bool sa_worker_enabled;
 extern const char *sa_actor_or_null(void);
@@ -84,6 +87,41 @@ typedef struct SaOwner
 
 extern void sa_owner_enter(SaOwner *owner);
 extern void sa_owner_leave(SaOwner *owner);
+
+/* lock.c: the order of locks, and who waits for one */
+typedef enum SaRowLock
+{
+	SA_ROW_LOCKED,
+	SA_ROW_CHANGED,				/* a newer version than the one that was found
+								 * is */
+	SA_ROW_GONE,
+	SA_ROW_BUSY					/* somebody else has it locked */
+} SaRowLock;
+
+/* The first that somebody else has locked; all zero if nothing is. */
+typedef struct SaBusy
+{
+	bool		stops;			/* nothing is taken after the first */
+	bool		any;
+	TransactionId holder;		/* of a row */
+	VirtualTransactionId writer;	/* who writes a table */
+	Oid			relid;			/* a table, for this mode */
+	LOCKMODE	mode;
+} SaBusy;
+
+/* Is there no use in locking more? */
+#define SA_STOPS(busy) ((busy)->any && (busy)->stops)
+
+extern TimestampTz sa_wait_until(void);
+extern SaRowLock sa_lock_row(Relation rel, ItemPointer tid, LockTupleMode mode,
+							 TupleTableSlot *slot, SaBusy *busy);
+extern uint64 sa_lock_found(const char *table, LockTupleMode mode, SaStatement *which,
+							SaArgs *args, SaBusy *busy);
+extern bool sa_lock_table(Oid relid, LOCKMODE mode, SaBusy *busy);
+extern VirtualTransactionId *sa_writers_of(Oid relid);
+extern bool sa_wait_for(SaBusy *busy, TimestampTz until);
+extern bool sa_wait_with(TimestampTz until, void (*step) (SaBusy *, void *), void *argument);
+extern void sa_lock_all(TimestampTz until, void (*step) (SaBusy *, void *), void *argument);
 
 /* text.c: arguments and what comes from the internet, made harmless */
 extern char *sa_text_or_null(FunctionCallInfo fcinfo, int argno);
@@ -278,6 +316,7 @@ typedef struct SaEnding
 	bool		caller_notifies;	/* once, of several endings */
 	bool		spares_products;	/* whose own rows stay as they are */
 	bool		skips_locked;	/* or those of them that somebody has locked */
+	TimestampTz wait_until;		/* for what others have locked: see lock.c */
 	bool		had_ended;		/* before, by themselves: nobody is told so */
 	bool		wants_users;	/* of each that ended, in this context */
 	MemoryContext context;
@@ -287,6 +326,8 @@ typedef struct SaEnding
 	int64		tokens_revoked;
 	ArrayBuildState *ended_users;	/* the names, one a session */
 	ArrayBuildState *revoked_users; /* one a token */
+	ArrayBuildState *forgotten; /* sessions whose rows in products' tables are
+								 * gone */
 } SaEnding;
 
 extern SaEnding *sa_ending;
@@ -530,11 +571,21 @@ extern void sa_user_move(const char *application, const char *old_name, const ch
 extern void sa_attachment_init(void);
 
 /* forget.c: rows of sessions and users in the products' own tables */
+extern List *sa_forgets_of_sessions(SaStatement *which, SaArgs *args);
+extern List *sa_forgets_of_users(const char *application, ArrayType *user_names,
+								 const uint8 *keep_session, bool keep_remember_me);
+extern List *sa_forgets_keep(List *forgets, ArrayType *hashes);
+extern void sa_forget_lock(List *forgets, SaBusy *busy);
+extern void sa_forget(List *forgets, SaEnding *ending);
 extern void sa_capture_forget_sessions(SaStatement *which, SaArgs *args, SaEnding *ending);
-extern void sa_capture_forget_users(const char *application, ArrayType *user_names,
-									const uint8 *keep_session, bool keep_remember_me,
-									SaEnding *ending);
 extern void sa_capture_forget_application(const char *application, SaEnding *ending);
+extern void sa_forget_wait_for_writers(const char *application, TimestampTz until);
+
+/* remains.c: rows of products that could not be deleted */
+extern bool sa_remains(const char *application, const uint8 *hash);
+extern int64 sa_remains_retry(bool *more);	/* a task of maintain() */
+extern int64 sa_remains_rest(void);
+extern void sa_remains_hurry(void);
 
 /* maintain.c: housekeeping */
 #define SA_TASKS_MAX		16
@@ -548,6 +599,8 @@ typedef struct SaTask
 	int			every;			/* seconds between two runs by the worker; 0:
 								 * flush_interval */
 	bool		when_unused;	/* also before the first use */
+	int64		(*rest) (void); /* microseconds to the next run, at the most;
+								 * NULL: as above */
 } SaTask;
 
 extern const SaTask *sa_tasks(int *n);
@@ -557,6 +610,7 @@ extern int64 sa_forget_stale_entries(bool *more);
 /* worker.c: the background worker */
 extern void sa_worker_init(void);
 extern void sa_worker_note_database(void);
+extern void sa_worker_wake(void);
 
 /* restart.c: touches that outlive an orderly restart */
 extern void sa_restart_init(void);

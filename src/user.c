@@ -99,6 +99,8 @@ move_user(const char *application, const char *old_name, const char *new_name, b
 		{.sql = "UPDATE session_admin.capture_failure"
 			" SET user_names = array_replace(user_names, $2, $3)"
 		" WHERE application = $1 AND $2 = ANY (user_names)"},
+		{.sql = "UPDATE session_admin.product_remains SET user_name = $3"
+		" WHERE application = $1 AND user_name = $2"},
 		/* what the new name has of its own stays */
 		{.sql = "WITH old AS ("
 			"  DELETE FROM session_admin.policy WHERE application = $1 AND user_name = $2"
@@ -227,6 +229,7 @@ sa_erase_user(PG_FUNCTION_ARGS)
 		{.sql = "UPDATE session_admin.capture_failure"
 			" SET user_names = array_remove(user_names, $2)"
 		" WHERE application = $1 AND $2 = ANY (user_names)"},
+		{.sql = "DELETE FROM session_admin.product_remains WHERE application = $1 AND user_name = $2"},
 		{.sql = "DELETE FROM session_admin.policy WHERE application = $1 AND user_name = $2"},
 		{.sql = "UPDATE session_admin.ended_session SET actor = NULL WHERE application = $1 AND actor = $2"},
 		{.sql = "UPDATE session_admin.application_generation SET actor = NULL"

@@ -69,6 +69,7 @@ SaWorkers  *sa_workers = NULL;
 static bool noted = false;
 static bool note_at_commit = false;
 static bool extension_made = false; /* in this transaction */
+static bool wake_at_commit = false;
 
 static shmem_request_hook_type prev_shmem_request_hook = NULL;
 static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
@@ -125,6 +126,46 @@ sa_worker_note_database(void)
 		note_at_commit = true;
 }
 
+/* There is something to do soon, once this has committed: see tasks with a rest. */
+void
+sa_worker_wake(void)
+{
+	sa_worker_note_database();
+	wake_at_commit = sa_workers != NULL;
+}
+
+/* What has a rest of its own is due now.  Under the mutex. */
+static void
+make_due(SaRun *run)
+{
+	int			n;
+	const SaTask *tasks = sa_tasks(&n);
+
+	for (int i = 0; i < n; i++)
+	{
+		if (tasks[i].rest != NULL)
+			run->due[i] = 0;
+	}
+}
+
+static void
+wake(void)
+{
+	Latch	   *latch = NULL;
+	SaDatabase *entry;
+
+	SpinLockAcquire(&sa_workers->mutex);
+	entry = sa_worker_find(MyDatabaseId, false);
+	if (entry != NULL)
+	{
+		make_due(&entry->last);
+		latch = sa_workers->launcher_latch;
+	}
+	SpinLockRelease(&sa_workers->mutex);
+	if (latch != NULL)
+		SetLatch(latch);
+}
+
 /* note_database(): called by CREATE EXTENSION, which may not be the first one here. */
 Datum
 sa_note_database(pg_attribute_unused() PG_FUNCTION_ARGS)
@@ -141,6 +182,12 @@ xact_callback(XactEvent event, pg_attribute_unused() void *arg)
 	Latch	   *latch = NULL;
 	SaDatabase *entry;
 
+	if (wake_at_commit && (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT))
+	{
+		wake_at_commit = false;
+		if (event == XACT_EVENT_COMMIT)
+			wake();
+	}
 	if (!note_at_commit || (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT))
 		return;
 
@@ -308,6 +355,8 @@ rest_of(const SaTask *task, TimestampTz began, TimestampTz ended)
 {
 	if (task->every == 0)
 		return SECONDS(sa_flush_interval);
+	if (task->rest != NULL)
+		return Max(Min(SECONDS(task->every), task->rest()), REST_FACTOR * (ended - began));
 	return Max(SECONDS(task->every), REST_FACTOR * (ended - began));
 }
 

@@ -156,6 +156,7 @@ INSERT INTO matrix VALUES
 ('table',    'policy_definition',         '.....'),
 ('table',    'policy_signal',             '.....'),
 ('table',    'probe_rule',                '.....'),
+('table',    'product_remains',           '.....'),
 ('table',    'product',                   '.....'),
 ('table',    'product_column',            '.....'),
 ('table',    'product_mark',              '.....'),
