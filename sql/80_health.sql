@@ -164,7 +164,11 @@ BEGIN ATOMIC
            CASE WHEN failure.changes > 0
                 THEN 'see view session_admin.capture_failures, then call acknowledge_failures()'
                 ELSE 'ok' END
-    FROM failure;
+    FROM failure
+    UNION ALL
+    SELECT 'ended sessions written again',
+           coalesce(sum(e.refused), 0)::text, 'ok'
+    FROM session_admin.ended_id e WHERE e.refused > 0;
 END;
 COMMENT ON FUNCTION session_admin.health_items() IS
 'the rows of view health';

@@ -241,6 +241,8 @@ load(Relation relation, MemoryContext context)
 			watch->relid = RelationGetRelid(relation);
 			watches = lappend(watches, watch);
 		}
+		if (role == SA_ROLE_USER_NAME || role == SA_ROLE_USER_KEY)
+			watch->names_user = true;
 		if (role >= 0)
 			add_column(watch, relation, role, sa_result_text(i, 7), sa_result_text(i, 8),
 					   result_array(i, 9), result_array(i, 10));

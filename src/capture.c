@@ -256,8 +256,8 @@ users_concerned(const SaCaptured *captured)
 }
 
 /* Run a step that may fail; returns why, NULL if it did not. */
-static ErrorData *
-attempt(void (*step) (void *), void *argument)
+ErrorData *
+sa_capture_attempt(void (*step) (void *), void *argument)
 {
 	ErrorData  *error = sa_attempt(step, argument);
 
@@ -294,6 +294,29 @@ sa_capture_failure(const char *application, Oid relid, const char *event, const 
 	sa_arg_text(&args, message);
 	sa_arg(&args, TEXTARRAYOID, PointerGetDatum(users), users == NULL);
 	sa_run(&insert_failure, &args);
+}
+
+/*
+ * The same of what may happen with each statement and concerns no user: once, until
+ * somebody has acknowledged it.  False if it is there.  The caller is connected to SPI.
+ */
+bool
+sa_capture_failure_once(const char *application, Oid relid, const char *event, const char *message)
+{
+	static SaStatement insert_failure = {.sql =
+		"INSERT INTO session_admin.capture_failure (application, relation, event, message, user_names)"
+		" SELECT $1, $2::regclass::text, $3, $4, '{}'"
+		" WHERE NOT EXISTS (SELECT FROM session_admin.capture_failure"
+		"  WHERE application IS NOT DISTINCT FROM $1 AND relation = $2::regclass::text"
+		"   AND message = $4 AND acknowledged_by IS NULL)"
+	};
+	SaArgs		args = {0};
+
+	sa_arg_text(&args, application);
+	sa_arg(&args, OIDOID, ObjectIdGetDatum(relid), false);
+	sa_arg_text(&args, event);
+	sa_arg_text(&args, message);
+	return sa_run(&insert_failure, &args) > 0;
 }
 
 /* Record what was not understood, and log out whom it may have concerned. */
@@ -348,16 +371,16 @@ capture_failed(const SaWatch *watch, TriggerData *trigdata, const char *message,
 				 errhint("Policy \"on_capture_failure\" of application \"%s\" makes this an error.",
 						 watch->application)));
 
-	error = attempt(record_failure, &failure);
+	error = sa_capture_attempt(record_failure, &failure);
 	if (error)
 	{
 		failure.ending.spares_products = true;
-		error = attempt(record_failure, &failure);
+		error = sa_capture_attempt(record_failure, &failure);
 	}
 	if (error && !failure.nobody)
 	{
 		failure.users = NULL;
-		error = attempt(record_failure, &failure);
+		error = sa_capture_attempt(record_failure, &failure);
 		if (error)
 			ReThrowError(error);
 	}
@@ -396,9 +419,9 @@ capture_guarded(const SaWatch *watch, TriggerData *trigdata)
 	sa_captured_begin(captured, watch);
 	captured->insertion = TRIGGER_FIRED_BY_INSERT(trigdata->tg_event);
 	captured->backfill = is_first_copy();
-	captured->forgetting = sa_forgetting(RelationGetRelid(trigdata->tg_relation));
+	captured->forgetting = sa_forgetting(watch);
 
-	error = attempt(follow_statement, &statement);
+	error = sa_capture_attempt(follow_statement, &statement);
 	if (error)
 		capture_failed(watch, trigdata, error->message, users_concerned(captured));
 	else if (captured->unclear)
@@ -442,7 +465,13 @@ sa_capture(PG_FUNCTION_ARGS)
 		PG_RETURN_POINTER(NULL);
 
 	foreach(cell, sa_watches_of(trigdata->tg_relation))
-		capture_guarded(lfirst(cell), trigdata);
+	{
+		const SaWatch *watch = lfirst(cell);
+
+		/* whose sessions these are cannot be seen: there is nothing to follow */
+		if (watch->part != SA_PART_SESSION || watch->names_user)
+			capture_guarded(watch, trigdata);
+	}
 
 	PG_RETURN_POINTER(NULL);
 }

@@ -99,6 +99,7 @@ typedef struct SaWatch
 	SaPart		part;
 	SaPart		key_of;			/* whose key user_key is */
 	Oid			relid;
+	bool		names_user;		/* or did, before a column was dropped */
 	SaColumn	columns[SA_NROLES];
 	SaAttribute *attributes;
 	int			nattributes;
@@ -145,6 +146,8 @@ typedef struct SaSessionRow
 {
 	SaSessionId id;
 	SaSessionId old_id;			/* the same, unless it was changed */
+	char	   *secret;			/* the id itself, to find the row: wiped with
+								 * the batch */
 	char	   *key;			/* NULL: there is none */
 	char	   *user;			/* or its key, if the part has a key_of; NULL:
 								 * anonymous */
@@ -152,6 +155,7 @@ typedef struct SaSessionRow
 	TimestampTz created_at;
 	TimestampTz last_access_at;
 	int64		idle_timeout;	/* SA_NO_TIMEOUT: for ever */
+	bool		refused;		/* it is that of a session that stays ended */
 } SaSessionRow;
 
 typedef struct SaCaptured
@@ -161,7 +165,8 @@ typedef struct SaCaptured
 	bool		backfill;		/* these rows were there before: no events */
 	bool		insertion;		/* these rows are new */
 	bool		complete;		/* all rows of the statement are in this batch */
-	SaEnding   *forgetting;		/* we delete these rows ourselves, as sessions end */
+	SaEnding   *forgetting;		/* we delete these rows ourselves, as sessions
+								 * end */
 	int			rows;
 
 	/* each group of lists is a table with one column a list */
@@ -228,11 +233,16 @@ extern void sa_captured_flush_sessions(SaCaptured *captured);
 extern void sa_captured_truncated_sessions(SaCaptured *captured);
 
 /* forget.c */
-extern SaEnding *sa_forgetting(Oid relid);
+extern SaEnding *sa_forgetting(const SaWatch *watch);
+extern uint64 sa_capture_forget_rows(const SaWatch *watch, ArrayType *secrets, ArrayType *hashes,
+									 SaEnding *ending);
 
 /* capture.c */
 extern void sa_capture_failure(const char *application, Oid relid, const char *event,
 							   const char *message, ArrayType *users);
+extern bool sa_capture_failure_once(const char *application, Oid relid, const char *event,
+									const char *message);
+extern ErrorData *sa_capture_attempt(void (*step) (void *), void *argument);
 extern int64 sa_capture_existing(const SaWatch *watch, Relation relation,
 								 Snapshot snapshot, Snapshot done);
 

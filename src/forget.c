@@ -30,13 +30,18 @@
 
 /* The table whose rows we delete ourselves right now. */
 static Oid	forgetting_relid = InvalidOid;
+static const char *forgetting_application = NULL;
 static SaEnding *forgetting = NULL;
 
-/* What we delete rows of this table for; NULL if it is not us who does. */
+/*
+ * What we delete rows of this table for; NULL if it is not us who does, or for another
+ * application that has its sessions there, too: there it is as if the product did it.
+ */
 SaEnding *
-sa_forgetting(Oid relid)
+sa_forgetting(const SaWatch *watch)
 {
-	return forgetting_relid == relid ? forgetting : NULL;
+	return forgetting_relid == watch->relid &&
+		strcmp(forgetting_application, watch->application) == 0 ? forgetting : NULL;
 }
 
 /* Which rows to delete: any of these, or all if none is given. */
@@ -45,6 +50,8 @@ typedef struct Target
 	ArrayType  *users;			/* text[]: names, or keys of users */
 	ArrayType  *keys;			/* text[]: role key */
 	ArrayType  *hashes;			/* bytea[]: of role secret */
+	ArrayType  *secrets;		/* text[]: of these only, to find them by an
+								 * index */
 	const uint8 *keep;			/* the hash of a session that stays */
 } Target;
 
@@ -110,6 +117,8 @@ condition_for(const SaWatch *watch, const Target *target)
 		return NULL;
 	appendStringInfoChar(&sql, ')');
 
+	if (target->secrets)
+		appendStringInfo(&sql, " AND %s", is_any_of(watch, SA_ROLE_SECRET, 5));
 	if (target->keep && SA_HAS(watch, SA_ROLE_SECRET))
 		appendStringInfo(&sql, " AND %s OPERATOR(pg_catalog.<>) $4", hash_expression(watch));
 	for (SaRole role = 0; role < SA_NROLES; role++)
@@ -126,9 +135,10 @@ condition_for(const SaWatch *watch, const Target *target)
 /*
  * Delete from one of the product's tables, as the owner of that table: its
  * triggers are not ours and must not run with our rights.  They find the names
- * that they expect in its own schema.  The caller is connected to SPI.
+ * that they expect in its own schema.  Returns how many rows there were.  The caller
+ * is connected to SPI.
  */
-static void
+static uint64
 forget(const SaWatch *watch, const Target *target, LOCKMODE lockmode, SaEnding *ending)
 {
 	Relation	relation = table_open(watch->relid, lockmode);
@@ -136,6 +146,7 @@ forget(const SaWatch *watch, const Target *target, LOCKMODE lockmode, SaEnding *
 	char	   *table = quote_qualified_identifier(schema, RelationGetRelationName(relation));
 	char	   *condition = condition_for(watch, target);
 	Oid			outer_relid = forgetting_relid;
+	const char *outer_application = forgetting_application;
 	SaEnding   *outer_forgetting = forgetting;
 	SaArgs		args = {0};
 	char	   *sql;
@@ -143,11 +154,12 @@ forget(const SaWatch *watch, const Target *target, LOCKMODE lockmode, SaEnding *
 	int			sec_context;
 	int			nestlevel;
 	SPIPlanPtr	plan;
+	volatile uint64 rows = 0;
 
 	if (condition == NULL)
 	{
 		table_close(relation, NoLock);
-		return;
+		return 0;
 	}
 	sql = psprintf("DELETE FROM ONLY %s WHERE %s", table, condition);
 	if (ending->skips_locked)
@@ -160,6 +172,7 @@ forget(const SaWatch *watch, const Target *target, LOCKMODE lockmode, SaEnding *
 	sa_arg(&args, BYTEAOID,
 		   target->keep ? PointerGetDatum(sa_bytea(target->keep, SA_HASH_LEN)) : (Datum) 0,
 		   target->keep == NULL);
+	sa_arg(&args, TEXTARRAYOID, PointerGetDatum(target->secrets), target->secrets == NULL);
 
 	GetUserIdAndSecContext(&userid, &sec_context);
 	SetUserIdAndSecContext(relation->rd_rel->relowner,
@@ -173,6 +186,7 @@ forget(const SaWatch *watch, const Target *target, LOCKMODE lockmode, SaEnding *
 							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 
 	forgetting_relid = watch->relid;
+	forgetting_application = watch->application;
 	forgetting = ending;
 	PG_TRY();
 	{
@@ -181,11 +195,13 @@ forget(const SaWatch *watch, const Target *target, LOCKMODE lockmode, SaEnding *
 			elog(ERROR, "could not prepare statement: %s", SPI_result_code_string(SPI_result));
 		SPI_execute_snapshot(plan, args.values, args.nulls, GetLatestSnapshot(), InvalidSnapshot,
 							 false, true, 0);
+		rows = SPI_processed;
 		SPI_freeplan(plan);
 	}
 	PG_FINALLY();
 	{
 		forgetting_relid = outer_relid;
+		forgetting_application = outer_application;
 		forgetting = outer_forgetting;
 	}
 	PG_END_TRY();
@@ -193,6 +209,7 @@ forget(const SaWatch *watch, const Target *target, LOCKMODE lockmode, SaEnding *
 	AtEOXact_GUC(false, nestlevel);
 	SetUserIdAndSecContext(userid, sec_context);
 	table_close(relation, NoLock);
+	return rows;
 }
 
 /* The keys, names, or both, by which the table knows these users; NULL if by none. */
@@ -378,4 +395,19 @@ sa_capture_forget_application(const char *application, SaEnding *ending)
 
 	foreach(cell, watches)
 		forget(lfirst(cell), &everything, ShareRowExclusiveLock, ending);
+}
+
+/*
+ * Delete rows that a statement of the product itself has just written, by the ids in
+ * them and the hashes of these: nobody is waited for, as the statement has them
+ * locked.  Returns how many there were.  The caller is connected to SPI.
+ */
+uint64
+sa_capture_forget_rows(const SaWatch *watch, ArrayType *secrets, ArrayType *hashes,
+					   SaEnding *ending)
+{
+	Target		target = {.hashes = hashes, .secrets = secrets};
+
+	ending->skips_locked = true;
+	return forget(watch, &target, RowExclusiveLock, ending);
 }

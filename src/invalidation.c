@@ -276,6 +276,7 @@ archive_rows(FunctionCallInfo fcinfo, Archive *archive)
 	sa_arg_text(&args, sa_actor_or_null());
 	sa_arg(&args, BOOLOID, BoolGetDatum(!ending->caller_writes_feed), false);
 	sa_arg(&args, BOOLOID, BoolGetDatum(ending->wants_users), false);
+	sa_arg(&args, BOOLOID, BoolGetDatum(ending->may_return), false);
 	sa_run(all_were_valid(archive, trigdata, ending->at) ? &archive->of_valid : &archive->of_any,
 		   &args);
 
@@ -375,6 +376,14 @@ sa_session_changed(PG_FUNCTION_ARGS)
 	"    reauthenticated_at," \
 	"    coalesce(ended_before, $1), end_reason, ended_by, actor" \
 	"  FROM gone" \
+	"), remembered AS (" \
+	"  INSERT INTO session_admin.ended_id (session_hash, application, until)" \
+	"  SELECT session_hash, application, until FROM (" \
+	"    SELECT session_hash, application, session_admin.ended_until(application, user_name," \
+	"      product, idle_timeout, created_at, coalesce(ended_before, $1)) AS until" \
+	"    FROM gone WHERE end_reason NOT IN ('idle_timeout', 'absolute_timeout', 'replaced')" \
+	"      AND NOT (ended_before IS NULL AND $6)) e" \
+	"  WHERE until > $1" \
 	"), seen AS (" \
 	"  INSERT INTO session_admin.account_seen (application, user_name, at)" \
 	"  SELECT application, user_name, last_access FROM gone WHERE user_name IS NOT NULL" \

@@ -408,6 +408,7 @@ static const SaTask tasks[] = {
 	{"touches flushed", flush_touches, false, 0, false},
 	{"probes counted", sa_probes_flush, false, 0, false},
 	{"tokens archived", archive_tokens, false, 60, false},
+	{"ended ids forgotten", sa_forget_ended_ids, false, 60, false},
 	{"last seen noted", note_last_seen, false, 60, false},
 	{"history forgotten", forget_history, false, 60, false},
 	{"partitions dropped", drop_partitions, true, 60, false},
