@@ -60,6 +60,7 @@ typedef struct CachedTable
 	bool		valid;
 	MemoryContext context;
 	List	   *watches;
+	bool		told;			/* that nothing is known of it */
 } CachedTable;
 
 static HTAB *cache = NULL;
@@ -292,6 +293,7 @@ sa_watches_of(Relation relation)
 		MemoryContextSetParent(table->context, TopTransactionContext);
 	table->context = NULL;
 	table->watches = NIL;
+	table->told = false;
 
 	context = AllocSetContextCreate(CurrentMemoryContext, "session_admin attachment",
 									ALLOCSET_SMALL_SIZES);
@@ -315,13 +317,32 @@ sa_watches_of(Relation relation)
 	return watches;
 }
 
+/*
+ * Has it been told already, since it was read, that nothing is known of this table,
+ * which has our triggers?  From here on it has.
+ */
+bool
+sa_is_told_unknown(Relation relation)
+{
+	Oid			relid = RelationGetRelid(relation);
+	CachedTable *table = hash_search(cache, &relid, HASH_FIND, NULL);
+	bool		told = table->told;
+
+	table->told = true;
+	return told;
+}
+
 /* The SaWatches of all tables of sessions and remember-me tokens in the application. */
 List *
 sa_watches_to_forget(const char *application)
 {
 	static SaStatement read_relations = {.sql =
 		"SELECT DISTINCT relation::oid FROM session_admin.attachment"
-		" WHERE application = $1 AND part IN ('session', 'remember_me') ORDER BY 1"
+		" WHERE application = $1 AND part IN ('session', 'remember_me')"
+		/* of a table that was dropped, another one may have the number by now */
+		"  AND (relation::regclass::text = table_name OR EXISTS (SELECT FROM pg_trigger"
+		"    WHERE tgrelid = relation AND tgfoid = 'session_admin.capture'::regproc))"
+		" ORDER BY 1"
 	};
 	SaArgs		args = {0};
 	List	   *relids = NIL;

@@ -431,6 +431,36 @@ capture_guarded(const SaWatch *watch, TriggerData *trigdata)
 														  CurrentMemoryContext)));
 }
 
+#define UNKNOWN_TABLE "the table is watched, but nothing says as what"
+
+static void
+record_unknown(void *argument)
+{
+	TriggerData *trigdata = argument;
+	bool		first;
+
+	SPI_connect();
+	first = sa_capture_failure_once(NULL, RelationGetRelid(trigdata->tg_relation),
+									event_name(trigdata->tg_event), UNKNOWN_TABLE);
+	SPI_finish();
+	if (first)
+		ereport(WARNING,
+				(errmsg("session_admin could not follow %s of \"%s\": %s", event_name(trigdata->tg_event),
+						RelationGetRelationName(trigdata->tg_relation), UNKNOWN_TABLE),
+				 errhint("Call session_admin.attach_application() again.")));
+}
+
+/*
+ * Our triggers are there, and what they are for has got lost, in a restore for instance:
+ * tell, once, as nobody is logged out by what happens here.
+ */
+static void
+follow_unknown(TriggerData *trigdata)
+{
+	if (!sa_is_told_unknown(trigdata->tg_relation))
+		(void) sa_capture_attempt(record_unknown, trigdata);
+}
+
 static bool
 has_transition_tables(const TriggerData *trigdata)
 {
@@ -443,6 +473,7 @@ Datum
 sa_capture(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+	List	   *watches;
 	ListCell   *cell;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigdata->tg_event) ||
@@ -464,7 +495,10 @@ sa_capture(PG_FUNCTION_ARGS)
 		(trigdata->tg_oldtable && tuplestore_tuple_count(trigdata->tg_oldtable) == 0))
 		PG_RETURN_POINTER(NULL);
 
-	foreach(cell, sa_watches_of(trigdata->tg_relation))
+	watches = sa_watches_of(trigdata->tg_relation);
+	if (watches == NIL)
+		follow_unknown(trigdata);
+	foreach(cell, watches)
 	{
 		const SaWatch *watch = lfirst(cell);
 

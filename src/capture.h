@@ -112,6 +112,7 @@ typedef struct SaWatch
 /* attachment.c */
 extern int	sa_find_name(const char *const *names, int n, const char *name);
 extern List *sa_watches_of(Relation relation);
+extern bool sa_is_told_unknown(Relation relation);
 extern List *sa_watches_to_forget(const char *application);
 
 /* captured.c: what the rows of one statement tell, and what follows of it */

@@ -349,6 +349,8 @@ GROUP BY 1 ORDER BY 1;
 SELECT count(*) FROM session_admin.backfill;
 SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'session_admin%';
 DELETE FROM session_admin.product WHERE product = 'boutique';
+DELETE FROM session_admin.product_part WHERE product = 'boutique';
+DELETE FROM session_admin.product_column WHERE product = 'boutique';
 SET client_min_messages = error;
 DROP SCHEMA spring_session, connect_pg_simple, clone, crowd, boutique, framework CASCADE;
 
