@@ -17,6 +17,9 @@
  * key of another part (key_of).  In part attribute all roles but those of the
  * three columns are names of attributes.  Role realm is of a column that only tells
  * which rows are left alone.
+ *
+ * No table refers to another by a foreign key: pg_restore -j fills them in any order.
+ * The functions keep them together, and verify_attachments() tells what is not.
  */
 
 CREATE TABLE session_admin.product_role (
@@ -80,12 +83,12 @@ COMMENT ON TABLE session_admin.product IS
 'products whose own tables attach_application can watch';
 
 CREATE TABLE session_admin.product_part (
-    product         text COLLATE "C" NOT NULL REFERENCES session_admin.product ON DELETE CASCADE,
+    product         text COLLATE "C" NOT NULL,
     part            text COLLATE "C" NOT NULL
                     CHECK (part IN ('account', 'identity', 'attribute', 'login', 'remember_me', 'session')),
     -- names that the table may have, the likeliest first
     relations       text[] NOT NULL,
-    -- another part of the product; no foreign key, as pg_dump warns of one to the same table
+    -- another part of the product
     key_of          text COLLATE "C",
     required        boolean NOT NULL DEFAULT false,
     -- what is not seen if there is no such table
@@ -112,14 +115,14 @@ CREATE TABLE session_admin.product_column (
     -- what is not seen if there is no such column
     unseen          text,
     PRIMARY KEY (product, part, role),
-    FOREIGN KEY (product, part) REFERENCES session_admin.product_part ON DELETE CASCADE,
+    -- of the extension's own, which no dump brings
     FOREIGN KEY (part, role) REFERENCES session_admin.product_role
 );
 COMMENT ON TABLE session_admin.product_column IS
 'which column of a product''s table plays which role';
 
 CREATE TABLE session_admin.product_mark (
-    product         text COLLATE "C" REFERENCES session_admin.product ON DELETE CASCADE,
+    product         text COLLATE "C",
     columns         text[],
     PRIMARY KEY (product, columns)
 );
@@ -152,9 +155,7 @@ CREATE TABLE session_admin.attachment_column (
     reading         text,
     path            text[],
     excludes        text[],
-    PRIMARY KEY (application, product, part, role, column_name),
-    FOREIGN KEY (application, product, part)
-        REFERENCES session_admin.attachment ON DELETE CASCADE
+    PRIMARY KEY (application, product, part, role, column_name)
 );
 COMMENT ON TABLE session_admin.attachment_column IS
 'columns (and attributes) of them, with the role that each plays';
@@ -200,7 +201,9 @@ SELECT pg_catalog.pg_extension_config_dump('session_admin.product_column',
     'WHERE product IN (SELECT product FROM session_admin.product WHERE NOT built_in)');
 SELECT pg_catalog.pg_extension_config_dump('session_admin.product_mark',
     'WHERE product IN (SELECT product FROM session_admin.product WHERE NOT built_in)');
-SELECT pg_catalog.pg_extension_config_dump('session_admin.attachment', '');
+-- Of a table that is gone there would be a number, which is another table's in the new place.
+SELECT pg_catalog.pg_extension_config_dump('session_admin.attachment',
+    'WHERE relation IN (SELECT oid FROM pg_catalog.pg_class)');
 SELECT pg_catalog.pg_extension_config_dump('session_admin.attachment_column', '');
 SELECT pg_catalog.pg_extension_config_dump('session_admin.account_key', '');
 SELECT pg_catalog.pg_extension_config_dump('session_admin.capture_failure', '');

@@ -214,7 +214,12 @@ static List *
 note_attachment(Match *matches, int nmatches, const char *application, const char *product)
 {
 	static SaStatement forget_attachment = {.sql =
-		"DELETE FROM session_admin.attachment WHERE application = $1 AND product = $2"
+		"WITH columns AS ("
+		"  DELETE FROM session_admin.attachment_column WHERE application = $1 AND product = $2"
+		"), backfills AS ("
+		"  DELETE FROM session_admin.backfill WHERE application = $1 AND product = $2"
+		")"
+		" DELETE FROM session_admin.attachment WHERE application = $1 AND product = $2"
 		" RETURNING relation::oid"
 	};
 	static SaStatement insert_attachment = {.sql =
@@ -668,6 +673,17 @@ sa_detach_application(PG_FUNCTION_ARGS)
 		"      JOIN pg_namespace n ON n.oid = c.relnamespace"
 		"      WHERE c.oid = t.relation AND n.nspname <> $2))"
 		"  RETURNING t.product, t.part, t.relation"
+		/* with the columns of parts that got lost, of which nobody knows the schema */
+		"), columns AS ("
+		"  DELETE FROM session_admin.attachment_column c"
+		"  WHERE c.application = $3 AND ($1 IS NULL OR c.product = $1)"
+		"    AND ((c.product, c.part) IN (SELECT product, part FROM gone)"
+		"      OR NOT EXISTS (SELECT FROM session_admin.attachment t"
+		"        WHERE t.application = $3 AND t.product = c.product AND t.part = c.part))"
+		"  RETURNING c.product, c.part"
+		"), backfills AS ("
+		"  DELETE FROM session_admin.backfill b USING gone"
+		"  WHERE b.application = $3 AND b.product = gone.product AND b.part = gone.part"
 		"), keys AS ("
 		"  DELETE FROM session_admin.account_key k USING gone"
 		"  WHERE k.application = $3 AND k.product = gone.product AND k.part = gone.part"
@@ -677,7 +693,11 @@ sa_detach_application(PG_FUNCTION_ARGS)
 		"  SET product = NULL, product_key = NULL, idle_timeout = NULL"
 		"  FROM gone WHERE s.application = $3 AND s.product = gone.product AND gone.part = 'session'"
 		")"
-		" SELECT part::text, relation::oid, relation::text FROM gone ORDER BY product, part"
+		" SELECT part::text, relation::oid, relation::text FROM ("
+		"  SELECT product, part, relation FROM gone"
+		"  UNION ALL SELECT DISTINCT product, part, 0::regclass FROM columns"
+		"  WHERE (product, part) NOT IN (SELECT product, part FROM gone)) g"
+		" ORDER BY product, part"
 	};
 	char	   *application = sa_application_arg(fcinfo, 2);
 	SaArgs		args = {0};

@@ -60,6 +60,7 @@ typedef struct CachedTable
 	bool		valid;
 	MemoryContext context;
 	List	   *watches;
+	bool		told;			/* that nothing is known of it */
 } CachedTable;
 
 static HTAB *cache = NULL;
@@ -241,6 +242,8 @@ load(Relation relation, MemoryContext context)
 			watch->relid = RelationGetRelid(relation);
 			watches = lappend(watches, watch);
 		}
+		if (role == SA_ROLE_USER_NAME || role == SA_ROLE_USER_KEY)
+			watch->names_user = true;
 		if (role >= 0)
 			add_column(watch, relation, role, sa_result_text(i, 7), sa_result_text(i, 8),
 					   result_array(i, 9), result_array(i, 10));
@@ -290,6 +293,7 @@ sa_watches_of(Relation relation)
 		MemoryContextSetParent(table->context, TopTransactionContext);
 	table->context = NULL;
 	table->watches = NIL;
+	table->told = false;
 
 	context = AllocSetContextCreate(CurrentMemoryContext, "session_admin attachment",
 									ALLOCSET_SMALL_SIZES);
@@ -311,4 +315,19 @@ sa_watches_of(Relation relation)
 	table->context = context;
 	table->watches = watches;
 	return watches;
+}
+
+/*
+ * Has it been told already, since it was read, that nothing is known of this table,
+ * which has our triggers?  From here on it has.
+ */
+bool
+sa_is_told_unknown(Relation relation)
+{
+	Oid			relid = RelationGetRelid(relation);
+	CachedTable *table = hash_search(cache, &relid, HASH_FIND, NULL);
+	bool		told = table->told;
+
+	table->told = true;
+	return told;
 }

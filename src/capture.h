@@ -99,6 +99,7 @@ typedef struct SaWatch
 	SaPart		part;
 	SaPart		key_of;			/* whose key user_key is */
 	Oid			relid;
+	bool		names_user;		/* or did, before a column was dropped */
 	SaColumn	columns[SA_NROLES];
 	SaAttribute *attributes;
 	int			nattributes;
@@ -111,6 +112,7 @@ typedef struct SaWatch
 /* attachment.c */
 extern int	sa_find_name(const char *const *names, int n, const char *name);
 extern List *sa_watches_of(Relation relation);
+extern bool sa_is_told_unknown(Relation relation);
 
 /* captured.c: what the rows of one statement tell, and what follows of it */
 
@@ -144,6 +146,8 @@ typedef struct SaSessionRow
 {
 	SaSessionId id;
 	SaSessionId old_id;			/* the same, unless it was changed */
+	char	   *secret;			/* the id itself, to find the row: wiped with
+								 * the batch */
 	char	   *key;			/* NULL: there is none */
 	char	   *user;			/* or its key, if the part has a key_of; NULL:
 								 * anonymous */
@@ -151,6 +155,7 @@ typedef struct SaSessionRow
 	TimestampTz created_at;
 	TimestampTz last_access_at;
 	int64		idle_timeout;	/* SA_NO_TIMEOUT: for ever */
+	bool		refused;		/* it is that of a session that stays ended */
 } SaSessionRow;
 
 typedef struct SaCaptured
@@ -242,6 +247,8 @@ typedef struct SaTarget
 	ArrayType  *hashes;			/* bytea[]: of role secret, where there is no
 								 * key */
 	ArrayType  *all_hashes;		/* bytea[]: the same, of all; sorted */
+	ArrayType  *secrets;		/* text[]: of these only, which an index may
+								 * find; NULL: of any */
 	const uint8 *keep;			/* the hash of a session that stays */
 } SaTarget;
 
@@ -289,6 +296,8 @@ typedef struct SaForget
 extern SaEnding *sa_forgetting(const SaWatch *watch);
 extern List *sa_forgets_of(const char *application, const char *product);
 extern void sa_forget_rows(SaForget *forget, SaEnding *ending);
+extern void sa_forget_written(const SaWatch *watch, ArrayType *secrets, ArrayType *hashes,
+							  SaEnding *ending);
 extern void sa_forget_table(SaForget *forget, SaEnding *ending);
 extern ArrayType *sa_hashes_of(const SaRows *rows);
 
@@ -298,6 +307,9 @@ extern void sa_remain(const SaForget *forget, const SaEnding *ending);
 /* capture.c */
 extern void sa_capture_failure(const char *application, Oid relid, const char *event,
 							   const char *message, ArrayType *users);
+extern bool sa_capture_failure_once(const char *application, Oid relid, const char *event,
+									const char *message);
+extern ErrorData *sa_capture_attempt(void (*step) (void *), void *argument);
 extern int64 sa_capture_existing(const SaWatch *watch, Relation relation,
 								 Snapshot snapshot, Snapshot done);
 

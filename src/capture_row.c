@@ -571,7 +571,7 @@ add_session(SaCaptured *captured, TupleTableSlot *slot, const SaSessionRow *row,
 
 	*added = *row;
 	sa_session_id_from_datum(CStringGetTextDatum(id), TEXTOID, &added->id);
-	explicit_bzero(id, strlen(id));
+	added->secret = id;
 	added->old_id = old_id ? *old_id : added->id;
 	added->key = role_text(watch, SA_ROLE_KEY, slot);
 	added->user = user_of(watch, slot);

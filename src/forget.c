@@ -179,6 +179,8 @@ search_query(const SaWatch *watch, const SaTarget *target, const char *table)
 		appendStringInfo(&sql, " OR %s OPERATOR(pg_catalog.=) ANY ($3)", hash_expression(watch));
 	}
 	appendStringInfoChar(&sql, ')');
+	if (target->secrets)
+		appendStringInfo(&sql, " AND %s", is_any_of(watch, SA_ROLE_SECRET, 5));
 	if (target->keep && SA_HAS(watch, SA_ROLE_SECRET))
 		appendStringInfo(&sql, " AND %s OPERATOR(pg_catalog.<>) $4", hash_expression(watch));
 	for (SaRole role = 0; role < SA_NROLES; role++)
@@ -387,6 +389,7 @@ search(const SaWatch *watch, const SaTarget *target, Relation relation, SaRows *
 	sa_arg(&args, BYTEAOID,
 		   target->keep ? PointerGetDatum(sa_bytea(target->keep, SA_HASH_LEN)) : (Datum) 0,
 		   target->keep == NULL);
+	sa_arg(&args, TEXTARRAYOID, PointerGetDatum(target->secrets), target->secrets == NULL);
 	owner_enter(&saved, relation);
 	(void) run_as_owner(sql, &args);
 	owner_leave(&saved);
@@ -1036,6 +1039,9 @@ sa_forgets_of(const char *application, const char *product)
 		" FROM session_admin.attachment a JOIN pg_class c ON c.oid = a.relation"
 		" WHERE a.application = $1 AND ($2 IS NULL OR a.product = $2)"
 		"  AND a.part IN ('session', 'remember_me')"
+		/* of a table that was dropped, another one may have the number by now */
+		"  AND (a.relation::text = a.table_name OR EXISTS (SELECT FROM pg_trigger"
+		"    WHERE tgrelid = a.relation AND tgfoid = 'session_admin.capture'::regproc))"
 		" ORDER BY a.relation::oid, a.product, a.part"
 	};
 	SaArgs		args = {0};
@@ -1358,4 +1364,65 @@ sa_forget_wait_for_writers(const char *application, TimestampTz until)
 				return;
 		}
 	}
+}
+
+/* A table that could not be searched may have any of these. */
+static void
+leave_unsearched(SaForget *forget, ArrayType *hashes)
+{
+	Datum	   *values;
+	int			n;
+	ItemPointerData nowhere;
+
+	ItemPointerSetInvalid(&nowhere);
+	deconstruct_array(hashes, BYTEAOID, -1, false, TYPALIGN_INT, &values, NULL, &n);
+	for (int i = 0; i < n; i++)
+		add_row(&forget->left, &nowhere, (uint8 *) VARDATA_ANY(DatumGetByteaPP(values[i])), false);
+	forget->unsearched = false;
+}
+
+/* Of what is left, keep what is not noted yet: each request may come here again. */
+static void
+leave_unknown(SaForget *forget)
+{
+	int			n = 0;
+
+	for (int i = 0; i < forget->left.n; i++)
+	{
+		SaForgetRow *row = &forget->left.rows[i];
+
+		if (!row->has_hash || !sa_remains(forget->application, row->hash))
+			forget->left.rows[n++] = *row;
+	}
+	forget->left.n = n;
+}
+
+/*
+ * Delete rows that a statement of the product itself has just written, by the ids in
+ * them and the hashes of these: nobody is waited for, as the statement has them
+ * locked.  What cannot be deleted is noted.  The caller is connected to SPI.
+ */
+void
+sa_forget_written(const SaWatch *watch, ArrayType *secrets, ArrayType *hashes, SaEnding *ending)
+{
+	SaForget	forget = {
+		.application = watch->application,
+		.product = watch->product,
+		.part = watch->part,
+		.relid = watch->relid,
+		.table = get_rel_name(watch->relid),
+		.target = {.secrets = secrets, .hashes = hashes, .all_hashes = hashes}
+	};
+	List	   *forgets = list_make1(&forget);
+	SaBusy		busy = {0};
+
+	sa_forget_lock(forgets, &busy);
+	if (!forget.unsearched && forget.watch != NULL)
+		sa_forget_rows(&forget, ending);
+	leave_rows(&forget, forget.busy.rows, forget.busy.n);
+	if (forget.unsearched)
+		leave_unsearched(&forget, hashes);
+	leave_unknown(&forget);
+	if (forget.left.n > 0)
+		sa_remain(&forget, ending);
 }

@@ -317,6 +317,7 @@ archive_rows(FunctionCallInfo fcinfo, Archive *archive)
 	sa_arg_text(&args, sa_actor_or_null());
 	sa_arg(&args, BOOLOID, BoolGetDatum(!ending->caller_writes_feed), false);
 	sa_arg(&args, BOOLOID, BoolGetDatum(ending->wants_users), false);
+	sa_arg(&args, BOOLOID, BoolGetDatum(ending->may_return), false);
 	sa_run(all_were_valid(archive, trigdata, ending->at) ? &archive->of_valid : &archive->of_any,
 		   &args);
 
@@ -418,6 +419,14 @@ sa_session_changed(PG_FUNCTION_ARGS)
 	"    reauthenticated_at," \
 	"    coalesce(ended_before, $1), end_reason, ended_by, actor" \
 	"  FROM gone" \
+	"), remembered AS (" \
+	"  INSERT INTO session_admin.ended_id (session_hash, application, until)" \
+	"  SELECT session_hash, application, until FROM (" \
+	"    SELECT session_hash, application, session_admin.ended_until(application, user_name," \
+	"      product, idle_timeout, created_at, coalesce(ended_before, $1)) AS until" \
+	"    FROM gone WHERE end_reason NOT IN ('idle_timeout', 'absolute_timeout', 'replaced')" \
+	"      AND NOT (ended_before IS NULL AND $6)) e" \
+	"  WHERE until > $1" \
 	"), seen AS (" \
 	"  INSERT INTO session_admin.account_seen (application, user_name, at)" \
 	"  SELECT application, user_name, last_access FROM gone WHERE user_name IS NOT NULL" \
@@ -1152,21 +1161,21 @@ sa_end_generation(const char *application, SaEnding *ending)
 	static SaStatement lock_application = {.sql =
 		"SELECT FROM session_admin.application WHERE name = $1 FOR NO KEY UPDATE"
 	};
-	static SaStatement count_sessions = {.generic = true,.sql =
+	static SaStatement count_sessions = {.generic = true, .sql =
 		"SELECT CASE WHEN pg_relation_size('session_admin.session') <= $2"
 		"  THEN (SELECT count(*) FROM session_admin.session"
 		"    WHERE $1 IS NULL OR application = $1) ELSE -1 END"
 	};
-	static SaStatement count_live_sessions = {.generic = true,.sql =
+	static SaStatement count_live_sessions = {.generic = true, .sql =
 		"SELECT count(*) FROM session_admin.session_state"
 		" WHERE ($1 IS NULL OR application = $1) AND ended_at IS NULL"
 	};
-	static SaStatement count_tokens = {.generic = true,.sql =
+	static SaStatement count_tokens = {.generic = true, .sql =
 		"SELECT CASE WHEN pg_relation_size('session_admin.remember_me_token') <= $2"
 		"  THEN (SELECT count(*) FROM session_admin.remember_me_token"
 		"    WHERE $1 IS NULL OR application = $1) ELSE -1 END"
 	};
-	static SaStatement count_live_tokens = {.generic = true,.sql =
+	static SaStatement count_live_tokens = {.generic = true, .sql =
 		"SELECT count(*) FROM session_admin.remember_me_token t"
 		" JOIN session_admin.application_state a"
 		"   ON a.name = t.application AND a.generation = t.generation"

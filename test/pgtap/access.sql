@@ -86,6 +86,7 @@ INSERT INTO matrix VALUES
 -- what views and reports call, with the rights of whoever reads them
 ('function', 'live_last_access',          '..oud'),
 ('function', 'live_requests',             '..oud'),
+('function', 'ended_until',               '.....'),
 ('function', 'live_probes',               '..oud'),
 ('function', 'health_pending',            '..oud'),
 ('function', 'health_lease_is_over',      '..oud'),
@@ -140,6 +141,7 @@ INSERT INTO matrix VALUES
 ('table',    'capture_failure',           '.....'),
 ('table',    'capture_trigger',           '.....'),
 ('table',    'ended_session',             '.....'),
+('table',    'ended_id',                  '.....'),
 ('table',    'ended_session_default',     '.....'),
 ('table',    'feed_horizon',              '.....'),
 ('table',    'feed_running',              '.....'),

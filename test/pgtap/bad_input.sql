@@ -70,7 +70,9 @@ INSERT INTO good_call (signature, arguments) VALUES
 ('session_admin.login_failed(text,inet,text,text,text,text)',
  $$'alice' | '10.0.0.1' | '192.0.2.1' | 'Mozilla/5.0' | 'password' | NULL$$),
 ('session_admin.live_last_access(bytea,text)', $$sha256('alice''s session') | 'bad input'$$),
-('session_admin.live_requests(bytea,text)', $$sha256('alice''s session') | 'bad input'$$);
+('session_admin.live_requests(bytea,text)', $$sha256('alice''s session') | 'bad input'$$),
+('session_admin.ended_until(text,text,text,interval,timestamptz,timestamptz)',
+ $$'bad input' | 'alice' | 'jira' | '1 hour' | now() | now()$$);
 
 -- invalidation
 INSERT INTO good_call (signature, arguments) VALUES
