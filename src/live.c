@@ -564,6 +564,7 @@ sa_live_fill(SaLiveFill *fill, const SaSession *session, TimestampTz now, int64 
 					   entry->created_at != CREATED_CHANGED))
 		{
 			pg_atomic_write_u64(&entry->last_access_at, (uint64) session->last_access_at);
+			pg_atomic_write_u64(&entry->written_access_at, (uint64) session->last_access_at);
 			pg_atomic_write_u64(&entry->requests, 0);
 			entry->created_at = session->created_at;
 			entry->idle_timeout = session->idle_timeout;
@@ -579,6 +580,7 @@ sa_live_fill(SaLiveFill *fill, const SaSession *session, TimestampTz now, int64 
 			entry->idle_timeout = session->idle_timeout;
 			entry->opened_xid = session->opened_xid;
 			entry->epoch = fill->epoch;
+			pg_atomic_write_u64(&entry->written_access_at, (uint64) session->last_access_at);
 		}
 		count_requests(entry, now, requests);
 	}
@@ -639,13 +641,6 @@ sa_live_end_commit(const SaLiveKey *key, bool row_remains)
 	LWLock	   *lock;
 	Entry	   *entry;
 
-	if (key != NULL && row_remains)
-	{
-		Unwritten  *mine = find_unwritten(key, HASH_FIND);
-
-		if (mine != NULL)
-			mine->last_access_at = DT_NOBEGIN;
-	}
 	if (shared == NULL)
 		return;
 	if (key == NULL)
@@ -662,10 +657,35 @@ sa_live_end_commit(const SaLiveKey *key, bool row_remains)
 		remove_entry(entry);
 	else if (entry != NULL)
 	{
-		/* all but the requests is read from the row again */
+		/* all but the touches is read from the row again */
 		entry->epoch = EPOCH_NONE;
 		entry->created_at = CREATED_CHANGED;
+	}
+	LWLockRelease(lock);
+}
+
+/* It has set back the last access: what is known of a later one is of no use. */
+void
+sa_live_set_back(const SaLiveKey *key)
+{
+	Unwritten  *mine = find_unwritten(key, HASH_FIND);
+	uint32		hash_value;
+	LWLock	   *lock;
+	Entry	   *entry;
+
+	if (mine != NULL)
+		mine->last_access_at = DT_NOBEGIN;
+	if (shared == NULL)
+		return;
+
+	hash_value = hash_key(key);
+	lock = partition_lock(hash_value);
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	entry = find_entry(key, hash_value);
+	if (entry != NULL)
+	{
 		pg_atomic_write_u64(&entry->last_access_at, 0);
+		pg_atomic_write_u64(&entry->written_access_at, 0);
 	}
 	LWLockRelease(lock);
 }
@@ -773,7 +793,11 @@ scan(SaLiveTouch *touches, int n, uint32 *position,
 static bool
 has_unflushed(const Entry *entry)
 {
-	return pg_atomic_read_u64(unconstify(pg_atomic_uint64 *, &entry->requests)) != 0;
+	Entry	   *read = unconstify(Entry *, entry);
+
+	return pg_atomic_read_u64(&read->requests) != 0 ||
+		(TimestampTz) pg_atomic_read_u64(&read->last_access_at) >
+		(TimestampTz) pg_atomic_read_u64(&read->written_access_at);
 }
 
 static bool
@@ -901,7 +925,14 @@ sa_live_flushed(const SaLiveTouch *touch, bool flushed)
 	LWLockAcquire(lock, LW_SHARED);
 	entry = find_entry_at(touch, hash_value);
 	if (entry != NULL)
+	{
 		pg_atomic_fetch_add_u64(&entry->requests, flushed ? -touch->requests : touch->requests);
+		/* what the row tells after all is not known: once more does no harm */
+		if (flushed)
+			advance(&entry->written_access_at, touch->last_access_at);
+		else
+			pg_atomic_write_u64(&entry->written_access_at, 0);
+	}
 	LWLockRelease(lock);
 }
 
@@ -1008,6 +1039,8 @@ typedef struct Tally
 {
 	int64		looked;
 	int64		requests;
+	int64		sessions;		/* that were touched since their row was
+								 * written */
 } Tally;
 
 static void
@@ -1018,8 +1051,11 @@ add_to_tally(Tally *tally, uint32 place)
 	if (!is_used(entry))
 		return;
 	tally->looked++;
-	if (entry->key.database == MyDatabaseId)
+	if (entry->key.database == MyDatabaseId && has_unflushed(entry))
+	{
 		tally->requests += (int64) pg_atomic_read_u64(&entry->requests);
+		tally->sessions++;
+	}
 }
 
 /*
@@ -1047,7 +1083,7 @@ tally_entries(Tally *tally, int64 used)
 	return step == 1;
 }
 
-/* live_status() returns (used, capacity, unflushed, estimated). */
+/* live_status() returns (used, capacity, unflushed, estimated, touched). */
 Datum
 sa_live_status(PG_FUNCTION_ARGS)
 {
@@ -1056,8 +1092,8 @@ sa_live_status(PG_FUNCTION_ARGS)
 	bool		all = true;
 	Tally		tally = {0};
 	TupleDesc	desc;
-	Datum		values[4];
-	bool		nulls[4] = {false, false, false, false};
+	Datum		values[5];
+	bool		nulls[5] = {false, false, false, false, false};
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
@@ -1066,11 +1102,15 @@ sa_live_status(PG_FUNCTION_ARGS)
 	if (sa_live_enabled())
 		all = tally_entries(&tally, used);
 	if (!all && tally.looked > 0)
+	{
 		tally.requests = (int64) ((double) tally.requests * used / tally.looked);
+		tally.sessions = (int64) ((double) tally.sessions * used / tally.looked);
+	}
 
 	values[0] = Int64GetDatum(used);
 	values[1] = Int64GetDatum(capacity);
 	values[2] = Int64GetDatum(tally.requests);
 	values[3] = BoolGetDatum(!all);
+	values[4] = Int64GetDatum(tally.sessions);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
 }

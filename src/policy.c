@@ -710,6 +710,23 @@ sa_absolute_timeout(const SaApplication *application, uint64 user_key)
 }
 
 /*
+ * How long may a session be idle?  user_key is 0 for an anonymous one.  With an idle
+ * timeout of its own (not 0) no policy says so.
+ */
+int64
+sa_idle_timeout(const SaApplication *application, uint64 user_key, int64 idle_timeout)
+{
+	const SaUserLimit *limit;
+
+	if (idle_timeout != 0)
+		return idle_timeout;
+	if (user_key == 0)
+		return application->anonymous_idle_timeout;
+	limit = find_user_limit(application, user_key);
+	return limit && limit->idle_timeout > 0 ? limit->idle_timeout : application->idle_timeout;
+}
+
+/*
  * Is a session of this generation, created and last used at these times, valid
  * now?  user_key is 0 for an anonymous one.  With an idle timeout of its own (not 0)
  * no policy limits its time.
@@ -719,20 +736,15 @@ sa_times_are_valid(const SaApplication *application, uint64 user_key, int64 gene
 				   TimestampTz created_at, TimestampTz last_access_at, int64 idle_timeout,
 				   TimestampTz now)
 {
-	int64		idle = user_key ? application->idle_timeout : application->anonymous_idle_timeout;
+	int64		idle = sa_idle_timeout(application, user_key, idle_timeout);
 	int64		absolute = user_key ? application->absolute_timeout :
 	application->anonymous_absolute_timeout;
 	const SaUserLimit *limit = find_user_limit(application, user_key);
 
-	if (limit != NULL && limit->idle_timeout > 0)
-		idle = limit->idle_timeout;
 	if (limit != NULL && limit->absolute_timeout > 0)
 		absolute = limit->absolute_timeout;
 	if (idle_timeout != 0)
-	{
-		idle = idle_timeout;
 		absolute = SA_NO_TIMEOUT;
-	}
 
 	return generation == application->generation &&
 		last_access_at > now - idle &&	/* infinity is not reckoned with */

@@ -253,6 +253,8 @@ typedef enum SaSettlement
 extern SaSettlement sa_settlement(void);
 extern const char *sa_application_of_key(uint64 key);
 extern uint64 sa_user_key(const char *user_name);
+extern int64 sa_idle_timeout(const SaApplication *application, uint64 user_key,
+							 int64 idle_timeout);
 extern bool sa_times_are_valid(const SaApplication *application, uint64 user_key,
 							   int64 generation, TimestampTz created_at,
 							   TimestampTz last_access_at, int64 idle_timeout,
@@ -548,6 +550,7 @@ extern bool sa_live_fill(SaLiveFill *fill, const SaSession *session,
 extern void sa_live_read(const SaLiveKey *key, TimestampTz *last_access_at, int64 *requests);
 extern void sa_live_end_start(const SaLiveKey *key);
 extern void sa_live_end_commit(const SaLiveKey *key, bool row_remains);
+extern void sa_live_set_back(const SaLiveKey *key);
 extern void sa_live_end_finish(const SaLiveKey *key);
 extern void sa_live_applications_start(void);
 extern void sa_live_applications_finish(void);
@@ -564,7 +567,8 @@ extern int64 sa_unwritten_count(const SaLiveKey *key, TimestampTz created_at,
 extern void sa_unwritten_written(const SaLiveKey *key);
 
 /* pending.c: what this transaction will do to that table */
-extern void sa_pending_ended(const SaLiveKey *key, bool row_remains);
+extern void sa_pending_ended(const SaLiveKey *key);
+extern void sa_pending_changed(const SaLiveKey *key, bool set_back);
 extern void sa_pending_applications(Oid relation);
 extern void sa_pending_told(int64 id, const char *payload);
 extern void sa_pending_flushed(const SaLiveTouch *touch);
