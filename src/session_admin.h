@@ -40,6 +40,7 @@ extern int	sa_max_live_sessions;
 extern int	sa_flush_interval;	/* seconds */
 extern bool sa_use_shared_memory;
 extern bool sa_worker_enabled;
+extern int	sa_max_applications;
 extern const char *sa_actor_or_null(void);
 extern void sa_guc_init(void);
 
