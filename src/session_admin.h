@@ -11,6 +11,7 @@
 #include "datatype/timestamp.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "lib/stringinfo.h"
 #include "executor/tuptable.h"
 #include "utils/array.h"
 #include "utils/inet.h"
@@ -95,6 +96,12 @@ extern char *sa_application_arg(FunctionCallInfo fcinfo, int argno);
 extern void sa_check_user_name(const char *user_name);
 extern void sa_check_printable(const char *what, const char *name);
 extern void sa_check_reason(const char *reason);
+
+/* encoding.c: of the database, of the client, and of nobody's */
+extern bool sa_is_shown(const char *value);
+extern char *sa_shown(const char *value);
+extern bool sa_append_json(StringInfo json, const char *value);
+extern char *sa_valid_utf8(const char *value, int length, int max_bytes);
 
 /* digest.c: from a session id to what is kept of it */
 typedef struct SaSessionId
