@@ -20,7 +20,6 @@
 #include "commands/async.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
-#include "utils/json.h"
 #include "utils/timestamp.h"
 
 #define CHANNEL				"session_admin"
@@ -28,14 +27,17 @@
 #define QUEUE_USAGE_MAX		0.75
 #define PURGE_BATCH			1000	/* rows */
 
-/* Append ,"key":"value" unless there is no value. */
-static void
+/*
+ * Append ,"key":"value" unless there is no value; false if it has bytes that are no
+ * characters.  A listener whose encoding does not have them would fail on any but ASCII.
+ */
+static bool
 append_pair(StringInfo json, const char *key, const char *value)
 {
 	if (value == NULL)
-		return;
+		return true;
 	appendStringInfo(json, ",\"%s\":", key);
-	escape_json(json, value);
+	return sa_append_json(json, value);
 }
 
 /*
@@ -102,24 +104,25 @@ sa_feed_notify(const SaFeedRow *row)
 {
 	MemoryContext context = MemoryContextSwitchTo(TopTransactionContext);
 	StringInfoData json;
+	bool		told;
 
 	initStringInfo(&json);
 	appendStringInfo(&json, "{\"id\":" INT64_FORMAT, row->id);
-	append_pair(&json, "scope", row->scope);
-	append_pair(&json, "application", row->application);
-	append_pair(&json, "user", row->user_name);
+	told = append_pair(&json, "scope", row->scope);
+	told = append_pair(&json, "application", row->application) && told;
+	told = append_pair(&json, "user", row->user_name) && told;
 	if (row->session_hash != NULL)
 	{
 		char		hex[SA_HASH_LEN * 2 + 1];
 
 		hex[hex_encode((const char *) row->session_hash, SA_HASH_LEN, hex)] = '\0';
-		append_pair(&json, strcmp(row->scope, "session") == 0 ? "session" : "keep", hex);
+		told = append_pair(&json, strcmp(row->scope, "session") == 0 ? "session" : "keep", hex) && told;
 	}
-	append_pair(&json, "reason", row->reason);
+	told = append_pair(&json, "reason", row->reason) && told;
 	appendStringInfoChar(&json, '}');
 	MemoryContextSwitchTo(context);
 
-	sa_pending_told(row->id, json.len < PAYLOAD_MAX ? json.data : NULL);
+	sa_pending_told(row->id, told && json.len < PAYLOAD_MAX ? json.data : NULL);
 }
 
 /* Tell of several rows, up to this one. */

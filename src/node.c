@@ -230,6 +230,44 @@ sa_join_node(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(position);
 }
 
+/* Is this a text that the client cannot be shown? */
+static bool
+is_hidden(Datum value, bool isnull)
+{
+	return !isnull && !sa_is_shown(TextDatumGetCString(value));
+}
+
+/*
+ * A row of the feed as the client can be shown it, who else could not go on: what it
+ * does not learn by name it must take for more.  Of a user whose name cannot be shown,
+ * the whole application ends; of such an application, everything.
+ */
+static void
+show_row(Datum *values, bool *nulls)
+{
+	enum
+	{
+		SCOPE = 2, APPLICATION, USER_NAME, SESSION_HASH, REASON
+	};
+	char	   *scope;
+	bool		hides_application = is_hidden(values[APPLICATION], nulls[APPLICATION]);
+	bool		hides_user = is_hidden(values[USER_NAME], nulls[USER_NAME]);
+
+	if (is_hidden(values[REASON], nulls[REASON]))
+		values[REASON] = CStringGetTextDatum(sa_shown(TextDatumGetCString(values[REASON])));
+	if (!hides_application && !hides_user)
+		return;
+
+	scope = TextDatumGetCString(values[SCOPE]);
+	nulls[APPLICATION] = nulls[APPLICATION] || hides_application;
+	nulls[USER_NAME] = true;
+	/* a token is nothing that a cache has, and a session has its hash */
+	if (strcmp(scope, "token") == 0 || (strcmp(scope, "session") == 0 && !hides_application))
+		return;
+	values[SCOPE] = CStringGetTextDatum(hides_application ? "all" : "application");
+	nulls[SESSION_HASH] = true;
+}
+
 /* Does any of the rows that were fetched say more than that a session's time was up? */
 static bool
 delivers_endings(uint64 rows)
@@ -372,6 +410,7 @@ sa_sync_node(PG_FUNCTION_ARGS)
 		{
 			for (int column = 1; column <= 7; column++)
 				values[column] = sa_result(row, column + 3, &nulls[column]);
+			show_row(values, nulls);
 			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 		}
 	}
@@ -558,6 +597,9 @@ sa_wait_for_nodes(PG_FUNCTION_ARGS)
 
 		for (int column = 0; column < WAIT_COLUMNS; column++)
 			values[column] = sa_result(row, column + 1, &nulls[column]);
+		/* whatever a node calls itself */
+		if (is_hidden(values[0], nulls[0]))
+			values[0] = CStringGetTextDatum(sa_shown(TextDatumGetCString(values[0])));
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 

@@ -482,6 +482,10 @@ make(const char *name, SaApplication *application)
 		" ON CONFLICT (name) DO NOTHING"
 	};
 
+	static SaStatement count_applications = {.sql =
+		"SELECT count(*) FROM session_admin.application"
+	};
+
 	while (!sa_application_find(name, application))
 	{
 		SaArgs		args = {0};
@@ -492,6 +496,13 @@ make(const char *name, SaApplication *application)
 		sa_arg_text(&args, name);
 		sa_owner_enter(&owner);
 		SPI_connect();
+		sa_run(&count_applications, NULL);
+		if (sa_result_int64(0, 1) >= sa_max_applications)
+			ereport(ERROR,
+					(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+					 errmsg("application \"%s\" cannot be made: there are %d already",
+							name, sa_max_applications),
+					 errhint("If the name is right, raise session_admin.max_applications, or delete applications that are not used from session_admin.application.")));
 		sa_run(&insert_application, &args);
 		SPI_finish();
 		sa_owner_leave(&owner);

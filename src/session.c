@@ -712,6 +712,7 @@ sa_login_failed(PG_FUNCTION_ARGS)
 	char	   *application_name = sa_application_arg(fcinfo, 5);
 	inet	   *peer = PG_ARGISNULL(1) ? NULL : PG_GETARG_INET_PP(1);
 	SaApplication application;
+	bool		known;
 	SaLoginEvent event = {
 		.application = application_name,
 		.user_name = sa_cleaned_or_null(fcinfo, 0, SA_USER_NAME_MAX),
@@ -722,10 +723,13 @@ sa_login_failed(PG_FUNCTION_ARGS)
 	};
 
 	SPI_connect();
-	sa_application_make(application_name, &application);
+	/* what fails makes no application; of one that there is not, only the event is kept */
+	known = sa_application_find(application_name, &application);
+	if (known)
+		sa_application_make(application_name, &application);
 	event.client_address = sa_client_address(peer, sa_text_or_null(fcinfo, 2),
-											 application.trusted_proxies);
-	if (event.user_name != NULL)
+											 known ? application.trusted_proxies : NULL);
+	if (known && event.user_name != NULL)
 		sa_account_login_failed(application_name, event.user_name, event.at);
 	sa_login_event_record(&event);
 	SPI_finish();

@@ -11,6 +11,7 @@
 #include "datatype/timestamp.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "lib/stringinfo.h"
 #include "executor/tuptable.h"
 #include "nodes/lockoptions.h"
 #include "storage/lock.h"
@@ -44,6 +45,7 @@ extern int	sa_flush_interval;	/* seconds */
 extern int	sa_lock_wait;		/* milliseconds */
 extern bool sa_use_shared_memory;
 extern bool sa_worker_enabled;
+extern int	sa_max_applications;
 extern const char *sa_actor_or_null(void);
 extern void sa_guc_init(void);
 
@@ -133,6 +135,12 @@ extern char *sa_application_arg(FunctionCallInfo fcinfo, int argno);
 extern void sa_check_user_name(const char *user_name);
 extern void sa_check_printable(const char *what, const char *name);
 extern void sa_check_reason(const char *reason);
+
+/* encoding.c: of the database, of the client, and of nobody's */
+extern bool sa_is_shown(const char *value);
+extern char *sa_shown(const char *value);
+extern bool sa_append_json(StringInfo json, const char *value);
+extern char *sa_valid_utf8(const char *value, int length, int max_bytes);
 
 /* digest.c: from a session id to what is kept of it */
 typedef struct SaSessionId
