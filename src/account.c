@@ -111,6 +111,65 @@ sa_account_make(const char *application, const char *user_name)
 	return made;
 }
 
+typedef struct AccountsLock
+{
+	const char *application;
+	ArrayType  *user_names;
+	ArrayBuildState *left;		/* of whom somebody else has it */
+} AccountsLock;
+
+static void
+lock_accounts(SaBusy *busy, void *argument)
+{
+	static SaStatement find_accounts = {.sql =
+		"SELECT ctid, user_name::text FROM session_admin.account"
+		" WHERE application = $1 AND user_name = ANY ($2) ORDER BY user_name"
+	};
+	AccountsLock *lock = argument;
+	SaArgs		args = {0};
+
+	lock->left = NULL;
+	sa_arg_text(&args, lock->application);
+	sa_arg(&args, TEXTARRAYOID, PointerGetDatum(lock->user_names), false);
+	sa_lock_found("account", LockTupleNoKeyExclusive, &find_accounts, &args, TEXTOID, NULL,
+				  &lock->left, busy);
+}
+
+/*
+ * Lock the accounts of these users (an array of text) without waiting; the names of those
+ * that somebody else has go to "left".  The caller is connected to SPI.
+ */
+void
+sa_accounts_try(const char *application, ArrayType *user_names, ArrayBuildState **left, SaBusy *busy)
+{
+	AccountsLock lock = {.application = application, .user_names = user_names};
+
+	lock_accounts(busy, &lock);
+	*left = lock.left;
+}
+
+/*
+ * Lock all accounts that there are of these users (an array of text) at once, for who may
+ * wait for them while it holds nothing (see lock.c).  An error if that takes too long.
+ * The caller is connected to SPI.
+ */
+void
+sa_accounts_lock(const char *application, ArrayType *user_names)
+{
+	AccountsLock lock = {.application = application, .user_names = user_names};
+	TimestampTz until = sa_wait_until();
+
+	/* later, it has to wait as long as it takes */
+	if (until == 0)
+		return;
+	sa_lock_all(until, lock_accounts, &lock);
+	if (lock.left != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("the user is locked by another transaction"),
+				 errhint("Try again, or see session_admin.lock_wait.")));
+}
+
 /* Count a login, and lock the account.  The caller is connected to SPI. */
 void
 sa_account_logged_in(const char *application, const char *user_name,

@@ -677,8 +677,9 @@ flush_tokens(SaCaptured *captured)
 }
 
 /*
- * Lock all accounts of the batch before the first session ends, in the order of
- * names: what follows locks them again, for one reason after the other.
+ * If users are renamed, lock all accounts of the batch before the first session ends, in
+ * the order of names: what follows locks them again, for one reason after the other.
+ * Who only ends sessions waits for no account.
  */
 static void
 lock_users(SaCaptured *captured)
@@ -687,7 +688,7 @@ lock_users(SaCaptured *captured)
 	&captured->renamed_to, &captured->login_user};
 	SaValues	names = {0};
 
-	if (captured->ended_name.n + captured->renamed_from.n == 0)
+	if (captured->renamed_from.n == 0)
 		return;
 	for (size_t list = 0; list < lengthof(lists); list++)
 	{

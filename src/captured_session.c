@@ -118,8 +118,8 @@ write_session(const SaCaptured *captured, const SaSessionRow *row, const char *u
 	for (;;)
 	{
 		TimestampTz now = GetCurrentTimestamp();
-		SaEnding	renewed = {.reason = "renewed", .at = now, .spares_products = true};
-		SaEnding	replaced = {.reason = "replaced", .at = now, .spares_products = true};
+		SaEnding	renewed = {.reason = "renewed", .at = now, .spares_products = true, .waits = true};
+		SaEnding	replaced = {.reason = "replaced", .at = now, .spares_products = true, .waits = true};
 		SaArgs		write_args = args;
 		SaApplication application;
 		SaSession	session;
@@ -189,7 +189,7 @@ static bool
 apply_row(SaCaptured *captured, const SaSessionRow *row, const char *user_name)
 {
 	const SaWatch *watch = captured->watch;
-	SaEnding	ending = {.at = GetCurrentTimestamp(), .spares_products = true};
+	SaEnding	ending = {.at = GetCurrentTimestamp(), .spares_products = true, .waits = true};
 	SaApplication application;
 	SaSession	session;
 	bool		known;

@@ -28,6 +28,7 @@
 #include "utils/fmgrprotos.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
+#include "utils/xid8.h"
 
 PG_FUNCTION_INFO_V1(sa_session_ended);
 PG_FUNCTION_INFO_V1(sa_session_changed);
@@ -270,7 +271,10 @@ archive_rows(FunctionCallInfo fcinfo, Archive *archive)
 		"  array_agg(o.session_hash)"
 		" FROM old_table o"
 		" JOIN session_admin.application_state a ON a.name = o.application"
-		" WHERE o.product IS NOT NULL AND (a.generation = o.generation) = $1"
+		" WHERE o.product IS NOT NULL AND $1 = (a.generation = o.generation"
+		"  AND NOT EXISTS (SELECT FROM " SA_LATE_ENDINGS_OF("o")
+		"   AND (l.user_name IS NULL OR l.user_name = o.user_name)"
+		"   AND (l.session_hash IS NULL OR l.session_hash = o.session_hash)))"
 		" GROUP BY o.application, o.product"
 	};
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
@@ -700,69 +704,160 @@ typedef struct UsersLock
 	const uint8 *keep_session;
 	bool		keep_remember_me;
 	SaEnding   *ending;
-	List	   *forgets;
+	List	   *forgets;		/* the products' rows */
+	ArrayBuildState *left;		/* users, of whom somebody has something
+								 * locked */
+	ArrayBuildState *sessions_left; /* the same, one a session */
+	ArrayBuildState *tokens_left;
 } UsersLock;
 
 static void
 lock_users(SaBusy *busy, void *argument)
 {
-	static SaStatement find_accounts = {.sql =
-		"SELECT ctid FROM session_admin.account"
-		" WHERE application = $1 AND user_name = ANY ($2) ORDER BY user_name"
-	};
 	static SaStatement find_sessions = {.sql =
-		"SELECT ctid FROM session_admin.session"
+		"SELECT ctid, user_name::text FROM session_admin.session"
 		" WHERE application = $1 AND user_name = ANY ($2)"
 		"   AND session_hash IS DISTINCT FROM $3"
 		" ORDER BY session_hash"
 	};
 	static SaStatement find_tokens = {.sql =
-		"SELECT ctid FROM session_admin.remember_me_token"
+		"SELECT ctid, user_name::text FROM session_admin.remember_me_token"
 		" WHERE application = $1 AND user_name = ANY ($2) ORDER BY series"
 	};
 	UsersLock  *lock = argument;
+	const uint8 *keep = lock->keep_session;
 	SaArgs		args = {0};
+	SaArgs		session_args;
 
+	lock->left = lock->sessions_left = lock->tokens_left = NULL;
 	if (!lock->ending->spares_products)
 	{
-		lock->forgets = sa_forgets_of_users(lock->application, lock->user_names,
-											lock->keep_session, lock->keep_remember_me);
+		lock->forgets = sa_forgets_of_users(lock->application, lock->user_names, keep,
+											lock->keep_remember_me);
 		sa_forget_lock(lock->forgets, busy);
 	}
 	sa_arg_text(&args, lock->application);
 	sa_arg(&args, TEXTARRAYOID, PointerGetDatum(lock->user_names), false);
-	sa_lock_found("account", LockTupleNoKeyExclusive, &find_accounts, &args, busy);
-	if (!lock->keep_remember_me)
-		sa_lock_found("remember_me_token", LockTupleExclusive, &find_tokens, &args, busy);
-	sa_arg(&args, BYTEAOID,
-		   lock->keep_session ? PointerGetDatum(sa_bytea(lock->keep_session, SA_HASH_LEN)) : (Datum) 0,
-		   lock->keep_session == NULL);
-	sa_lock_found("session", LockTupleExclusive, &find_sessions, &args, busy);
+	session_args = args;
+	sa_arg(&session_args, BYTEAOID,
+		   keep ? PointerGetDatum(sa_bytea(keep, SA_HASH_LEN)) : (Datum) 0, keep == NULL);
+	if (!SA_STOPS(busy))
+		sa_accounts_try(lock->application, lock->user_names, &lock->left, busy);
+	if (!SA_STOPS(busy))
+		sa_lock_found("session", LockTupleExclusive, &find_sessions, &session_args, TEXTOID,
+					  NULL, &lock->sessions_left, busy);
+	if (!SA_STOPS(busy) && !lock->keep_remember_me)
+		sa_lock_found("remember_me_token", LockTupleExclusive, &find_tokens, &args, TEXTOID,
+					  NULL, &lock->tokens_left, busy);
+}
+
+/* Of the names in all these lists, each one once. */
+static ArrayType *
+all_names(ArrayBuildState **lists, int n)
+{
+	static SaStatement collect = {.sql =
+		"SELECT coalesce(array_agg(DISTINCT name), '{}') FROM unnest($1::text[]) AS name"
+	};
+	ArrayBuildState *all = initArrayResult(TEXTOID, CurrentMemoryContext, false);
+	SaArgs		args = {0};
+	bool		isnull;
+
+	for (int list = 0; list < n; list++)
+	{
+		for (int i = 0; lists[list] != NULL && i < lists[list]->nelems; i++)
+			accumArrayResult(all, lists[list]->dvalues[i], false, TEXTOID, CurrentMemoryContext);
+	}
+	sa_arg(&args, TEXTARRAYOID, makeArrayResult(all, CurrentMemoryContext), false);
+	sa_run(&collect, &args);
+	return DatumGetArrayTypePCopy(sa_result(0, 1, &isnull));
+}
+
+/* The session that is kept was opened after what ends. */
+static void
+keep_session_from(const char *application, const uint8 *hash, uint64 before)
+{
+	static SaStatement open_later = {.sql =
+		"UPDATE session_admin.session SET opened_xid = $3"
+		" WHERE (session_hash, application) IN (SELECT session_hash, application"
+		"   FROM session_admin.session WHERE session_hash = $1 AND application = $2"
+		"   FOR NO KEY UPDATE SKIP LOCKED)"
+	};
+	SaArgs		args = {0};
+
+	sa_arg(&args, BYTEAOID, PointerGetDatum(sa_bytea(hash, SA_HASH_LEN)), false);
+	sa_arg_text(&args, application);
+	sa_arg(&args, XID8OID, FullTransactionIdGetDatum(FullTransactionIdFromU64(before)), false);
+	sa_run(&open_later, &args);
+}
+
+/*
+ * Users of whom somebody has something locked, be it only the account, as who logs in
+ * has: all that they have by now ends late.  Their sessions are counted here.
+ */
+static void
+end_users_late(UsersLock *lock)
+{
+	ArrayBuildState *lists[] = {lock->left, lock->sessions_left, lock->tokens_left};
+	SaEnding   *ending = lock->ending;
+	ArrayType  *names = ending->first_login ? lock->user_names : all_names(lists, lengthof(lists));
+	Datum	   *values;
+	int			n;
+
+	deconstruct_array(names, TEXTOID, -1, false, TYPALIGN_INT, &values, NULL, &n);
+	for (int i = 0; i < n; i++)
+	{
+		uint64		before = sa_late_end(lock->application, TextDatumGetCString(values[i]), NULL,
+										 !lock->keep_remember_me, ending);
+
+		if (lock->keep_session != NULL)
+			keep_session_from(lock->application, lock->keep_session, before);
+	}
+	for (int i = 0; lock->sessions_left && i < lock->sessions_left->nelems; i++)
+	{
+		ending->sessions_ended++;
+		if (ending->wants_users)
+			ending->ended_users = accumArrayResult(ending->ended_users,
+												   lock->sessions_left->dvalues[i], false,
+												   TEXTOID, ending->context);
+	}
+	for (int i = 0; lock->tokens_left && i < lock->tokens_left->nelems; i++)
+	{
+		ending->tokens_revoked++;
+		if (ending->wants_users)
+			ending->revoked_users = accumArrayResult(ending->revoked_users,
+													 lock->tokens_left->dvalues[i], false,
+													 TEXTOID, ending->context);
+	}
 }
 
 /*
  * End all sessions of these users (an array of text, all of one application)
  * and, unless kept, their remember-me tokens, ours and the product's own.  Each
- * user gets one row of the feed; there is one notification.  The caller is
- * connected to SPI and has set reason and time.
+ * user gets one row of the feed; there is one notification.  What somebody has locked is
+ * waited for only as lock.c says.  The caller is connected to SPI and has set reason and
+ * time.
  */
 void
 sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_session,
 			 bool keep_remember_me, SaEnding *ending)
 {
-	static SaStatement end_users = {.sql =
-		"WITH ended AS ("
-		"  DELETE FROM session_admin.session"
+	static SaStatement end_sessions = {.sql =
+		"DELETE FROM session_admin.session WHERE ctid = ANY (ARRAY("
+		"  SELECT ctid FROM session_admin.session"
 		"  WHERE application = $1 AND user_name = ANY ($2)"
-		"    AND session_hash IS DISTINCT FROM $3"
-		")"
-		" DELETE FROM session_admin.remember_me_token"
-		" WHERE application = $1 AND user_name = ANY ($2) AND NOT $4"
+		"    AND session_hash IS DISTINCT FROM $3 FOR UPDATE SKIP LOCKED))"
+	};
+	static SaStatement end_tokens = {.sql =
+		"DELETE FROM session_admin.remember_me_token WHERE ctid = ANY (ARRAY("
+		"  SELECT ctid FROM session_admin.remember_me_token"
+		"  WHERE application = $1 AND user_name = ANY ($2) FOR UPDATE SKIP LOCKED))"
 	};
 
 	/* whose row in a product's table was one of these users' */
 	static SaStatement end_forgotten = {.sql =
-		"DELETE FROM session_admin.session WHERE application = $1 AND session_hash = ANY ($2)"
+		"DELETE FROM session_admin.session WHERE ctid = ANY (ARRAY("
+		"  SELECT ctid FROM session_admin.session"
+		"  WHERE application = $1 AND session_hash = ANY ($2) FOR UPDATE SKIP LOCKED))"
 	};
 	static SaStatement feed_users = {.sql =
 		"INSERT INTO session_admin.invalidation (at, scope, application, user_name,"
@@ -782,10 +877,17 @@ sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_s
 		.at = ending->at,
 		.caller_writes_feed = true,
 		.spares_products = ending->spares_products,
+		.first_login = ending->first_login,
 		.wants_users = n_users > 1,
 		.context = CurrentMemoryContext
 	};
-	UsersLock	lock = {application, user_names, keep_session, keep_remember_me, &these, NIL};
+	UsersLock	lock = {
+		.application = application,
+		.user_names = user_names,
+		.keep_session = keep_session,
+		.keep_remember_me = keep_remember_me,
+		.ending = &these
+	};
 	SaArgs		args = {0};
 
 	if (n_users == 0)
@@ -797,11 +899,12 @@ sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_s
 
 	sa_arg_text(&args, application);
 	sa_arg(&args, TEXTARRAYOID, PointerGetDatum(user_names), false);
+	if (!keep_remember_me)
+		sa_run_ending(&these, &end_tokens, &args);
 	sa_arg(&args, BYTEAOID,
 		   keep_session ? PointerGetDatum(sa_bytea(keep_session, SA_HASH_LEN)) : (Datum) 0,
 		   keep_session == NULL);
-	sa_arg(&args, BOOLOID, BoolGetDatum(keep_remember_me), false);
-	sa_run_ending(&these, &end_users, &args);
+	sa_run_ending(&these, &end_sessions, &args);
 	if (these.forgotten != NULL)
 	{
 		SaArgs		forgotten = {0};
@@ -811,8 +914,12 @@ sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_s
 			   false);
 		sa_run_ending(&these, &end_forgotten, &forgotten);
 	}
+	if (lock.left || lock.sessions_left || lock.tokens_left || these.first_login)
+		end_users_late(&lock);
 
-	if (n_users == 1)
+	if (ending->caller_writes_feed)
+		these.id = ending->id;
+	else if (n_users == 1)
 	{
 		SaFeedRow	row = {
 			.scope = "user",
@@ -828,7 +935,6 @@ sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_s
 	}
 	else
 	{
-		args.n--;
 		sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(ending->at), false);
 		sa_arg_text(&args, ending->reason);
 		sa_arg_text(&args, sa_actor_or_null());
@@ -862,8 +968,11 @@ typedef struct SessionsLock
 	ArrayType  *(*find) (void *);
 	void	   *argument;
 	const char *application;
+	const char *user_name;		/* all of this user, NULL: no matter whose */
 	bool		spares_products;
 	List	   *forgets;
+	ArrayBuildState *left;		/* hashes, of what somebody has locked */
+	ArrayBuildState *account_left;	/* that of the user */
 } SessionsLock;
 
 static void
@@ -879,10 +988,12 @@ lock_these_sessions(SessionsLock *lock, SaBusy *busy)
 		" GROUP BY application, product"
 	};
 	static SaStatement find_sessions = {.sql =
-		"SELECT ctid FROM session_admin.session WHERE session_hash = ANY ($1) AND application = $2"
-		" ORDER BY session_hash"
+		"SELECT ctid, session_hash FROM session_admin.session"
+		" WHERE session_hash = ANY ($1) AND application = $2 ORDER BY session_hash"
 	};
 	SaArgs		args = {0};
+
+	lock->left = NULL;
 
 	sa_arg(&args, BYTEAARRAYOID, PointerGetDatum(lock->hashes), false);
 	sa_arg_text(&args, lock->application);
@@ -891,7 +1002,9 @@ lock_these_sessions(SessionsLock *lock, SaBusy *busy)
 		lock->forgets = sa_forgets_of_sessions(&of_products, &args);
 		sa_forget_lock(lock->forgets, busy);
 	}
-	sa_lock_found("session", LockTupleExclusive, &find_sessions, &args, busy);
+	if (!SA_STOPS(busy))
+		sa_lock_found("session", LockTupleExclusive, &find_sessions, &args, BYTEAOID, NULL,
+					  &lock->left, busy);
 }
 
 /* Those that are in both arrays; *all: all of the second. */
@@ -924,6 +1037,17 @@ lock_sessions(SaBusy *busy, void *argument)
 	SessionsLock *lock = argument;
 	bool		all;
 
+	lock->account_left = NULL;
+	if (lock->user_name != NULL)
+	{
+		Datum		name = CStringGetTextDatum(lock->user_name);
+
+		sa_accounts_try(lock->application,
+						construct_array(&name, 1, TEXTOID, -1, false, TYPALIGN_INT),
+						&lock->account_left, busy);
+	}
+	if (SA_STOPS(busy))
+		return;
 	if (lock->find != NULL)
 		lock->hashes = lock->find(lock->argument);
 	for (int i = 0; i < FIND_MAX; i++)
@@ -944,23 +1068,68 @@ lock_sessions(SaBusy *busy, void *argument)
 		lock->forgets = sa_forgets_keep(lock->forgets, lock->hashes);
 }
 
+/* Sessions that somebody has locked end late; nodes are told of them now. */
+static void
+end_sessions_late(SessionsLock *lock, SaEnding *ending)
+{
+	for (int i = 0; i < lock->left->nelems; i++)
+	{
+		bytea	   *hash = DatumGetByteaPP(lock->left->dvalues[i]);
+		SaFeedRow	row = {
+			.scope = "session",
+			.application = lock->application,
+			.session_hash = (uint8 *) VARDATA_ANY(hash)
+		};
+		SaEnding	one = {.reason = ending->reason, .at = ending->at, .sessions_ended = 1};
+		SaApplication application;
+		SaSession	session;
+
+		/* what has ended by itself is not ended once more */
+		if (!sa_application_find(lock->application, &application) ||
+			!sa_session_read(row.session_hash, lock->application, &session) ||
+			!sa_session_is_valid(&session, &application, row.session_hash, ending->at))
+			continue;
+		row.user_name = session.user_name;
+		sa_late_end(lock->application, NULL, row.session_hash, false, ending);
+		ending->sessions_ended++;
+		if (ending->caller_writes_feed)
+			continue;
+		sa_feed_write(&row, &one);
+		ending->id = row.id;
+		sa_feed_notify(&row);
+	}
+}
+
 static uint64
 end_sessions(SessionsLock *lock, SaEnding *ending)
 {
 	static SaStatement delete_sessions = {.sql =
 		"DELETE FROM session_admin.session WHERE session_hash = ANY ($1) AND application = $2"
 	};
+	static SaStatement delete_free_sessions = {.sql =
+		"DELETE FROM session_admin.session WHERE ctid = ANY (ARRAY("
+		"  SELECT ctid FROM session_admin.session"
+		"  WHERE session_hash = ANY ($1) AND application = $2 FOR UPDATE SKIP LOCKED))"
+	};
 	bool		spares_products = ending->spares_products;
 	SaArgs		args = {0};
 	uint64		rows;
 
 	lock->spares_products = spares_products;
-	sa_lock_all(ending->wait_until, lock_sessions, lock);
-	sa_forget(lock->forgets, ending);
+	if (!ending->waits)
+	{
+		sa_lock_all(ending->wait_until, lock_sessions, lock);
+		sa_forget(lock->forgets, ending);
+	}
 	ending->spares_products = true;
 	sa_arg(&args, BYTEAARRAYOID, PointerGetDatum(lock->hashes), false);
 	sa_arg_text(&args, lock->application);
-	rows = sa_run_ending(ending, &delete_sessions, &args);
+	rows = sa_run_ending(ending, ending->waits ? &delete_sessions : &delete_free_sessions, &args);
+	if (lock->left != NULL)
+		end_sessions_late(lock, ending);
+	/* whoever has the account, or a session, may have one that nobody sees */
+	if (lock->user_name != NULL && (lock->left || lock->account_left))
+		sa_late_end(lock->application, lock->user_name, NULL, false, ending);
 	ending->spares_products = spares_products;
 	return rows;
 }
@@ -1106,6 +1275,16 @@ sa_invalidate_sessions(PG_FUNCTION_ARGS)
 	SPI_connect();
 	ending.wait_until = sa_wait_until();
 	ending.at = GetCurrentTimestamp();
+	/* with the user as the only filter, it is all that the user has */
+	if (!PG_ARGISNULL(0))
+	{
+		lock.user_name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+		for (size_t i = 1; i < lengthof(types); i++)
+		{
+			if (!PG_ARGISNULL(i))
+				lock.user_name = NULL;
+		}
+	}
 	(void) end_sessions(&lock, &ending);
 	SPI_finish();
 
@@ -1140,7 +1319,7 @@ make_account(SaBusy *busy, void *argument)
  * nobody sees: it is waited for, by making one, too.
  */
 static bool
-user_is_known(const char *application, const char *user_name, TimestampTz until)
+user_is_known(const char *application, const char *user_name, SaEnding *ending)
 {
 	static SaStatement find_account = {.sql =
 		"SELECT FROM session_admin.account WHERE application = $1 AND user_name = $2"
@@ -1152,8 +1331,8 @@ user_is_known(const char *application, const char *user_name, TimestampTz until)
 	sa_arg_text(&args, user_name);
 	if (sa_run(&find_account, &args) > 0)
 		return true;
-	/* whoever waits in vain, for somebody there is an account */
-	return !sa_wait_with(until, make_account, &making) || !making.made;
+	ending->first_login = !sa_wait_with(ending->wait_until, make_account, &making);
+	return ending->first_login || !making.made;
 }
 
 /* invalidate_user(user_name, keep_session, keep_remember_me, reason, application) */
@@ -1172,7 +1351,7 @@ sa_invalidate_user(PG_FUNCTION_ARGS)
 
 	SPI_connect();
 	ending.wait_until = sa_wait_until();
-	if (!user_is_known(application, user_name, ending.wait_until))
+	if (!user_is_known(application, user_name, &ending))
 		ereport(ERROR,
 				(errcode(SA_ERRCODE_NOT_FOUND),
 				 errmsg("user \"%s\" is not known in application \"%s\"",
@@ -1209,6 +1388,66 @@ count_live(SaStatement *count_all, SaStatement *count, const char *application)
 	return sa_result_int64(0, 1);
 }
 
+/* What sa_end_generation locks. */
+typedef struct GenerationLock
+{
+	const char *application;	/* NULL: all */
+	ArrayBuildState *locked;	/* their names */
+	ArrayBuildState *left;		/* of those that somebody else has locked */
+	bool		unseen;			/* somebody may be making one more */
+} GenerationLock;
+
+/*
+ * Lock applications: who ends them at the same time does so first.  Of one that is being
+ * made now, sessions may be open already.
+ */
+static void
+lock_applications(SaBusy *busy, void *argument)
+{
+	static SaStatement find_applications = {.sql =
+		"SELECT ctid, name::text FROM session_admin.application"
+		" WHERE $1 IS NULL OR name = $1 ORDER BY name"
+	};
+	GenerationLock *lock = argument;
+	SaArgs		args = {0};
+
+	lock->locked = lock->left = NULL;
+	lock->unseen = lock->application == NULL && sa_others_write("application", busy);
+	if (SA_STOPS(busy))
+		return;
+	sa_arg_text(&args, lock->application);
+	sa_lock_found("application", LockTupleNoKeyExclusive, &find_applications, &args, TEXTOID,
+				  &lock->locked, &lock->left, busy);
+}
+
+/* The names as an array, which are read again later. */
+static Datum
+names_array(ArrayBuildState *names)
+{
+	if (names == NULL)
+		return (Datum) 0;
+	return PointerGetDatum(construct_array(names->dvalues, names->nelems, TEXTOID, -1, false,
+										   TYPALIGN_INT));
+}
+
+/* Empty the products' own tables of these applications. */
+static void
+forget_applications(ArrayBuildState *names, SaEnding *ending)
+{
+	for (int i = 0; names != NULL && i < names->nelems; i++)
+	{
+		SaEnding	forgotten = {
+			.reason = ending->reason,
+			.at = ending->at,
+			.spares_products = ending->spares_products
+		};
+
+		sa_capture_forget_application(TextDatumGetCString(names->dvalues[i]), &forgotten);
+		if (ending->tokens_revoked >= 0)
+			ending->tokens_revoked += forgotten.tokens_revoked;
+	}
+}
+
 /*
  * End the generation of one application, or of all.  What it ended is counted
  * only as far as that costs nothing, however many they are.  The caller is
@@ -1217,12 +1456,6 @@ count_live(SaStatement *count_all, SaStatement *count, const char *application)
 void
 sa_end_generation(const char *application, SaEnding *ending)
 {
-	static SaStatement lock_applications = {.sql =
-		"LOCK TABLE session_admin.application IN SHARE ROW EXCLUSIVE MODE"
-	};
-	static SaStatement lock_application = {.sql =
-		"SELECT FROM session_admin.application WHERE name = $1 FOR NO KEY UPDATE"
-	};
 	static SaStatement count_sessions = {.generic = true,.sql =
 		"SELECT CASE WHEN pg_relation_size('session_admin.session') <= $2"
 		"  THEN (SELECT count(*) FROM session_admin.session"
@@ -1249,7 +1482,7 @@ sa_end_generation(const char *application, SaEnding *ending)
 	static SaStatement next_generation = {.sql =
 		"WITH locked AS ("
 		"  SELECT name, generation FROM session_admin.application"
-		"  WHERE $1 IS NULL OR name = $1 ORDER BY name FOR NO KEY UPDATE"
+		"  WHERE name = ANY ($1) ORDER BY name FOR NO KEY UPDATE"
 		"), noted AS ("
 		"  INSERT INTO session_admin.application_generation"
 		"    (application, generation, ended_at, reason, ended_by, actor)"
@@ -1257,60 +1490,37 @@ sa_end_generation(const char *application, SaEnding *ending)
 		")"
 		" UPDATE session_admin.application a SET generation = locked.generation + 1,"
 		"  home = (SELECT home FROM session_admin.installation_mark)"
-		" FROM locked WHERE a.name = locked.name RETURNING a.name::text"
+		" FROM locked WHERE a.name = locked.name"
 	};
 	SaFeedRow	row = {.scope = application ? "application" : "all", .application = application};
+	GenerationLock lock = {.application = application};
 	SaArgs		args = {0};
-	uint64		ended;
-	char	  **names;
 
 	if (!ending->spares_products)
 		sa_forget_wait_for_writers(application, ending->wait_until);
 
-	/*
-	 * Who ends them at the same time does so first.  Of an application that
-	 * is being made now, sessions may be open already: that is waited for,
-	 * too.
-	 */
-	if (application == NULL)
-		sa_run(&lock_applications, NULL);
-	else
-	{
-		SaArgs		lock_args = {0};
-
-		sa_arg_text(&lock_args, application);
-		sa_run(&lock_application, &lock_args);
-	}
-
-	ending->sessions_ended = count_live(&count_sessions, &count_live_sessions, application);
-	ending->tokens_revoked = count_live(&count_tokens, &count_live_tokens, application);
-
-	sa_arg_text(&args, application);
-	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(ending->at), false);
-	sa_arg_text(&args, ending->reason);
-	sa_arg_text(&args, sa_actor_or_null());
-	sa_arg_text(&args, ending->ended_by);
-	ended = sa_run(&next_generation, &args);
-	if (application != NULL && ended == 0)
+	sa_lock_all(ending->wait_until, lock_applications, &lock);
+	if (application != NULL && lock.locked == NULL && lock.left == NULL)
 		ereport(ERROR,
 				(errcode(SA_ERRCODE_NOT_FOUND),
 				 errmsg("application \"%s\" does not exist", application)));
 
-	names = palloc(ended * sizeof(char *));
-	for (uint64 i = 0; i < ended; i++)
-		names[i] = sa_result_text(i, 1);
-	for (uint64 i = 0; i < ended; i++)
-	{
-		SaEnding	forgotten = {
-			.reason = ending->reason,
-			.at = ending->at,
-			.spares_products = ending->spares_products
-		};
+	ending->sessions_ended = count_live(&count_sessions, &count_live_sessions, application);
+	ending->tokens_revoked = count_live(&count_tokens, &count_live_tokens, application);
 
-		sa_capture_forget_application(names[i], &forgotten);
-		if (ending->tokens_revoked >= 0)
-			ending->tokens_revoked += forgotten.tokens_revoked;
-	}
+	sa_arg(&args, TEXTARRAYOID, names_array(lock.locked), lock.locked == NULL);
+	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(ending->at), false);
+	sa_arg_text(&args, ending->reason);
+	sa_arg_text(&args, sa_actor_or_null());
+	sa_arg_text(&args, ending->ended_by);
+	sa_run(&next_generation, &args);
+
+	forget_applications(lock.locked, ending);
+	forget_applications(lock.left, ending);
+	for (int i = 0; lock.left && i < lock.left->nelems; i++)
+		sa_late_end(TextDatumGetCString(lock.left->dvalues[i]), NULL, NULL, true, ending);
+	if (lock.unseen)
+		sa_late_end(NULL, NULL, NULL, true, ending);
 
 	sa_feed_write(&row, ending);
 	ending->id = row.id;

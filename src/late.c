@@ -25,9 +25,10 @@
 /*
  * End all sessions (and tokens, if they are to end, too) that were opened by now: of
  * this application (NULL: of all), of this user (NULL: of all), or this session alone.
- * The caller is connected to SPI and has set reason and time.
+ * The caller is connected to SPI and has set reason and time.  Returns the first transaction
+ * that is not concerned.
  */
-void
+uint64
 sa_late_end(const char *application, const char *user_name, const uint8 *hash, bool tokens,
 			const SaEnding *ending)
 {
@@ -36,21 +37,24 @@ sa_late_end(const char *application, const char *user_name, const uint8 *hash, b
 		" (application, user_name, session_hash, tokens, before_xid, at, reason, ended_by, actor)"
 		" VALUES ($1, $2, $3, $4, $5, $6, $7, coalesce($8, session_user), $9)"
 	};
+	FullTransactionId before;
 	SaArgs		args = {0};
 
 	/* ours is below the next one */
 	(void) GetTopFullTransactionId();
+	before = ReadNextFullTransactionId();
 	sa_arg_text(&args, application);
 	sa_arg_text(&args, user_name);
 	sa_arg(&args, BYTEAOID, hash ? PointerGetDatum(sa_bytea(hash, SA_HASH_LEN)) : (Datum) 0,
 		   hash == NULL);
 	sa_arg(&args, BOOLOID, BoolGetDatum(tokens), false);
-	sa_arg(&args, XID8OID, FullTransactionIdGetDatum(ReadNextFullTransactionId()), false);
+	sa_arg(&args, XID8OID, FullTransactionIdGetDatum(before), false);
 	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(ending->at), false);
 	sa_arg_text(&args, ending->reason);
 	sa_arg_text(&args, ending->ended_by);
 	sa_arg_text(&args, sa_actor_or_null());
 	sa_run(&insert_ending, &args);
+	return U64FromFullTransactionId(before);
 }
 
 /* Read those of an application, into this context.  The caller is connected to SPI. */

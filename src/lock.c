@@ -116,42 +116,42 @@ sa_lock_row(Relation rel, ItemPointer tid, LockTupleMode mode, TupleTableSlot *s
 }
 
 /*
- * Lock rows of one of our tables, whose places the statement gives, in its order and
- * without waiting.  Returns how many are locked; of the rest, *busy tells.  The caller is
- * connected to SPI.
+ * Lock rows of one of our tables, in the order of a statement that gives their places,
+ * and without waiting.  What the statement gives in its second column, of this type, is
+ * added to "locked" and "left", for those that are and those that somebody else has.
+ * The caller is connected to SPI.
  */
-uint64
-sa_lock_found(const char *table, LockTupleMode mode, SaStatement *which, SaArgs *args, SaBusy *busy)
+void
+sa_lock_found(const char *table, LockTupleMode mode, SaStatement *which, SaArgs *args, Oid type,
+			  ArrayBuildState **locked, ArrayBuildState **left, SaBusy *busy)
 {
 	uint64		n = sa_run(which, args);
-	ItemPointerData *tids = palloc_extended((n + 1) * sizeof(ItemPointerData), MCXT_ALLOC_HUGE);
-	uint64		locked = 0;
+	SPITupleTable *found = SPI_tuptable;
 	Relation	rel;
 	TupleTableSlot *slot;
 
 	if (n == 0)
-		return 0;
-	for (uint64 i = 0; i < n; i++)
-	{
-		bool		isnull;
-
-		tids[i] = *(ItemPointer) DatumGetPointer(sa_result(i, 1, &isnull));
-	}
+		return;
 	rel = table_open(get_relname_relid(table, get_namespace_oid("session_admin", false)),
 					 RowExclusiveLock);
 	slot = table_slot_create(rel, NULL);
 	for (uint64 i = 0; i < n && !SA_STOPS(busy); i++)
 	{
+		bool		isnull;
+		ItemPointerData tid = *(ItemPointer) DatumGetPointer(SPI_getbinval(found->vals[i],
+																		   found->tupdesc, 1, &isnull));
+		Datum		value = SPI_getbinval(found->vals[i], found->tupdesc, 2, &isnull);
 		SaRowLock	state;
 
 		CHECK_FOR_INTERRUPTS();
-		state = sa_lock_row(rel, &tids[i], mode, slot, busy);
-		locked += state == SA_ROW_LOCKED || state == SA_ROW_CHANGED;
+		state = sa_lock_row(rel, &tid, mode, slot, busy);
+		if (state == SA_ROW_BUSY)
+			*left = accumArrayResult(*left, value, isnull, type, CurrentMemoryContext);
+		else if (state != SA_ROW_GONE && locked != NULL)
+			*locked = accumArrayResult(*locked, value, isnull, type, CurrentMemoryContext);
 	}
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, NoLock);
-	pfree(tids);
-	return locked;
 }
 
 /* Lock a table without waiting. */
@@ -178,6 +178,23 @@ sa_writers_of(Oid relid)
 	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
 	/* with this conflict all who write, and nobody who only reads */
 	return GetLockConflicts(&tag, ShareLock, NULL);
+}
+
+/* Does anybody else write one of our tables, so that there may be rows that nobody sees? */
+bool
+sa_others_write(const char *table, SaBusy *busy)
+{
+	VirtualTransactionId writer =
+	sa_writers_of(get_relname_relid(table, get_namespace_oid("session_admin", false)))[0];
+
+	if (!VirtualTransactionIdIsValid(writer))
+		return false;
+	if (!busy->any)
+	{
+		busy->any = true;
+		busy->writer = writer;
+	}
+	return true;
 }
 
 static void

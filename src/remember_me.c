@@ -429,17 +429,8 @@ rotate(Redemption *redemption, const Series *series)
 static void
 end_stolen(const Redemption *redemption, int on_theft)
 {
-	/* as in sa_end_users */
-	static SaStatement lock_sessions = {.sql =
-		"SELECT FROM session_admin.session WHERE application = $1 AND user_name = $2 AND $4"
-		" ORDER BY session_hash FOR UPDATE"
-	};
-	static SaStatement delete_stolen = {.sql =
-		"WITH series AS ("
-		"  DELETE FROM session_admin.remember_me_token WHERE series = $3 AND application = $1"
-		"), sessions AS ("
-		"  DELETE FROM session_admin.session WHERE application = $1 AND user_name = $2 AND $4"
-		") SELECT"
+	static SaStatement delete_series = {.sql =
+		"DELETE FROM session_admin.remember_me_token WHERE series = $1 AND application = $2"
 	};
 	SaEnding	ending = {.reason = "token_theft"};
 	SaFeedRow	row = {.scope = on_theft == SA_END_SERIES ? "token" : "user",
@@ -452,12 +443,11 @@ end_stolen(const Redemption *redemption, int on_theft)
 	else
 	{
 		ending.caller_writes_feed = true;
-		sa_arg_text(&args, redemption->application);
-		sa_arg_text(&args, redemption->user_name);
+		if (on_theft != SA_END_SERIES)
+			sa_end_user(redemption->application, redemption->user_name, NULL, true, &ending);
 		sa_arg_text(&args, redemption->shown.series);
-		sa_arg(&args, BOOLOID, BoolGetDatum(on_theft != SA_END_SERIES), false);
-		sa_run(&lock_sessions, &args);
-		sa_run_ending(&ending, &delete_stolen, &args);
+		sa_arg_text(&args, redemption->application);
+		sa_run_ending(&ending, &delete_series, &args);
 		sa_feed_write(&row, &ending);
 		sa_feed_notify(&row);
 	}

@@ -675,28 +675,15 @@ sa_reauthenticate(PG_FUNCTION_ARGS)
 Datum
 sa_close_session(PG_FUNCTION_ARGS)
 {
-	static SaStatement delete_session = {.sql =
-		"DELETE FROM session_admin.session WHERE session_hash = $1 AND application = $2"
-	};
 	SaSessionId id;
 	char	   *application = sa_application_arg(fcinfo, 1);
 	SaEnding	ending = {.reason = "logout", .at = GetCurrentTimestamp()};
-	SaSession	session;
-	SaArgs		args = {0};
 
 	sa_session_id_arg(fcinfo, 0, &id);
 
 	SPI_connect();
 	ending.wait_until = sa_wait_until();
-	if (sa_session_read(id.hash, application, &session) && session.idle_timeout != 0)
-		/* the product's own row comes first */
-		sa_end_session(id.hash, application, &ending);
-	else
-	{
-		sa_arg(&args, BYTEAOID, PointerGetDatum(sa_bytea(id.hash, SA_HASH_LEN)), false);
-		sa_arg_text(&args, application);
-		sa_run_ending(&ending, &delete_session, &args);
-	}
+	sa_end_session(id.hash, application, &ending);
 	SPI_finish();
 
 	PG_RETURN_BOOL(ending.sessions_ended > 0);

@@ -118,10 +118,12 @@ typedef struct SaBusy
 extern TimestampTz sa_wait_until(void);
 extern SaRowLock sa_lock_row(Relation rel, ItemPointer tid, LockTupleMode mode,
 							 TupleTableSlot *slot, SaBusy *busy);
-extern uint64 sa_lock_found(const char *table, LockTupleMode mode, SaStatement *which,
-							SaArgs *args, SaBusy *busy);
+extern void sa_lock_found(const char *table, LockTupleMode mode, SaStatement *which,
+						  SaArgs *args, Oid type, ArrayBuildState **locked,
+						  ArrayBuildState **left, SaBusy *busy);
 extern bool sa_lock_table(Oid relid, LOCKMODE mode, SaBusy *busy);
 extern VirtualTransactionId *sa_writers_of(Oid relid);
+extern bool sa_others_write(const char *table, SaBusy *busy);
 extern bool sa_wait_for(SaBusy *busy, TimestampTz until);
 extern bool sa_wait_with(TimestampTz until, void (*step) (SaBusy *, void *), void *argument);
 extern void sa_lock_all(TimestampTz until, void (*step) (SaBusy *, void *), void *argument);
@@ -287,6 +289,9 @@ extern int64 sa_probes_flush(bool *more);	/* a task of maintain() */
 
 /* account.c: login counters, and the lock that orders what happens to a user */
 extern bool sa_account_lock(const char *application, const char *user_name);
+extern void sa_accounts_try(const char *application, ArrayType *user_names,
+							ArrayBuildState **left, SaBusy *busy);
+extern void sa_accounts_lock(const char *application, ArrayType *user_names);
 extern bool sa_account_make(const char *application, const char *user_name);
 extern void sa_account_logged_in(const char *application, const char *user_name,
 								 TimestampTz at, inet *address, const char *login_method);
@@ -329,6 +334,9 @@ typedef struct SaEnding
 	bool		spares_products;	/* whose own rows stay as they are */
 	bool		skips_locked;	/* or those of them that somebody has locked */
 	TimestampTz wait_until;		/* for what others have locked: see lock.c */
+	bool		waits;			/* without end, for a row that is in the way
+								 * of another */
+	bool		first_login;	/* somebody makes an account that nobody sees */
 	bool		had_ended;		/* before, by themselves: nobody is told so */
 	bool		may_return;		/* the product ended them, and may use their
 								 * ids again */
@@ -358,8 +366,8 @@ extern void sa_end_generation(const char *application, SaEnding *ending);
 extern Datum sa_ending_result(FunctionCallInfo fcinfo, const SaEnding *ending);
 
 /* late.c: what has ended although somebody else had it locked */
-extern void sa_late_end(const char *application, const char *user_name, const uint8 *hash,
-						bool tokens, const SaEnding *ending);
+extern uint64 sa_late_end(const char *application, const char *user_name, const uint8 *hash,
+						  bool tokens, const SaEnding *ending);
 
 /* In SQL: those that may concern a row of session or remember_me_token called "t". */
 #define SA_LATE_ENDINGS_OF(t) \

@@ -183,6 +183,7 @@ rename_user(FunctionCallInfo fcinfo, const char *reason)
 	char	   *new_name = sa_user_name_arg(fcinfo, 1);
 	char	   *application = sa_application_arg(fcinfo, 2);
 	SaEnding	ending = {0};
+	Datum		names[2];
 
 	sa_check_printable("user name", new_name);
 	if (strcmp(old_name, new_name) == 0)
@@ -191,6 +192,9 @@ rename_user(FunctionCallInfo fcinfo, const char *reason)
 				 errmsg("old and new name of the user are the same")));
 
 	SPI_connect();
+	names[0] = CStringGetTextDatum(old_name);
+	names[1] = CStringGetTextDatum(new_name);
+	sa_accounts_lock(application, construct_array(names, 2, TEXTOID, -1, false, TYPALIGN_INT));
 	if (!sa_user_rename(application, old_name, new_name, reason, &ending))
 		unknown_user(application, old_name);
 	SPI_finish();
@@ -240,9 +244,12 @@ sa_erase_user(PG_FUNCTION_ARGS)
 	char	   *application = sa_application_arg(fcinfo, 1);
 	SaEnding	ending = {.reason = "user_deleted"};
 	SaArgs		args = {0};
+	Datum		name = CStringGetTextDatum(user_name);
 	bool		known;
 
 	SPI_connect();
+	ending.wait_until = sa_wait_until();
+	sa_accounts_lock(application, construct_array(&name, 1, TEXTOID, -1, false, TYPALIGN_INT));
 	known = !sa_account_make(application, user_name);
 	ending.at = GetCurrentTimestamp();
 	sa_end_user(application, user_name, NULL, false, &ending);
