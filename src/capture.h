@@ -99,6 +99,8 @@ typedef struct SaWatch
 	SaPart		part;
 	SaPart		key_of;			/* whose key user_key is */
 	Oid			relid;
+	bool		clears;			/* what ends there is cleared, not deleted */
+	const char *clear_to;		/* to this; NULL: to null */
 	bool		names_user;		/* or did, before a column was dropped */
 	SaColumn	columns[SA_NROLES];
 	SaAttribute *attributes;
@@ -235,8 +237,8 @@ extern void sa_captured_truncated_sessions(SaCaptured *captured);
 
 /* forget.c */
 extern SaEnding *sa_forgetting(const SaWatch *watch);
-extern uint64 sa_capture_forget_rows(const SaWatch *watch, ArrayType *secrets, ArrayType *hashes,
-									 SaEnding *ending);
+extern bool sa_capture_forget_rows(const SaWatch *watch, ArrayType *secrets, ArrayType *hashes,
+								   SaEnding *ending);
 
 /* capture.c */
 extern void sa_capture_failure(const char *application, Oid relid, const char *event,

@@ -241,14 +241,6 @@ watching_applications(const SaWatch *watch)
 	return applications;
 }
 
-static bool
-is_first_to_watch(const SaWatch *watch)
-{
-	List	   *applications = watching_applications(watch);
-
-	return strcmp(linitial(applications), watch->application) == 0;
-}
-
 /* Has it ended in one of these applications?  The row then goes from all of them. */
 static bool
 has_ended_anywhere(const uint8 *hash, List *applications)
@@ -293,7 +285,7 @@ typedef struct Refusal
 	ArrayType  *secrets;
 	ArrayType  *hashes;
 	SaEnding	ending;
-	uint64		rows;
+	bool		done;
 } Refusal;
 
 static void
@@ -301,7 +293,7 @@ delete_refused_rows(void *argument)
 {
 	Refusal    *refusal = argument;
 
-	refusal->rows = sa_capture_forget_rows(refusal->watch, refusal->secrets, refusal->hashes,
+	refusal->done = sa_capture_forget_rows(refusal->watch, refusal->secrets, refusal->hashes,
 										   &refusal->ending);
 }
 
@@ -331,7 +323,6 @@ refuse_rows(SaCaptured *captured)
 	ArrayBuildState *secrets = initArrayResult(TEXTOID, context, false);
 	ArrayBuildState *hashes = initArrayResult(BYTEAOID, context, false);
 	SaValues	renamed = {0};
-	uint64		n = 0;
 	Refusal		refusal = {
 		.watch = watch,
 		.ending = {.reason = "admin", .at = GetCurrentTimestamp(), .spares_products = true}
@@ -345,7 +336,6 @@ refuse_rows(SaCaptured *captured)
 
 		if (!row->refused)
 			continue;
-		n++;
 		accumArrayResult(secrets, CStringGetTextDatum(row->secret), false, TEXTOID, context);
 		accumArrayResult(hashes, PointerGetDatum(sa_bytea(row->id.hash, SA_HASH_LEN)),
 						 false, BYTEAOID, context);
@@ -357,11 +347,7 @@ refuse_rows(SaCaptured *captured)
 	refusal.hashes = DatumGetArrayTypeP(makeArrayResult(hashes, context));
 	error = sa_capture_attempt(delete_refused_rows, &refusal);
 
-	/*
-	 * where the table is watched for another application before, that has
-	 * deleted them
-	 */
-	if (error || (refusal.rows < n && is_first_to_watch(watch)))
+	if (error || !refusal.done)
 		rows_remain(watch, error ? error->message : "they are there still");
 
 	sa_count_refused(refusal.hashes, watch->application);

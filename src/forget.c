@@ -1,7 +1,10 @@
 /*
  * forget.c
  *	  Deletes rows from the products' own tables of sessions and remember-me tokens
- *	  when sessions end.
+ *	  when sessions end, or clears the column where that is one of many.
+ *
+ * A row of users is never deleted: attach_application refuses it, and here it is looked
+ * at once more, as the table may have got another part since.
  *
  * These are the only statements that touch a product's table.  They run as its
  * owner, since its triggers and functions are not ours.  Our own trigger fires
@@ -132,6 +135,58 @@ condition_for(const SaWatch *watch, const Target *target)
 	return sql.data;
 }
 
+/* What the column of the secret is set to. */
+static char *
+cleared_value(const SaWatch *watch)
+{
+	return watch->clear_to ? quote_literal_cstr(watch->clear_to) : "NULL";
+}
+
+/* The statement that ends what the condition is for. */
+static char *
+ending_statement(const SaWatch *watch, const char *table, const char *condition, bool all,
+				 bool skips_locked)
+{
+	char	   *verb = psprintf("DELETE FROM ONLY %s", table);
+
+	if (watch->clears)
+	{
+		const char *secret = column_name(watch, SA_ROLE_SECRET);
+
+		verb = psprintf("UPDATE ONLY %s SET %s = %s", table, secret, cleared_value(watch));
+
+		/*
+		 * Of one user, a row is written that has nothing in it, too: somebody
+		 * who is putting a token there has to be waited for.
+		 */
+		if (all)
+			condition = psprintf("%s AND %s IS DISTINCT FROM %s", condition, secret, cleared_value(watch));
+	}
+	if (skips_locked)
+		return psprintf("%s WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
+						"SELECT ctid FROM ONLY %s WHERE %s FOR UPDATE SKIP LOCKED))",
+						verb, table, condition);
+	return psprintf("%s WHERE %s", verb, condition);
+}
+
+/* Why nothing can be ended there; NULL if it can. */
+static const char *
+refused_to_end(const SaWatch *watch, Relation relation)
+{
+	ListCell   *cell;
+
+	if (watch->clears)
+		return SA_HAS(watch, SA_ROLE_SECRET) ? NULL : "tokens are not cleared: the column is not there any more";
+	foreach(cell, sa_watches_of(relation))
+	{
+		SaWatch    *other = lfirst(cell);
+
+		if (other->part != SA_PART_SESSION && other->part != SA_PART_REMEMBER_ME)
+			return "rows are not deleted: they are users";
+	}
+	return NULL;
+}
+
 /*
  * Delete from one of the product's tables, as the owner of that table: its
  * triggers are not ours and must not run with our rights.  They find the names
@@ -145,6 +200,7 @@ forget(const SaWatch *watch, const Target *target, LOCKMODE lockmode, SaEnding *
 	char	   *schema = get_namespace_name(RelationGetNamespace(relation));
 	char	   *table = quote_qualified_identifier(schema, RelationGetRelationName(relation));
 	char	   *condition = condition_for(watch, target);
+	const char *refused = refused_to_end(watch, relation);
 	Oid			outer_relid = forgetting_relid;
 	const char *outer_application = forgetting_application;
 	SaEnding   *outer_forgetting = forgetting;
@@ -161,11 +217,18 @@ forget(const SaWatch *watch, const Target *target, LOCKMODE lockmode, SaEnding *
 		table_close(relation, NoLock);
 		return 0;
 	}
-	sql = psprintf("DELETE FROM ONLY %s WHERE %s", table, condition);
-	if (ending->skips_locked)
-		sql = psprintf("DELETE FROM ONLY %s WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
-					   "SELECT ctid FROM ONLY %s WHERE %s FOR UPDATE SKIP LOCKED))",
-					   table, table, condition);
+	if (refused)
+	{
+		if (sa_capture_failure_once(watch->application, watch->relid, "DELETE", refused))
+			ereport(WARNING,
+					(errmsg("\"%s\": %s", get_rel_name(watch->relid), refused),
+					 errhint("Call session_admin.verify_attachments().")));
+		table_close(relation, NoLock);
+		return 0;
+	}
+	sql = ending_statement(watch, table, condition,
+						   !target->users && !target->keys && !target->hashes,
+						   ending->skips_locked);
 	sa_arg(&args, TEXTARRAYOID, PointerGetDatum(target->users), target->users == NULL);
 	sa_arg(&args, TEXTARRAYOID, PointerGetDatum(target->keys), target->keys == NULL);
 	sa_arg(&args, BYTEAARRAYOID, PointerGetDatum(target->hashes), target->hashes == NULL);
@@ -398,16 +461,44 @@ sa_capture_forget_application(const char *application, SaEnding *ending)
 }
 
 /*
+ * Is any of these rows still there?  Asked with our own rights, as only functions and
+ * types of PostgreSQL's own are in the condition.
+ */
+static bool
+any_is_left(const SaWatch *watch, const Target *target)
+{
+	Oid			types[5] = {TEXTARRAYOID, TEXTARRAYOID, BYTEAARRAYOID, BYTEAOID, TEXTARRAYOID};
+	Datum		values[5] = {0};
+	char	   *condition = condition_for(watch, target);
+	char	   *sql = psprintf("SELECT FROM ONLY %s WHERE %s",
+							   quote_qualified_identifier(get_namespace_name(get_rel_namespace(watch->relid)),
+														  get_rel_name(watch->relid)), condition);
+	SPIPlanPtr	plan = SPI_prepare(sql, lengthof(types), types);
+	bool		any;
+
+	if (plan == NULL)
+		elog(ERROR, "could not prepare statement: %s", SPI_result_code_string(SPI_result));
+	values[2] = PointerGetDatum(target->hashes);
+	values[4] = PointerGetDatum(target->secrets);
+	SPI_execute_snapshot(plan, values, "nn n ", GetLatestSnapshot(), InvalidSnapshot, false, true, 1);
+	any = SPI_processed > 0;
+	SPI_freeplan(plan);
+	return any;
+}
+
+/*
  * Delete rows that a statement of the product itself has just written, by the ids in
  * them and the hashes of these: nobody is waited for, as the statement has them
- * locked.  Returns how many there were.  The caller is connected to SPI.
+ * locked.  False if any is left.  The caller is connected to SPI.
  */
-uint64
+bool
 sa_capture_forget_rows(const SaWatch *watch, ArrayType *secrets, ArrayType *hashes,
 					   SaEnding *ending)
 {
 	Target		target = {.hashes = hashes, .secrets = secrets};
+	uint64		n = ArrayGetNItems(ARR_NDIM(hashes), ARR_DIMS(hashes));
 
 	ending->skips_locked = true;
-	return forget(watch, &target, RowExclusiveLock, ending);
+	/* somebody else may have deleted them, as with two applications in one table */
+	return forget(watch, &target, RowExclusiveLock, ending) >= n || !any_is_left(watch, &target);
 }
