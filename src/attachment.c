@@ -206,7 +206,7 @@ load(Relation relation, MemoryContext context)
 	static SaStatement read_attachments = {.sql =
 		"SELECT a.application::text, a.product::text, a.part::text, a.key_of::text,"
 		"  a.alias_pattern, c.role::text, c.column_name::text, c.reading,"
-		"  c.path, c.excludes"
+		"  c.path, c.excludes, a.ends, a.clear_to"
 		" FROM session_admin.attachment a"
 		" JOIN session_admin.attachment_column c USING (application, product, part)"
 		" WHERE a.relation = $1"
@@ -226,6 +226,8 @@ load(Relation relation, MemoryContext context)
 		char	   *product = sa_result_text(i, 2);
 		char	   *key_of = sa_result_text(i, 4);
 		char	   *alias_pattern = sa_result_text(i, 5);
+		char	   *ends = sa_result_text(i, 11);
+		char	   *clear_to = sa_result_text(i, 12);
 		int			part = sa_find_name(sa_part_names, SA_NPARTS, sa_result_text(i, 3));
 		int			role = sa_find_name(sa_role_names, SA_NROLES, sa_result_text(i, 6));
 		MemoryContext old = MemoryContextSwitchTo(context);
@@ -240,6 +242,8 @@ load(Relation relation, MemoryContext context)
 			watch->part = part;
 			watch->key_of = Max(sa_find_name(sa_part_names, SA_NPARTS, key_of), 0);
 			watch->relid = RelationGetRelid(relation);
+			watch->clears = ends != NULL && strcmp(ends, "clear") == 0;
+			watch->clear_to = clear_to ? pstrdup(clear_to) : NULL;
 			watches = lappend(watches, watch);
 		}
 		if (role == SA_ROLE_USER_NAME || role == SA_ROLE_USER_KEY)

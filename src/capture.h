@@ -99,6 +99,8 @@ typedef struct SaWatch
 	SaPart		part;
 	SaPart		key_of;			/* whose key user_key is */
 	Oid			relid;
+	bool		clears;			/* what ends there is cleared, not deleted */
+	const char *clear_to;		/* to this; NULL: to null */
 	bool		names_user;		/* or did, before a column was dropped */
 	SaColumn	columns[SA_NROLES];
 	SaAttribute *attributes;

@@ -110,8 +110,8 @@ sa_describe_product(PG_FUNCTION_ARGS)
 		{.sql = DELETE_PRODUCT_SQL},
 		{.sql = "INSERT INTO session_admin.product (product, title, notes, alias_pattern)"
 		" VALUES ($1, coalesce($3, $1), ARRAY(SELECT n FROM unnest($4) AS n WHERE n IS NOT NULL), $5)"},
-		{.sql = "INSERT INTO session_admin.product_part (product, part, relations, key_of, required)"
-			" SELECT $1, part, relations, key_of, required"
+		{.sql = "INSERT INTO session_admin.product_part (product, part, relations, key_of, required, ends, clear_to)"
+			" SELECT $1, part, relations, key_of, required, ends, clear_to"
 		" FROM session_admin.described_parts($2)"},
 		{.sql = "INSERT INTO session_admin.product_column"
 			" (product, part, role, columns, required, reading, path, excludes)"

@@ -1,7 +1,10 @@
 /*
  * forget.c
  *	  Deletes rows from the products' own tables of sessions and remember-me tokens
- *	  when sessions end.
+ *	  when sessions end, or clears the column where that is one of many.
+ *
+ * A row of users is never deleted: attach_application refuses it, and here it is looked
+ * at once more, as the table may have got another part since.
  *
  * What is deleted there and what ends here are the same sessions.  A row is found by its
  * key, by the hash of its session id, or by its user; then it is locked, and looked at
@@ -192,6 +195,64 @@ search_query(const SaWatch *watch, const SaTarget *target, const char *table)
 							 text_expression(watch, role), array_literal(excludes));
 	}
 	return any ? sql.data : NULL;
+}
+
+/* What the column of the secret is set to. */
+static char *
+cleared_value(const SaWatch *watch)
+{
+	return watch->clear_to ? quote_literal_cstr(watch->clear_to) : "NULL";
+}
+
+/* The statement that ends what is in the rows in these places. */
+static char *
+ending_statement(const SaWatch *watch, const char *table)
+{
+	return psprintf("%s WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)",
+					watch->clears ?
+					psprintf("UPDATE ONLY %s SET %s = %s", table, column_name(watch, SA_ROLE_SECRET),
+							 cleared_value(watch)) :
+					psprintf("DELETE FROM ONLY %s", table));
+}
+
+/* Is there nothing to clear in this row? */
+static bool
+is_cleared(const SaWatch *watch, TupleTableSlot *slot)
+{
+	uint8		hash[SA_HASH_LEN];
+	uint8		cleared[SA_HASH_LEN];
+
+	if (!watch->clears)
+		return false;
+	if (!sa_row_hash(watch, slot, hash))
+		return true;
+	if (watch->clear_to == NULL)
+		return false;
+	sa_sha256(watch->clear_to, strlen(watch->clear_to), cleared);
+	return memcmp(hash, cleared, SA_HASH_LEN) == 0;
+}
+
+/* Can anything be ended there?  A row of users is never deleted. */
+static bool
+can_end(const SaWatch *watch, Relation relation)
+{
+	const char *refused = NULL;
+	ListCell   *cell;
+
+	if (watch->clears && !SA_HAS(watch, SA_ROLE_SECRET))
+		refused = "tokens are not cleared: the column is not there any more";
+	foreach(cell, watch->clears ? NIL : sa_watches_of(relation))
+	{
+		SaWatch    *other = lfirst(cell);
+
+		if (other->part != SA_PART_SESSION && other->part != SA_PART_REMEMBER_ME)
+			refused = "rows are not deleted: they are users";
+	}
+	if (refused && sa_capture_failure_once(watch->application, watch->relid, "DELETE", refused))
+		ereport(WARNING,
+				(errmsg("\"%s\": %s", RelationGetRelationName(relation), refused),
+				 errhint("Call session_admin.verify_attachments().")));
+	return refused == NULL;
 }
 
 static int
@@ -476,7 +537,8 @@ lock_found(Locking *locking, const SaRows *found, SaForget *forget, SaBusy *busy
 			continue;
 		old = MemoryContextSwitchTo(locking->scratch);
 		has_hash = sa_row_hash(locking->watch, locking->slot, hash);
-		matches = still_matches(locking, has_hash ? hash : NULL, &by_user, state == SA_ROW_CHANGED);
+		matches = still_matches(locking, has_hash ? hash : NULL, &by_user, state == SA_ROW_CHANGED) &&
+			(state == SA_ROW_BUSY || !is_cleared(locking->watch, locking->slot));
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(locking->scratch);
 		ExecClearTuple(locking->slot);
@@ -571,6 +633,12 @@ lock_step(void *argument)
 	forget->watch = open_watch(forget, &locking.relation);
 	if (forget->watch == NULL)
 		return;
+	if (!can_end(forget->watch, locking.relation))
+	{
+		forget->watch = NULL;
+		table_close(locking.relation, NoLock);
+		return;
+	}
 	locking.watch = forget->watch;
 	locking.slot = table_slot_create(locking.relation, NULL);
 	locking.scratch = AllocSetContextCreate(CurrentMemoryContext, "session_admin row",
@@ -766,9 +834,7 @@ delete_step(void *argument)
 	owner_enter(&saved, relation);
 	(void) set_config_option("lock_timeout", CASCADE_LOCK_WAIT, PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
-	batch->result = run_as_owner(psprintf("DELETE FROM ONLY %s"
-										  " WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)",
-										  table_name(relation)), &args);
+	batch->result = run_as_owner(ending_statement(batch->forget->watch, table_name(relation)), &args);
 	batch->deleted = SPI_processed;
 	owner_leave(&saved);
 	table_close(relation, NoLock);
@@ -889,7 +955,8 @@ delete_rows(SaForget *forget, SaEnding *ending, SaForgetRow *rows, int n)
 	if (error == NULL)
 	{
 		forget->deleted += batch.deleted;
-		if (batch.deleted == (uint64) n && batch.result == SPI_OK_DELETE)
+		if (batch.deleted == (uint64) n &&
+			batch.result == (forget->watch->clears ? SPI_OK_UPDATE : SPI_OK_DELETE))
 			return;
 		if (forget->message == NULL)
 			forget->message = "a rule or trigger keeps them";
@@ -1224,7 +1291,8 @@ empty_table(SaForget *forget, SaEnding *ending, Relation relation)
 		if (state == SA_ROW_GONE)
 			continue;
 		old = MemoryContextSwitchTo(scratch);
-		excluded = sa_row_is_excluded(forget->watch, state == SA_ROW_BUSY ? found : slot);
+		excluded = sa_row_is_excluded(forget->watch, state == SA_ROW_BUSY ? found : slot) ||
+			(state != SA_ROW_BUSY && is_cleared(forget->watch, slot));
 		has_hash = sa_row_hash(forget->watch, state == SA_ROW_BUSY ? found : slot, hash);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(scratch);
@@ -1266,7 +1334,8 @@ empty_step(void *argument)
 	forget->watch = open_watch(forget, &relation);
 	if (forget->watch == NULL)
 		return;
-	empty_table(forget, step->ending, relation);
+	if (can_end(forget->watch, relation))
+		empty_table(forget, step->ending, relation);
 	table_close(relation, NoLock);
 }
 

@@ -112,6 +112,7 @@ INSERT INTO matrix VALUES
 ('function', 'feed_position',             '.....'),
 ('function', 'live_status',               '.....'),
 ('function', 'match_product',             '.....'),
+('function', 'refused_ending',            '.....'),
 ('function', 'refused_type',              '.....'),
 ('function', 'note_database',             '.....'),
 ('function', 'sessions_to_invalidate',    '.....'),

@@ -143,6 +143,8 @@ FROM (SELECT DISTINCT capability FROM session_admin.capability) AS c;
 -- products
 INSERT INTO good_call (signature, arguments) VALUES
 ('session_admin.match_product(text,text)', $$'jira' | 'product'$$),
+('session_admin.refused_ending(text,text,text,text,oid,text,text)',
+ $$'bad input' | 'jira' | 'product' | 'account' | 'session_admin.session'::regclass::oid | 'user_name' | 'token'$$),
 ('session_admin.describe_product(text,jsonb,text,text[],text)',
  $$'shop' | '{"account": {"tables": "users", "columns": {"user_name": "email"}}}' | 'Shop' | '{"a note"}' | '^x'$$),
 ('session_admin.forget_product(text)', $$'shop'$$),
