@@ -106,6 +106,7 @@ DELETE FROM session_admin.session WHERE application = 'last_access_test';
 
 SET session_admin.use_shared_memory = off;
 SHOW session_admin.touch_interval;
+DELETE FROM session_admin.ended_id;
 SELECT session_admin.open_session('id', 'alice') = session_admin.session_ref('id') AS opened;
 
 -- an hour: not before the interval
@@ -134,12 +135,14 @@ SELECT session_admin.close_session('id');
 
 -- an anonymous session
 SELECT session_admin.set_policy('anonymous_idle_timeout', '30 seconds');
+DELETE FROM session_admin.ended_id;
 SELECT session_admin.open_session('id') = session_admin.session_ref('id') AS opened;
 CALL pg_temp.grow_old(NULL, '15 seconds');
 SELECT session_admin.touch_session('id'), pg_temp.is_old();
 SELECT session_admin.close_session('id');
 
 -- that of a product
+DELETE FROM session_admin.ended_id;
 SELECT session_admin.open_session('id', 'bob') = session_admin.session_ref('id') AS opened;
 UPDATE session_admin.session SET product = 'p', idle_timeout = '30 seconds' WHERE application = 'last_access_test';
 CALL pg_temp.grow_old('bob', '15 seconds');
