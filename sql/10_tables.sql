@@ -111,6 +111,19 @@ CREATE INDEX session_application_idx ON session_admin.session (application, (use
 COMMENT ON TABLE session_admin.session IS
 'live sessions; a session ends by its row leaving this table, whoever deletes it';
 
+-- Not unique: who ends a session must not wait for who counts or forgets others.
+CREATE TABLE session_admin.ended_id (
+    session_hash    bytea NOT NULL,
+    application     text COLLATE "C" NOT NULL,
+    until           timestamptz NOT NULL,
+    refused         bigint NOT NULL DEFAULT 0
+);
+CREATE INDEX ended_id_key_idx ON session_admin.ended_id (session_hash, application);
+CREATE INDEX ended_id_until_idx ON session_admin.ended_id (until);
+CREATE INDEX ended_id_refused_idx ON session_admin.ended_id (refused) WHERE refused > 0;
+COMMENT ON TABLE session_admin.ended_id IS
+'ids (by their hash) of sessions that have ended and stay ended, for as long as the session could have lived; how often a product has written one again';
+
 CREATE SEQUENCE session_admin.seat_ticket;
 COMMENT ON SEQUENCE session_admin.seat_ticket IS
 'tells how many sessions have been opened, at most, since they were counted';
@@ -254,6 +267,7 @@ SELECT pg_catalog.pg_extension_config_dump('session_admin.application_generation
 SELECT pg_catalog.pg_extension_config_dump('session_admin.account', '');
 SELECT pg_catalog.pg_extension_config_dump('session_admin.account_seen', '');
 SELECT pg_catalog.pg_extension_config_dump('session_admin.session', '');
+SELECT pg_catalog.pg_extension_config_dump('session_admin.ended_id', '');
 SELECT pg_catalog.pg_extension_config_dump('session_admin.ended_session', '');
 SELECT pg_catalog.pg_extension_config_dump('session_admin.ended_session_default', '');
 SELECT pg_catalog.pg_extension_config_dump('session_admin.login_event', '');

@@ -20,6 +20,15 @@ AS 'MODULE_PATHNAME', 'sa_live_requests';
 COMMENT ON FUNCTION session_admin.live_requests(bytea, text) IS
 'requests of a session that its row does not count yet';
 
+CREATE FUNCTION session_admin.ended_until(
+    application text, user_name text, product text, idle_timeout interval,
+    created_at timestamptz, ended_at timestamptz)
+RETURNS timestamptz
+LANGUAGE c STABLE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'sa_ended_until';
+COMMENT ON FUNCTION session_admin.ended_until(text, text, text, interval, timestamptz, timestamptz) IS
+'how long a session that ended then could have lived: until then its id cannot be used again';
+
 CREATE VIEW session_admin.session_state AS
 SELECT s.session_hash, s.application, s.generation, s.created_at, l.last_access_at,
        l.requests, s.user_name, s.login_method, s.client_address, s.peer_address, s.log_id,

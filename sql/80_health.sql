@@ -175,7 +175,11 @@ BEGIN ATOMIC
            CASE WHEN remains.rows > 0
                 THEN format('they are tried again until they are gone; rows of %s', remains.first)
                 ELSE 'ok' END
-    FROM remains;
+    FROM remains
+    UNION ALL
+    SELECT 'ended sessions written again',
+           coalesce(sum(e.refused), 0)::text, 'ok'
+    FROM session_admin.ended_id e WHERE e.refused > 0;
 END;
 COMMENT ON FUNCTION session_admin.health_items() IS
 'the rows of view health';

@@ -481,6 +481,30 @@ secret_ref(char *secret)
 	return ref;
 }
 
+/* Is there anything in the column of the secret?  It may have been cleared. */
+static bool
+holds_secret(const SaWatch *watch, TupleTableSlot *slot)
+{
+	char	   *secret;
+	bool		result;
+
+	if (!watch->clears)
+		return true;
+	secret = role_text(watch, SA_ROLE_SECRET, slot);
+	if (secret == NULL)
+		return false;
+	result = *secret != '\0' && (watch->clear_to == NULL || strcmp(secret, watch->clear_to) != 0);
+	explicit_bzero(secret, strlen(secret));
+	return result;
+}
+
+/* The same of a row that somebody else looks at. */
+bool
+sa_row_holds_secret(const SaWatch *watch, TupleTableSlot *slot)
+{
+	return holds_secret(watch, slot);
+}
+
 static void
 add_token(SaCaptured *captured, TupleTableSlot *slot, const char *event)
 {
@@ -539,7 +563,7 @@ read_session(SaCaptured *captured, TupleTableSlot *slot, SaSessionRow *row)
 	char	   *id = role_text(watch, SA_ROLE_SECRET, slot);
 
 	memset(row, 0, sizeof(*row));
-	if (id == NULL || *id == '\0')
+	if (id == NULL || *id == '\0' || !holds_secret(watch, slot))
 		return false;
 	sa_sha256(id, strlen(id), row->id.hash);
 	explicit_bzero(id, strlen(id));
@@ -571,7 +595,7 @@ add_session(SaCaptured *captured, TupleTableSlot *slot, const SaSessionRow *row,
 
 	*added = *row;
 	sa_session_id_from_datum(CStringGetTextDatum(id), TEXTOID, &added->id);
-	explicit_bzero(id, strlen(id));
+	added->secret = id;
 	added->old_id = old_id ? *old_id : added->id;
 	added->key = role_text(watch, SA_ROLE_KEY, slot);
 	added->user = user_of(watch, slot);
@@ -717,7 +741,7 @@ sa_row_inserted(SaCaptured *captured, TupleTableSlot *slot)
 				add_failure(captured, NULL, slot);
 			break;
 		case SA_PART_REMEMBER_ME:
-			if (!captured->backfill)
+			if (!captured->backfill && holds_secret(watch, slot))
 				add_token(captured, slot, "remember_me_issued");
 			break;
 		case SA_PART_SESSION:
@@ -744,7 +768,8 @@ sa_row_deleted(SaCaptured *captured, TupleTableSlot *slot)
 			add_key_gone(captured, slot);
 			break;
 		case SA_PART_REMEMBER_ME:
-			add_token(captured, slot, "remember_me_revoked");
+			if (holds_secret(captured->watch, slot))
+				add_token(captured, slot, "remember_me_revoked");
 			break;
 		case SA_PART_SESSION:
 			session_deleted(captured, slot);
@@ -835,6 +860,25 @@ user_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
 	logins_updated(captured, old, new);
 }
 
+/* A row of a remember-me token: rotated, or marked as used; or one column of many. */
+static void
+token_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
+{
+	const SaWatch *watch = captured->watch;
+	bool		was_set = holds_secret(watch, old);
+	bool		is_set = holds_secret(watch, new);
+
+	if (role_unchanged(watch, SA_ROLE_SECRET, old, new) &&
+		role_unchanged(watch, SA_ROLE_USED_AT, old, new))
+		return;
+	if (was_set && is_set)
+		add_token(captured, new, "remember_me_used");
+	else if (is_set)
+		add_token(captured, new, "remember_me_issued");
+	else if (was_set)
+		add_token(captured, old, "remember_me_revoked");
+}
+
 /* A row that was written, perhaps with nothing new in it. */
 void
 sa_row_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
@@ -876,10 +920,7 @@ sa_row_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
 			logins_updated(captured, old, new);
 			break;
 		case SA_PART_REMEMBER_ME:
-			/* rotated, or marked as used */
-			if (!role_unchanged(watch, SA_ROLE_SECRET, old, new) ||
-				!role_unchanged(watch, SA_ROLE_USED_AT, old, new))
-				add_token(captured, new, "remember_me_used");
+			token_updated(captured, old, new);
 			break;
 		case SA_PART_SESSION:
 			break;

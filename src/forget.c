@@ -1,7 +1,10 @@
 /*
  * forget.c
  *	  Deletes rows from the products' own tables of sessions and remember-me tokens
- *	  when sessions end.
+ *	  when sessions end, or clears the column where that is one of many.
+ *
+ * A row of users is never deleted: attach_application refuses it, and here it is looked
+ * at once more, as the table may have got another part since.
  *
  * What is deleted there and what ends here are the same sessions.  A row is found by its
  * key, by the hash of its session id, or by its user; then it is locked, and looked at
@@ -179,6 +182,8 @@ search_query(const SaWatch *watch, const SaTarget *target, const char *table)
 		appendStringInfo(&sql, " OR %s OPERATOR(pg_catalog.=) ANY ($3)", hash_expression(watch));
 	}
 	appendStringInfoChar(&sql, ')');
+	if (target->secrets)
+		appendStringInfo(&sql, " AND %s", is_any_of(watch, SA_ROLE_SECRET, 5));
 	if (target->keep && SA_HAS(watch, SA_ROLE_SECRET))
 		appendStringInfo(&sql, " AND %s OPERATOR(pg_catalog.<>) $4", hash_expression(watch));
 	for (SaRole role = 0; role < SA_NROLES; role++)
@@ -387,6 +392,7 @@ search(const SaWatch *watch, const SaTarget *target, Relation relation, SaRows *
 	sa_arg(&args, BYTEAOID,
 		   target->keep ? PointerGetDatum(sa_bytea(target->keep, SA_HASH_LEN)) : (Datum) 0,
 		   target->keep == NULL);
+	sa_arg(&args, TEXTARRAYOID, PointerGetDatum(target->secrets), target->secrets == NULL);
 	owner_enter(&saved, relation);
 	(void) run_as_owner(sql, &args);
 	owner_leave(&saved);
@@ -473,7 +479,9 @@ lock_found(Locking *locking, const SaRows *found, SaForget *forget, SaBusy *busy
 			continue;
 		old = MemoryContextSwitchTo(locking->scratch);
 		has_hash = sa_row_hash(locking->watch, locking->slot, hash);
-		matches = still_matches(locking, has_hash ? hash : NULL, &by_user, state == SA_ROW_CHANGED);
+		/* where somebody puts a token just now, there is none yet */
+		matches = (state == SA_ROW_BUSY || sa_row_holds_secret(locking->watch, locking->slot)) &&
+			still_matches(locking, has_hash ? hash : NULL, &by_user, state == SA_ROW_CHANGED);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(locking->scratch);
 		ExecClearTuple(locking->slot);
@@ -517,6 +525,37 @@ confirm_users(SaForget *forget, const SaTarget *target)
 	forget->rows.n = n;
 }
 
+/* Why nothing can be ended there; NULL if it can. */
+static const char *
+refused_to_end(const SaWatch *watch, Relation relation)
+{
+	ListCell   *cell;
+
+	if (watch->clears)
+		return SA_HAS(watch, SA_ROLE_SECRET) ? NULL : "tokens are not cleared: the column is not there any more";
+	foreach(cell, sa_watches_of(relation))
+	{
+		SaWatch    *other = lfirst(cell);
+
+		if (other->part != SA_PART_SESSION && other->part != SA_PART_REMEMBER_ME)
+			return "rows are not deleted: they are users";
+	}
+	return NULL;
+}
+
+/* Tell so, once. */
+static bool
+is_refused(const SaWatch *watch, Relation relation)
+{
+	const char *refused = refused_to_end(watch, relation);
+
+	if (refused && sa_capture_failure_once(watch->application, watch->relid, "DELETE", refused))
+		ereport(WARNING,
+				(errmsg("\"%s\": %s", get_rel_name(watch->relid), refused),
+				 errhint("Call session_admin.verify_attachments().")));
+	return refused != NULL;
+}
+
 /* The watch of this table, opened; NULL if it is not watched, or not there, any more. */
 static SaWatch *
 open_watch(const SaForget *forget, Relation *relation)
@@ -532,7 +571,7 @@ open_watch(const SaForget *forget, Relation *relation)
 		SaWatch    *watch = lfirst(cell);
 
 		if (watch->part == forget->part && strcmp(watch->application, forget->application) == 0 &&
-			strcmp(watch->product, forget->product) == 0)
+			strcmp(watch->product, forget->product) == 0 && !is_refused(watch, *relation))
 			return watch;
 	}
 	table_close(*relation, NoLock);
@@ -660,32 +699,36 @@ sa_forget_lock(List *forgets, SaBusy *busy)
 	}
 }
 
+/* Keep the rows of these sessions. */
+static void
+keep_these(SaRows *rows, ArrayType *hashes)
+{
+	int			n_hashes;
+	uint8	   *sorted = sorted_hashes(hashes, &n_hashes);
+	int			n = 0;
+
+	for (int i = 0; i < rows->n; i++)
+	{
+		SaForgetRow *row = &rows->rows[i];
+
+		if (!row->has_hash || is_among(row->hash, sorted, n_hashes))
+			rows->rows[n++] = *row;
+	}
+	rows->n = n;
+}
+
 /* Of what is locked, keep the rows of these sessions. */
 List *
 sa_forgets_keep(List *forgets, ArrayType *hashes)
 {
-	int			n_hashes;
-	uint8	   *sorted = sorted_hashes(hashes, &n_hashes);
 	ListCell   *cell;
 
 	foreach(cell, forgets)
 	{
 		SaForget   *forget = lfirst(cell);
-		SaRows	   *lists[] = {&forget->rows, &forget->busy};
 
-		for (size_t list = 0; list < lengthof(lists); list++)
-		{
-			int			n = 0;
-
-			for (int i = 0; i < lists[list]->n; i++)
-			{
-				SaForgetRow *row = &lists[list]->rows[i];
-
-				if (!row->has_hash || is_among(row->hash, sorted, n_hashes))
-					lists[list]->rows[n++] = *row;
-			}
-			lists[list]->n = n;
-		}
+		keep_these(&forget->rows, hashes);
+		keep_these(&forget->busy, hashes);
 	}
 	return forgets;
 }
@@ -745,6 +788,17 @@ typedef struct Batch
 	uint64		deleted;
 } Batch;
 
+/* What ends a row's session or token. */
+static char *
+ending_verb(const SaWatch *watch, Relation relation)
+{
+	if (!watch->clears)
+		return psprintf("DELETE FROM ONLY %s", table_name(relation));
+	return psprintf("UPDATE ONLY %s SET %s = %s", table_name(relation),
+					column_name(watch, SA_ROLE_SECRET),
+					watch->clear_to ? quote_literal_cstr(watch->clear_to) : "NULL");
+}
+
 /* Delete the rows of a batch, which are locked. */
 static void
 delete_step(void *argument)
@@ -763,9 +817,8 @@ delete_step(void *argument)
 	owner_enter(&saved, relation);
 	(void) set_config_option("lock_timeout", CASCADE_LOCK_WAIT, PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
-	batch->result = run_as_owner(psprintf("DELETE FROM ONLY %s"
-										  " WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)",
-										  table_name(relation)), &args);
+	batch->result = run_as_owner(psprintf("%s WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)",
+										  ending_verb(batch->forget->watch, relation)), &args);
 	batch->deleted = SPI_processed;
 	owner_leave(&saved);
 	table_close(relation, NoLock);
@@ -886,7 +939,8 @@ delete_rows(SaForget *forget, SaEnding *ending, SaForgetRow *rows, int n)
 	if (error == NULL)
 	{
 		forget->deleted += batch.deleted;
-		if (batch.deleted == (uint64) n && batch.result == SPI_OK_DELETE)
+		if (batch.deleted == (uint64) n &&
+			batch.result == (forget->watch->clears ? SPI_OK_UPDATE : SPI_OK_DELETE))
 			return;
 		if (forget->message == NULL)
 			forget->message = "a rule or trigger keeps them";
@@ -950,8 +1004,7 @@ sa_forget_rows(SaForget *forget, SaEnding *ending)
 {
 	int			batch = Max(BATCH_ROWS >> Min(forget->tries, 10), 1);
 
-	/* of what was noted without knowing its session, only what has ended */
-	if (TransactionIdIsValid(forget->before) && forget->part == SA_PART_SESSION)
+	if (forget->spares_valid && forget->part == SA_PART_SESSION)
 		spare_valid(forget);
 	for (int i = 0; i < forget->rows.n; i += batch)
 		delete_rows(forget, ending, forget->rows.rows + i, Min(batch, forget->rows.n - i));
@@ -1036,6 +1089,9 @@ sa_forgets_of(const char *application, const char *product)
 		" FROM session_admin.attachment a JOIN pg_class c ON c.oid = a.relation"
 		" WHERE a.application = $1 AND ($2 IS NULL OR a.product = $2)"
 		"  AND a.part IN ('session', 'remember_me')"
+		/* of a table that was dropped, another one may have the number by now */
+		"  AND (a.relation::regclass::text = a.table_name OR EXISTS (SELECT FROM pg_trigger"
+		"    WHERE tgrelid = a.relation AND tgfoid = 'session_admin.capture'::regproc))"
 		" ORDER BY a.relation::oid, a.product, a.part"
 	};
 	SaArgs		args = {0};
@@ -1109,6 +1165,44 @@ sa_capture_forget_sessions(SaStatement *which, SaArgs *args, SaEnding *ending)
 
 	sa_forget_lock(forgets, &busy);
 	sa_forget(forgets, ending);
+}
+
+/*
+ * Delete rows that a statement of the product itself has just written, by the ids in
+ * them and the hashes of these.  What cannot be deleted is noted, once; what takes long is
+ * not tried again with each such statement.  The caller is connected to SPI.
+ */
+bool
+sa_capture_forget_rows(const SaWatch *watch, ArrayType *secrets, ArrayType *hashes,
+					   SaEnding *ending)
+{
+	SaForget	forget = {
+		.application = watch->application,
+		.product = watch->product,
+		.part = watch->part,
+		.relid = watch->relid,
+		.table = quote_qualified_identifier(get_namespace_name(get_rel_namespace(watch->relid)),
+											get_rel_name(watch->relid))
+	};
+	SaBusy		busy = {0};
+
+	hashes = sa_remains_not(watch->application, hashes, true);
+	if (ArrayGetNItems(ARR_NDIM(hashes), ARR_DIMS(hashes)) == 0)
+		return true;
+	forget.target.secrets = secrets;
+	forget.target.hashes = forget.target.all_hashes = hashes;
+	sa_forget_lock(list_make1(&forget), &busy);
+	if (!forget.unsearched && forget.watch != NULL)
+		sa_forget_rows(&forget, ending);
+	leave_rows(&forget, forget.busy.rows, forget.busy.n);
+	if (forget.left.n > 0 || forget.unsearched)
+	{
+		forget.target.all_hashes = sa_remains_not(watch->application, hashes, false);
+		keep_these(&forget.left, forget.target.all_hashes);
+		if (forget.left.n > 0 || forget.unsearched)
+			sa_remain(&forget, ending);
+	}
+	return true;
 }
 
 /* The users' sessions that products have, but for the one that is kept. */
@@ -1218,7 +1312,8 @@ empty_table(SaForget *forget, SaEnding *ending, Relation relation)
 		if (state == SA_ROW_GONE)
 			continue;
 		old = MemoryContextSwitchTo(scratch);
-		excluded = sa_row_is_excluded(forget->watch, state == SA_ROW_BUSY ? found : slot);
+		excluded = sa_row_is_excluded(forget->watch, state == SA_ROW_BUSY ? found : slot) ||
+			(state != SA_ROW_BUSY && !sa_row_holds_secret(forget->watch, slot));
 		has_hash = sa_row_hash(forget->watch, state == SA_ROW_BUSY ? found : slot, hash);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(scratch);

@@ -321,6 +321,7 @@ archive_rows(FunctionCallInfo fcinfo, Archive *archive)
 	sa_arg_text(&args, sa_actor_or_null());
 	sa_arg(&args, BOOLOID, BoolGetDatum(!ending->caller_writes_feed), false);
 	sa_arg(&args, BOOLOID, BoolGetDatum(ending->wants_users), false);
+	sa_arg(&args, BOOLOID, BoolGetDatum(ending->may_return), false);
 	sa_run(all_were_valid(archive, trigdata, ending->at) ? &archive->of_valid : &archive->of_any,
 		   &args);
 
@@ -422,6 +423,14 @@ sa_session_changed(PG_FUNCTION_ARGS)
 	"    reauthenticated_at," \
 	"    coalesce(ended_before, $1), end_reason, ended_by, actor" \
 	"  FROM gone" \
+	"), remembered AS (" \
+	"  INSERT INTO session_admin.ended_id (session_hash, application, until)" \
+	"  SELECT session_hash, application, until FROM (" \
+	"    SELECT session_hash, application, session_admin.ended_until(application, user_name," \
+	"      product, idle_timeout, created_at, coalesce(ended_before, $1)) AS until" \
+	"    FROM gone WHERE end_reason NOT IN ('idle_timeout', 'absolute_timeout', 'replaced')" \
+	"      AND NOT (ended_before IS NULL AND $6)) e" \
+	"  WHERE until > $1" \
 	"), seen AS (" \
 	"  INSERT INTO session_admin.account_seen (application, user_name, at)" \
 	"  SELECT application, user_name, last_access FROM gone WHERE user_name IS NOT NULL" \
@@ -806,6 +815,7 @@ sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_s
 		.at = ending->at,
 		.caller_writes_feed = true,
 		.spares_products = ending->spares_products,
+		.wait_until = ending->wait_until,
 		.first_login = ending->first_login,
 		.wants_users = n_users > 1,
 		.context = CurrentMemoryContext
@@ -1368,7 +1378,8 @@ forget_applications(ArrayBuildState *names, SaEnding *ending)
 		SaEnding	forgotten = {
 			.reason = ending->reason,
 			.at = ending->at,
-			.spares_products = ending->spares_products
+			.spares_products = ending->spares_products,
+			.wait_until = ending->wait_until
 		};
 
 		sa_capture_forget_application(TextDatumGetCString(names->dvalues[i]), &forgotten);

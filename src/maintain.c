@@ -418,6 +418,7 @@ static const SaTask tasks[] = {
 	{"touches flushed", flush_touches, false, 0, false, NULL},
 	{"probes counted", sa_probes_flush, false, 0, false, NULL},
 	{"tokens archived", archive_tokens, false, 60, false, NULL},
+	{"ended ids forgotten", sa_forget_ended_ids, false, 60, false, NULL},
 	{"last seen noted", note_last_seen, false, 60, false, NULL},
 	{"late endings forgotten", sa_late_forget, false, 60, false, NULL},
 	{"history forgotten", forget_history, false, 60, false, NULL},

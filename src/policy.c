@@ -698,6 +698,17 @@ sa_max_sessions(const SaApplication *application, uint64 user_key, int *on_sessi
 		limit->max_sessions : application->max_sessions_per_user;
 }
 
+/* How long a session of this user lives at most, as far as the policies say. */
+int64
+sa_absolute_timeout(const SaApplication *application, uint64 user_key)
+{
+	const SaUserLimit *limit = find_user_limit(application, user_key);
+
+	if (limit != NULL && limit->absolute_timeout > 0)
+		return limit->absolute_timeout;
+	return user_key ? application->absolute_timeout : application->anonymous_absolute_timeout;
+}
+
 /*
  * Is a session of this generation, created and last used at these times, valid
  * now?  user_key is 0 for an anonymous one.  With an idle timeout of its own (not 0)

@@ -42,6 +42,14 @@ PG_FUNCTION_INFO_V1(sa_login_failed);
 /* Are touches being written to their rows? */
 bool		sa_session_writing = false;
 
+/* An idle timeout in microseconds, at least one. */
+int64
+sa_microseconds(const Interval *interval)
+{
+	return Max(interval->time +
+			   (interval->month * (int64) DAYS_PER_MONTH + interval->day) * USECS_PER_DAY, 1);
+}
+
 /* The idle timeout of a row of session, as in SaSession. */
 int64
 sa_session_idle_timeout(TupleTableSlot *slot)
@@ -54,7 +62,7 @@ sa_session_idle_timeout(TupleTableSlot *slot)
 	timeout = DatumGetIntervalP(slot_getattr(slot, SA_SESSION_IDLE_TIMEOUT, &isnull));
 	if (isnull)
 		return SA_NO_TIMEOUT;
-	return Max(timeout->time + (timeout->month * (int64) DAYS_PER_MONTH + timeout->day) * USECS_PER_DAY, 1);
+	return sa_microseconds(timeout);
 }
 
 /* The transaction in which the user of a row of session logged in. */
@@ -401,6 +409,8 @@ sa_open_session(PG_FUNCTION_ARGS)
 		SPI_finish();
 		PG_RETURN_NULL();
 	}
+	if (sa_id_has_ended(id.hash, application_name))
+		sa_refuse_ended_id();
 	if (user_name != NULL)
 	{
 		sa_account_logged_in(application_name, user_name, now, address, login_method);
@@ -437,10 +447,15 @@ sa_open_session(PG_FUNCTION_ARGS)
 
 		/* the id is in use: what it was used for ends */
 		CHECK_FOR_INTERRUPTS();
+		if (sa_id_has_ended(id.hash, application_name))
+			sa_refuse_ended_id();
 		sa_arg(&in_use, BYTEAOID, args.values[0], false);
 		sa_arg_text(&in_use, application_name);
 		sa_run_ending(&ending, &delete_session, &in_use);
 	}
+	/* it may have ended while we waited for its key */
+	if (sa_id_is_remembered(id.hash, application_name))
+		sa_refuse_ended_id();
 	/* what an earlier session of this id was touched is not this one's */
 	sa_live_key(&key, &application, id.hash);
 	sa_unwritten_written(&key);
@@ -523,6 +538,8 @@ sa_renew_session(PG_FUNCTION_ARGS)
 	{
 		SaSession	in_use;
 
+		if (sa_id_has_ended(new_id.hash, application_name))
+			sa_refuse_ended_id();
 		if (sa_session_read(new_id.hash, application_name, &in_use))
 			ereport(ERROR,
 					(errcode(ERRCODE_UNIQUE_VIOLATION),
@@ -536,6 +553,8 @@ sa_renew_session(PG_FUNCTION_ARGS)
 		sa_arg_text(&args, new_id.log_id[0] ? new_id.log_id : NULL);
 		sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(ending.at), false);
 		valid = sa_run(&copy_session, &args) > 0;
+		if (valid && sa_id_is_remembered(new_id.hash, application_name))
+			sa_refuse_ended_id();
 	}
 	if (!valid)
 		ereport(ERROR,

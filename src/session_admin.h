@@ -30,6 +30,7 @@
 
 #define SA_ERRCODE_NOT_FOUND	MAKE_SQLSTATE('P', 'T', '4', '0', '4')
 #define SA_ERRCODE_LIMIT		MAKE_SQLSTATE('P', 'T', '4', '0', '9')
+#define SA_ERRCODE_GONE			MAKE_SQLSTATE('P', 'T', '4', '1', '0')
 
 /* guc.c: the settings */
 extern char *sa_application;
@@ -258,6 +259,7 @@ extern bool sa_times_are_valid(const SaApplication *application, uint64 user_key
 							   int64 generation, TimestampTz created_at,
 							   TimestampTz last_access_at, int64 idle_timeout,
 							   TimestampTz now);
+extern int64 sa_absolute_timeout(const SaApplication *application, uint64 user_key);
 extern int64 sa_max_sessions(const SaApplication *application, uint64 user_key,
 							 int *on_session_limit);
 extern int64 sa_policy_number(const char *application, const char *user_name,
@@ -326,6 +328,8 @@ typedef struct SaEnding
 								 * of another */
 	bool		first_login;	/* somebody makes an account that nobody sees */
 	bool		had_ended;		/* before, by themselves: nobody is told so */
+	bool		may_return;		/* the product ended them, and may use their
+								 * ids again */
 	bool		wants_users;	/* of each that ended, in this context */
 	MemoryContext context;
 	/* the rest is the result */
@@ -367,6 +371,13 @@ extern void sa_late_read(SaApplication *application, MemoryContext context);
 extern bool sa_late_ended(const SaApplication *application, uint64 user_key, const uint8 *hash,
 						  uint64 opened_xid);
 extern int64 sa_late_forget(bool *more);	/* a task of maintain() */
+
+/* ended_id.c: ids of sessions that stay ended */
+extern bool sa_id_is_remembered(const uint8 *hash, const char *application);
+extern bool sa_id_has_ended(const uint8 *hash, const char *application);
+extern void sa_refuse_ended_id(void) pg_attribute_noreturn();
+extern void sa_count_refused(ArrayType *hashes, const char *application);
+extern int64 sa_forget_ended_ids(bool *more);	/* a task of maintain() */
 
 /* feed.c: what nodes are told */
 typedef struct SaFeedRow
@@ -435,6 +446,7 @@ enum
 
 extern bool sa_session_writing; /* this backend writes touches to their rows */
 extern uint64 sa_run_writing(SaStatement *statement, SaArgs *args);
+extern int64 sa_microseconds(const Interval *interval);
 extern int64 sa_session_idle_timeout(TupleTableSlot *slot);
 extern uint64 sa_session_opened_xid(TupleTableSlot *slot);
 extern bool sa_session_touch(const uint8 *hash, const SaApplication *application,
@@ -563,7 +575,7 @@ extern void sa_capture_forget_application(const char *application, SaEnding *end
 extern void sa_forget_wait_for_writers(const char *application, TimestampTz until);
 
 /* remains.c: rows of products that could not be deleted */
-extern bool sa_remains(const char *application, const uint8 *hash);
+extern ArrayType *sa_remains_not(const char *application, ArrayType *hashes, bool only_slow);
 extern int64 sa_remains_retry(bool *more);	/* a task of maintain() */
 extern int64 sa_remains_rest(void);
 extern void sa_remains_hurry(void);

@@ -85,6 +85,7 @@ INSERT INTO matrix VALUES
 -- what views and reports call, with the rights of whoever reads them
 ('function', 'live_last_access',          '..oud'),
 ('function', 'live_requests',             '..oud'),
+('function', 'ended_until',               '.....'),
 ('function', 'live_probes',               '..oud'),
 ('function', 'application_or_current',    '..oud'),
 ('function', 'health_items',              '..oud'),
@@ -108,6 +109,7 @@ INSERT INTO matrix VALUES
 ('function', 'feed_position',             '.....'),
 ('function', 'live_status',               '.....'),
 ('function', 'match_product',             '.....'),
+('function', 'refused_ending',            '.....'),
 ('function', 'refused_type',              '.....'),
 ('function', 'note_database',             '.....'),
 ('function', 'sessions_to_invalidate',    '.....'),
@@ -137,6 +139,7 @@ INSERT INTO matrix VALUES
 ('table',    'capture_failure',           '.....'),
 ('table',    'capture_trigger',           '.....'),
 ('table',    'ended_session',             '.....'),
+('table',    'ended_id',                  '.....'),
 ('table',    'ended_session_default',     '.....'),
 ('table',    'feed_horizon',              '.....'),
 ('table',    'installation',              '.....'),

@@ -70,7 +70,9 @@ INSERT INTO good_call (signature, arguments) VALUES
 ('session_admin.login_failed(text,inet,text,text,text,text)',
  $$'alice' | '10.0.0.1' | '192.0.2.1' | 'Mozilla/5.0' | 'password' | NULL$$),
 ('session_admin.live_last_access(bytea,text)', $$sha256('alice''s session') | 'bad input'$$),
-('session_admin.live_requests(bytea,text)', $$sha256('alice''s session') | 'bad input'$$);
+('session_admin.live_requests(bytea,text)', $$sha256('alice''s session') | 'bad input'$$),
+('session_admin.ended_until(text,text,text,interval,timestamptz,timestamptz)',
+ $$'bad input' | 'alice' | 'jira' | '1 hour' | now() | now()$$);
 
 -- invalidation
 INSERT INTO good_call (signature, arguments) VALUES
@@ -136,6 +138,8 @@ FROM (SELECT DISTINCT capability FROM session_admin.capability) AS c;
 -- products
 INSERT INTO good_call (signature, arguments) VALUES
 ('session_admin.match_product(text,text)', $$'jira' | 'product'$$),
+('session_admin.refused_ending(text,text,text,text,oid,text,text)',
+ $$'bad input' | 'jira' | 'product' | 'account' | 'session_admin.session'::regclass::oid | 'user_name' | 'token'$$),
 ('session_admin.describe_product(text,jsonb,text,text[],text)',
  $$'shop' | '{"account": {"tables": "users", "columns": {"user_name": "email"}}}' | 'Shop' | '{"a note"}' | '^x'$$),
 ('session_admin.forget_product(text)', $$'shop'$$),

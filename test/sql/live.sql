@@ -170,6 +170,8 @@ SELECT user_name, requests FROM state WHERE user_name = 'dave';
 BEGIN;
 SELECT session_admin.close_session('id of dave');
 SELECT session_admin.touch_session('id of dave');
+-- (long after)
+DELETE FROM session_admin.ended_id;
 SELECT session_admin.open_session('id of dave', 'erin') = session_admin.session_ref('id of dave') AS opened;
 SELECT session_admin.touch_session('id of dave') FROM generate_series(1, 5);
 COMMIT;
