@@ -229,6 +229,7 @@ extern void sa_captured_truncated(SaCaptured *captured);
 extern void sa_row_inserted(SaCaptured *captured, TupleTableSlot *slot);
 extern void sa_row_deleted(SaCaptured *captured, TupleTableSlot *slot);
 extern void sa_row_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new);
+extern bool sa_row_holds_secret(const SaWatch *watch, TupleTableSlot *slot);
 extern bool sa_row_is_excluded(const SaWatch *watch, TupleTableSlot *slot);
 extern bool sa_row_hash(const SaWatch *watch, TupleTableSlot *slot, uint8 *hash);
 extern char *sa_row_user(const SaWatch *watch, TupleTableSlot *slot);
@@ -249,8 +250,8 @@ typedef struct SaTarget
 	ArrayType  *hashes;			/* bytea[]: of role secret, where there is no
 								 * key */
 	ArrayType  *all_hashes;		/* bytea[]: the same, of all; sorted */
-	ArrayType  *secrets;		/* text[]: of these only, which an index may
-								 * find; NULL: of any */
+	ArrayType  *secrets;		/* text[]: of these only, to find them by an
+								 * index */
 	const uint8 *keep;			/* the hash of a session that stays */
 } SaTarget;
 
@@ -286,6 +287,7 @@ typedef struct SaForget
 	SaRows		rows;			/* these are locked */
 	SaRows		busy;			/* these somebody else has locked */
 	SaRows		left;			/* these could not be deleted */
+	bool		spares_valid;	/* sessions that are valid stay */
 	bool		everything;		/* whatever the target */
 	bool		unsearched;		/* nor could the table be searched */
 	bool		invisible;		/* there may be rows that nobody sees yet */
@@ -298,8 +300,8 @@ typedef struct SaForget
 extern SaEnding *sa_forgetting(const SaWatch *watch);
 extern List *sa_forgets_of(const char *application, const char *product);
 extern void sa_forget_rows(SaForget *forget, SaEnding *ending);
-extern void sa_forget_written(const SaWatch *watch, ArrayType *secrets, ArrayType *hashes,
-							  SaEnding *ending);
+extern bool sa_capture_forget_rows(const SaWatch *watch, ArrayType *secrets, ArrayType *hashes,
+								   SaEnding *ending);
 extern void sa_forget_table(SaForget *forget, SaEnding *ending);
 extern ArrayType *sa_hashes_of(const SaRows *rows);
 

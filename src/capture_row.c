@@ -498,6 +498,13 @@ holds_secret(const SaWatch *watch, TupleTableSlot *slot)
 	return result;
 }
 
+/* The same of a row that somebody else looks at. */
+bool
+sa_row_holds_secret(const SaWatch *watch, TupleTableSlot *slot)
+{
+	return holds_secret(watch, slot);
+}
+
 static void
 add_token(SaCaptured *captured, TupleTableSlot *slot, const char *event)
 {

@@ -88,9 +88,7 @@ write_session(const SaCaptured *captured, const SaSessionRow *row, const char *u
 		"INSERT INTO session_admin.session (session_hash, application, user_name, product,"
 		" product_key, idle_timeout, last_access_at, log_id, generation, created_at, requests,"
 		" login_method, client_address, peer_address, user_agent, device, node, reauthenticated_at)"
-		" SELECT $1, application, $3, $4, $5, $6,"
-		"  greatest(last_access_at, session_admin.live_last_access(session_hash, application), $7),"
-		"  $8, generation, created_at,"
+		" SELECT $1, application, $3, $4, $5, $6, $7, $8, generation, created_at,"
 		"  requests + coalesce(session_admin.live_requests(session_hash, application), 0) + 1,"
 		"  login_method, client_address, peer_address, user_agent, device, node, reauthenticated_at"
 		" FROM session_admin.session WHERE session_hash = $9 AND application = $2"
@@ -195,10 +193,6 @@ apply_row(SaCaptured *captured, const SaSessionRow *row, const char *user_name)
 	bool		known;
 	bool		logged_in;
 
-	/* it has ended, and its row would be gone if that had not been prevented */
-	if (sa_remains(watch->application, row->id.hash) ||
-		sa_remains(watch->application, row->old_id.hash))
-		return false;
 	sa_application_get(watch->application, &application);
 	known = sa_session_read(row->old_id.hash, watch->application, &session) &&
 		sa_session_is_valid(&session, &application, row->old_id.hash, ending.at);
@@ -286,6 +280,38 @@ mark_refused(SaCaptured *captured)
 	return refused;
 }
 
+typedef struct Refusal
+{
+	const SaWatch *watch;
+	ArrayType  *secrets;
+	ArrayType  *hashes;
+	SaEnding	ending;
+	bool		done;
+} Refusal;
+
+static void
+delete_refused_rows(void *argument)
+{
+	Refusal    *refusal = argument;
+
+	refusal->done = sa_capture_forget_rows(refusal->watch, refusal->secrets, refusal->hashes,
+										   &refusal->ending);
+}
+
+/*
+ * Rows of sessions that have ended are still in the product's table.  Nobody is logged
+ * in by them: each request that uses one comes here again.
+ */
+static void
+rows_remain(const SaWatch *watch, const char *why)
+{
+	char	   *message = psprintf("rows of ended sessions were not deleted: %s", why);
+
+	if (sa_capture_failure_once(watch->application, watch->relid, "DELETE", message))
+		ereport(WARNING,
+				(errmsg("\"%s\": %s", get_rel_name(watch->relid), message)));
+}
+
 /*
  * Refuse the rows that are marked: delete them in the product's table and end what
  * went on under another id until now.  The product's statement is no error.
@@ -298,8 +324,11 @@ refuse_rows(SaCaptured *captured)
 	ArrayBuildState *secrets = initArrayResult(TEXTOID, context, false);
 	ArrayBuildState *hashes = initArrayResult(BYTEAOID, context, false);
 	SaValues	renamed = {0};
-	ArrayType  *refused;
-	SaEnding	ending = {.reason = "admin", .at = GetCurrentTimestamp(), .spares_products = true};
+	Refusal		refusal = {
+		.watch = watch,
+		.ending = {.reason = "admin", .at = GetCurrentTimestamp(), .spares_products = true}
+	};
+	ErrorData  *error;
 	ListCell   *cell;
 
 	foreach(cell, captured->session_rows)
@@ -315,12 +344,18 @@ refuse_rows(SaCaptured *captured)
 			sa_captured_add(captured, &renamed,
 							PointerGetDatum(sa_bytea(row->old_id.hash, SA_HASH_LEN)), false);
 	}
-	refused = DatumGetArrayTypeP(makeArrayResult(hashes, context));
-	sa_forget_written(watch, DatumGetArrayTypeP(makeArrayResult(secrets, context)), refused, &ending);
-	sa_count_refused(refused, watch->application);
+	refusal.secrets = DatumGetArrayTypeP(makeArrayResult(secrets, context));
+	refusal.hashes = DatumGetArrayTypeP(makeArrayResult(hashes, context));
+	error = sa_capture_attempt(delete_refused_rows, &refusal);
+
+	if (error || !refusal.done)
+		rows_remain(watch, error ? error->message : "they are there still");
+
+	sa_count_refused(refusal.hashes, watch->application);
 	if (renamed.n > 0)
 	{
-		ending.reason = "renewed";
+		SaEnding	ending = {.reason = "renewed", .at = refusal.ending.at, .spares_products = true};
+
 		sa_end_sessions(construct_array(renamed.values, renamed.n, BYTEAOID, -1, false,
 										TYPALIGN_INT), watch->application, &ending);
 	}

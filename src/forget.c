@@ -197,64 +197,6 @@ search_query(const SaWatch *watch, const SaTarget *target, const char *table)
 	return any ? sql.data : NULL;
 }
 
-/* What the column of the secret is set to. */
-static char *
-cleared_value(const SaWatch *watch)
-{
-	return watch->clear_to ? quote_literal_cstr(watch->clear_to) : "NULL";
-}
-
-/* The statement that ends what is in the rows in these places. */
-static char *
-ending_statement(const SaWatch *watch, const char *table)
-{
-	return psprintf("%s WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)",
-					watch->clears ?
-					psprintf("UPDATE ONLY %s SET %s = %s", table, column_name(watch, SA_ROLE_SECRET),
-							 cleared_value(watch)) :
-					psprintf("DELETE FROM ONLY %s", table));
-}
-
-/* Is there nothing to clear in this row? */
-static bool
-is_cleared(const SaWatch *watch, TupleTableSlot *slot)
-{
-	uint8		hash[SA_HASH_LEN];
-	uint8		cleared[SA_HASH_LEN];
-
-	if (!watch->clears)
-		return false;
-	if (!sa_row_hash(watch, slot, hash))
-		return true;
-	if (watch->clear_to == NULL)
-		return false;
-	sa_sha256(watch->clear_to, strlen(watch->clear_to), cleared);
-	return memcmp(hash, cleared, SA_HASH_LEN) == 0;
-}
-
-/* Can anything be ended there?  A row of users is never deleted. */
-static bool
-can_end(const SaWatch *watch, Relation relation)
-{
-	const char *refused = NULL;
-	ListCell   *cell;
-
-	if (watch->clears && !SA_HAS(watch, SA_ROLE_SECRET))
-		refused = "tokens are not cleared: the column is not there any more";
-	foreach(cell, watch->clears ? NIL : sa_watches_of(relation))
-	{
-		SaWatch    *other = lfirst(cell);
-
-		if (other->part != SA_PART_SESSION && other->part != SA_PART_REMEMBER_ME)
-			refused = "rows are not deleted: they are users";
-	}
-	if (refused && sa_capture_failure_once(watch->application, watch->relid, "DELETE", refused))
-		ereport(WARNING,
-				(errmsg("\"%s\": %s", RelationGetRelationName(relation), refused),
-				 errhint("Call session_admin.verify_attachments().")));
-	return refused == NULL;
-}
-
 static int
 compare_hashes(const void *a, const void *b)
 {
@@ -537,8 +479,9 @@ lock_found(Locking *locking, const SaRows *found, SaForget *forget, SaBusy *busy
 			continue;
 		old = MemoryContextSwitchTo(locking->scratch);
 		has_hash = sa_row_hash(locking->watch, locking->slot, hash);
-		matches = still_matches(locking, has_hash ? hash : NULL, &by_user, state == SA_ROW_CHANGED) &&
-			(state == SA_ROW_BUSY || !is_cleared(locking->watch, locking->slot));
+		/* where somebody puts a token just now, there is none yet */
+		matches = (state == SA_ROW_BUSY || sa_row_holds_secret(locking->watch, locking->slot)) &&
+			still_matches(locking, has_hash ? hash : NULL, &by_user, state == SA_ROW_CHANGED);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(locking->scratch);
 		ExecClearTuple(locking->slot);
@@ -582,6 +525,37 @@ confirm_users(SaForget *forget, const SaTarget *target)
 	forget->rows.n = n;
 }
 
+/* Why nothing can be ended there; NULL if it can. */
+static const char *
+refused_to_end(const SaWatch *watch, Relation relation)
+{
+	ListCell   *cell;
+
+	if (watch->clears)
+		return SA_HAS(watch, SA_ROLE_SECRET) ? NULL : "tokens are not cleared: the column is not there any more";
+	foreach(cell, sa_watches_of(relation))
+	{
+		SaWatch    *other = lfirst(cell);
+
+		if (other->part != SA_PART_SESSION && other->part != SA_PART_REMEMBER_ME)
+			return "rows are not deleted: they are users";
+	}
+	return NULL;
+}
+
+/* Tell so, once. */
+static bool
+is_refused(const SaWatch *watch, Relation relation)
+{
+	const char *refused = refused_to_end(watch, relation);
+
+	if (refused && sa_capture_failure_once(watch->application, watch->relid, "DELETE", refused))
+		ereport(WARNING,
+				(errmsg("\"%s\": %s", get_rel_name(watch->relid), refused),
+				 errhint("Call session_admin.verify_attachments().")));
+	return refused != NULL;
+}
+
 /* The watch of this table, opened; NULL if it is not watched, or not there, any more. */
 static SaWatch *
 open_watch(const SaForget *forget, Relation *relation)
@@ -597,7 +571,7 @@ open_watch(const SaForget *forget, Relation *relation)
 		SaWatch    *watch = lfirst(cell);
 
 		if (watch->part == forget->part && strcmp(watch->application, forget->application) == 0 &&
-			strcmp(watch->product, forget->product) == 0)
+			strcmp(watch->product, forget->product) == 0 && !is_refused(watch, *relation))
 			return watch;
 	}
 	table_close(*relation, NoLock);
@@ -633,12 +607,6 @@ lock_step(void *argument)
 	forget->watch = open_watch(forget, &locking.relation);
 	if (forget->watch == NULL)
 		return;
-	if (!can_end(forget->watch, locking.relation))
-	{
-		forget->watch = NULL;
-		table_close(locking.relation, NoLock);
-		return;
-	}
 	locking.watch = forget->watch;
 	locking.slot = table_slot_create(locking.relation, NULL);
 	locking.scratch = AllocSetContextCreate(CurrentMemoryContext, "session_admin row",
@@ -731,32 +699,36 @@ sa_forget_lock(List *forgets, SaBusy *busy)
 	}
 }
 
+/* Keep the rows of these sessions. */
+static void
+keep_these(SaRows *rows, ArrayType *hashes)
+{
+	int			n_hashes;
+	uint8	   *sorted = sorted_hashes(hashes, &n_hashes);
+	int			n = 0;
+
+	for (int i = 0; i < rows->n; i++)
+	{
+		SaForgetRow *row = &rows->rows[i];
+
+		if (!row->has_hash || is_among(row->hash, sorted, n_hashes))
+			rows->rows[n++] = *row;
+	}
+	rows->n = n;
+}
+
 /* Of what is locked, keep the rows of these sessions. */
 List *
 sa_forgets_keep(List *forgets, ArrayType *hashes)
 {
-	int			n_hashes;
-	uint8	   *sorted = sorted_hashes(hashes, &n_hashes);
 	ListCell   *cell;
 
 	foreach(cell, forgets)
 	{
 		SaForget   *forget = lfirst(cell);
-		SaRows	   *lists[] = {&forget->rows, &forget->busy};
 
-		for (size_t list = 0; list < lengthof(lists); list++)
-		{
-			int			n = 0;
-
-			for (int i = 0; i < lists[list]->n; i++)
-			{
-				SaForgetRow *row = &lists[list]->rows[i];
-
-				if (!row->has_hash || is_among(row->hash, sorted, n_hashes))
-					lists[list]->rows[n++] = *row;
-			}
-			lists[list]->n = n;
-		}
+		keep_these(&forget->rows, hashes);
+		keep_these(&forget->busy, hashes);
 	}
 	return forgets;
 }
@@ -816,6 +788,17 @@ typedef struct Batch
 	uint64		deleted;
 } Batch;
 
+/* What ends a row's session or token. */
+static char *
+ending_verb(const SaWatch *watch, Relation relation)
+{
+	if (!watch->clears)
+		return psprintf("DELETE FROM ONLY %s", table_name(relation));
+	return psprintf("UPDATE ONLY %s SET %s = %s", table_name(relation),
+					column_name(watch, SA_ROLE_SECRET),
+					watch->clear_to ? quote_literal_cstr(watch->clear_to) : "NULL");
+}
+
 /* Delete the rows of a batch, which are locked. */
 static void
 delete_step(void *argument)
@@ -834,7 +817,8 @@ delete_step(void *argument)
 	owner_enter(&saved, relation);
 	(void) set_config_option("lock_timeout", CASCADE_LOCK_WAIT, PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
-	batch->result = run_as_owner(ending_statement(batch->forget->watch, table_name(relation)), &args);
+	batch->result = run_as_owner(psprintf("%s WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)",
+										  ending_verb(batch->forget->watch, relation)), &args);
 	batch->deleted = SPI_processed;
 	owner_leave(&saved);
 	table_close(relation, NoLock);
@@ -1020,8 +1004,7 @@ sa_forget_rows(SaForget *forget, SaEnding *ending)
 {
 	int			batch = Max(BATCH_ROWS >> Min(forget->tries, 10), 1);
 
-	/* of what was noted without knowing its session, only what has ended */
-	if (TransactionIdIsValid(forget->before) && forget->part == SA_PART_SESSION)
+	if (forget->spares_valid && forget->part == SA_PART_SESSION)
 		spare_valid(forget);
 	for (int i = 0; i < forget->rows.n; i += batch)
 		delete_rows(forget, ending, forget->rows.rows + i, Min(batch, forget->rows.n - i));
@@ -1107,7 +1090,7 @@ sa_forgets_of(const char *application, const char *product)
 		" WHERE a.application = $1 AND ($2 IS NULL OR a.product = $2)"
 		"  AND a.part IN ('session', 'remember_me')"
 		/* of a table that was dropped, another one may have the number by now */
-		"  AND (a.relation::text = a.table_name OR EXISTS (SELECT FROM pg_trigger"
+		"  AND (a.relation::regclass::text = a.table_name OR EXISTS (SELECT FROM pg_trigger"
 		"    WHERE tgrelid = a.relation AND tgfoid = 'session_admin.capture'::regproc))"
 		" ORDER BY a.relation::oid, a.product, a.part"
 	};
@@ -1182,6 +1165,44 @@ sa_capture_forget_sessions(SaStatement *which, SaArgs *args, SaEnding *ending)
 
 	sa_forget_lock(forgets, &busy);
 	sa_forget(forgets, ending);
+}
+
+/*
+ * Delete rows that a statement of the product itself has just written, by the ids in
+ * them and the hashes of these.  What cannot be deleted is noted, once; what takes long is
+ * not tried again with each such statement.  The caller is connected to SPI.
+ */
+bool
+sa_capture_forget_rows(const SaWatch *watch, ArrayType *secrets, ArrayType *hashes,
+					   SaEnding *ending)
+{
+	SaForget	forget = {
+		.application = watch->application,
+		.product = watch->product,
+		.part = watch->part,
+		.relid = watch->relid,
+		.table = quote_qualified_identifier(get_namespace_name(get_rel_namespace(watch->relid)),
+											get_rel_name(watch->relid))
+	};
+	SaBusy		busy = {0};
+
+	hashes = sa_remains_not(watch->application, hashes, true);
+	if (ArrayGetNItems(ARR_NDIM(hashes), ARR_DIMS(hashes)) == 0)
+		return true;
+	forget.target.secrets = secrets;
+	forget.target.hashes = forget.target.all_hashes = hashes;
+	sa_forget_lock(list_make1(&forget), &busy);
+	if (!forget.unsearched && forget.watch != NULL)
+		sa_forget_rows(&forget, ending);
+	leave_rows(&forget, forget.busy.rows, forget.busy.n);
+	if (forget.left.n > 0 || forget.unsearched)
+	{
+		forget.target.all_hashes = sa_remains_not(watch->application, hashes, false);
+		keep_these(&forget.left, forget.target.all_hashes);
+		if (forget.left.n > 0 || forget.unsearched)
+			sa_remain(&forget, ending);
+	}
+	return true;
 }
 
 /* The users' sessions that products have, but for the one that is kept. */
@@ -1292,7 +1313,7 @@ empty_table(SaForget *forget, SaEnding *ending, Relation relation)
 			continue;
 		old = MemoryContextSwitchTo(scratch);
 		excluded = sa_row_is_excluded(forget->watch, state == SA_ROW_BUSY ? found : slot) ||
-			(state != SA_ROW_BUSY && is_cleared(forget->watch, slot));
+			(state != SA_ROW_BUSY && !sa_row_holds_secret(forget->watch, slot));
 		has_hash = sa_row_hash(forget->watch, state == SA_ROW_BUSY ? found : slot, hash);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(scratch);
@@ -1334,8 +1355,7 @@ empty_step(void *argument)
 	forget->watch = open_watch(forget, &relation);
 	if (forget->watch == NULL)
 		return;
-	if (can_end(forget->watch, relation))
-		empty_table(forget, step->ending, relation);
+	empty_table(forget, step->ending, relation);
 	table_close(relation, NoLock);
 }
 
@@ -1433,65 +1453,4 @@ sa_forget_wait_for_writers(const char *application, TimestampTz until)
 				return;
 		}
 	}
-}
-
-/* A table that could not be searched may have any of these. */
-static void
-leave_unsearched(SaForget *forget, ArrayType *hashes)
-{
-	Datum	   *values;
-	int			n;
-	ItemPointerData nowhere;
-
-	ItemPointerSetInvalid(&nowhere);
-	deconstruct_array(hashes, BYTEAOID, -1, false, TYPALIGN_INT, &values, NULL, &n);
-	for (int i = 0; i < n; i++)
-		add_row(&forget->left, &nowhere, (uint8 *) VARDATA_ANY(DatumGetByteaPP(values[i])), false);
-	forget->unsearched = false;
-}
-
-/* Of what is left, keep what is not noted yet: each request may come here again. */
-static void
-leave_unknown(SaForget *forget)
-{
-	int			n = 0;
-
-	for (int i = 0; i < forget->left.n; i++)
-	{
-		SaForgetRow *row = &forget->left.rows[i];
-
-		if (!row->has_hash || !sa_remains(forget->application, row->hash))
-			forget->left.rows[n++] = *row;
-	}
-	forget->left.n = n;
-}
-
-/*
- * Delete rows that a statement of the product itself has just written, by the ids in
- * them and the hashes of these: nobody is waited for, as the statement has them
- * locked.  What cannot be deleted is noted.  The caller is connected to SPI.
- */
-void
-sa_forget_written(const SaWatch *watch, ArrayType *secrets, ArrayType *hashes, SaEnding *ending)
-{
-	SaForget	forget = {
-		.application = watch->application,
-		.product = watch->product,
-		.part = watch->part,
-		.relid = watch->relid,
-		.table = get_rel_name(watch->relid),
-		.target = {.secrets = secrets, .hashes = hashes, .all_hashes = hashes}
-	};
-	List	   *forgets = list_make1(&forget);
-	SaBusy		busy = {0};
-
-	sa_forget_lock(forgets, &busy);
-	if (!forget.unsearched && forget.watch != NULL)
-		sa_forget_rows(&forget, ending);
-	leave_rows(&forget, forget.busy.rows, forget.busy.n);
-	if (forget.unsearched)
-		leave_unsearched(&forget, hashes);
-	leave_unknown(&forget);
-	if (forget.left.n > 0)
-		sa_remain(&forget, ending);
 }

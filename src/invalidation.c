@@ -877,6 +877,7 @@ sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_s
 		.at = ending->at,
 		.caller_writes_feed = true,
 		.spares_products = ending->spares_products,
+		.wait_until = ending->wait_until,
 		.first_login = ending->first_login,
 		.wants_users = n_users > 1,
 		.context = CurrentMemoryContext
@@ -1439,7 +1440,8 @@ forget_applications(ArrayBuildState *names, SaEnding *ending)
 		SaEnding	forgotten = {
 			.reason = ending->reason,
 			.at = ending->at,
-			.spares_products = ending->spares_products
+			.spares_products = ending->spares_products,
+			.wait_until = ending->wait_until
 		};
 
 		sa_capture_forget_application(TextDatumGetCString(names->dvalues[i]), &forgotten);

@@ -10,7 +10,7 @@
  * ended.
  *
  * The session that such a row has is over.  Nothing that the product writes to the row
- * opens it again (sa_remains).
+ * opens it again: see ended_id.c.
  */
 #include "capture.h"
 
@@ -42,10 +42,12 @@ has_unknown(const SaForget *forget)
 	return false;
 }
 
+/* Not of what somebody has locked for a moment, where that was not waited for. */
 static void
-warn(const SaForget *forget)
+warn(const SaForget *forget, const SaEnding *ending)
 {
-	if (forget->left.n == 0 && !forget->unsearched)
+	if ((forget->left.n == 0 && !forget->unsearched) ||
+		(forget->message == NULL && ending->wait_until == 0))
 		return;
 	ereport(WARNING,
 			(errmsg("rows of \"%s\" could not be deleted: %s", forget->table,
@@ -86,22 +88,30 @@ sa_remain(const SaForget *forget, const SaEnding *ending)
 	sa_arg(&args, BOOLOID, BoolGetDatum(unknown && forget->everything), false);
 	sa_run(&note, &args);
 	sa_worker_wake();
-	warn(forget);
+	warn(forget, ending);
 }
 
-/* Has this session ended, and only its product's row is still there? */
-bool
-sa_remains(const char *application, const uint8 *hash)
+/*
+ * Those of these sessions (an array of hashes) of which no row is noted, or none that it
+ * takes long to try again.
+ */
+ArrayType *
+sa_remains_not(const char *application, ArrayType *hashes, bool only_slow)
 {
 	static SaStatement find = {.sql =
-		"SELECT FROM session_admin.product_remains"
-		" WHERE secret_hash = $1 AND application = $2 AND part = 'session' LIMIT 1"
+		"SELECT coalesce(array_agg(h), '{}') FROM unnest($1) AS h"
+		" WHERE NOT EXISTS (SELECT FROM session_admin.product_remains"
+		"  WHERE secret_hash = h AND application = $2 AND part = 'session'"
+		"   AND (sqlstate IN ('57014', '55P03') OR NOT $3))"
 	};
 	SaArgs		args = {0};
+	bool		isnull;
 
-	sa_arg(&args, BYTEAOID, PointerGetDatum(sa_bytea(hash, SA_HASH_LEN)), false);
+	sa_arg(&args, BYTEAARRAYOID, PointerGetDatum(hashes), false);
 	sa_arg_text(&args, application);
-	return sa_run(&find, &args) > 0;
+	sa_arg(&args, BOOLOID, BoolGetDatum(only_slow), false);
+	sa_run(&find, &args);
+	return DatumGetArrayTypePCopy(sa_result(0, 1, &isnull));
 }
 
 /* What is tried together: rows of one table, of one kind and for one reason. */
@@ -167,6 +177,7 @@ groups_find(uint64 *n, int64 *rows)
 		*rows += sa_result_int64(i, 11);
 		group->old = DatumGetBool(sa_result(i, 12, &isnull));
 		group->by_hash = forget->target.hashes != NULL;
+		forget->spares_valid = true;
 		forget->everything = !group->by_hash && forget->target.user_names == NULL;
 	}
 	return groups;

@@ -613,7 +613,7 @@ extern void sa_capture_forget_application(const char *application, SaEnding *end
 extern void sa_forget_wait_for_writers(const char *application, TimestampTz until);
 
 /* remains.c: rows of products that could not be deleted */
-extern bool sa_remains(const char *application, const uint8 *hash);
+extern ArrayType *sa_remains_not(const char *application, ArrayType *hashes, bool only_slow);
 extern int64 sa_remains_retry(bool *more);	/* a task of maintain() */
 extern int64 sa_remains_rest(void);
 extern void sa_remains_hurry(void);

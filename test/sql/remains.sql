@@ -68,6 +68,8 @@ BEGIN
     PERFORM note(title, 'no more', done.invalidation_id, NULL);
     PERFORM session_admin.detach_application(application => 'shop');
     DROP TABLE shop.spring_session;
+    -- the next one has the same ids
+    DELETE FROM session_admin.ended_id;
     COMMIT;
 END;
 $$;
