@@ -75,7 +75,6 @@ missing_packages() {
 	[[ -e /usr/include/stdlib.h ]] || echo libc6-dev
 	if [[ $purpose = soak ]]; then
 		/usr/bin/python3 -c 'import psycopg2' 2>/dev/null || echo python3-psycopg2
-		compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null || echo libfaketime
 	elif [[ $purpose != build ]]; then
 		have clang || compgen -G '/usr/bin/clang-[0-9]*' >/dev/null || echo clang
 		! have apt-get || compgen -G '/usr/lib/llvm-*/lib/clang/*/lib/*/libclang_rt.fuzzer*' >/dev/null ||

@@ -4,6 +4,7 @@ and sets the clock.  It alone starts the server, so that it knows when that was 
 import os
 import random
 import signal
+import struct
 import subprocess
 import time
 import traceback
@@ -28,7 +29,9 @@ class Chaos:
         self.rng = random.Random(f'{options.seed} chaos')
         self.count = Count(shared, process)
         self.journal = Journal(os.path.join(options.journals, 'chaos'))
-        self.clock_file = os.path.join(options.work, 'clock')
+        self.clock_file = os.path.join(options.work, 'clock')   # as in clock.c
+        self.clock = open(self.clock_file, 'wb', buffering=0)
+        self.clock.write(struct.pack('=q', 0))
         self.faked = False
         self.offset = 0
         self.connection = None
@@ -45,15 +48,14 @@ class Chaos:
     def pg_ctl(self, *args, faked=False, timeout=180):
         environment = dict(os.environ)
         if faked:
-            environment.update(LD_PRELOAD=self.options.faketime, FAKETIME_TIMESTAMP_FILE=self.clock_file,
-                               FAKETIME_NO_CACHE='1', DONT_FAKE_MONOTONIC='1', FAKETIME_DONT_RESET='1', NO_FAKE_STAT='1')
+            environment.update(LD_PRELOAD=self.options.clock, SOAK_CLOCK=self.clock_file)
         return subprocess.run(['pg_ctl', '-s', '-w', '-t', str(timeout), '-D', self.options.data, *args],
                               env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
     def start(self, faked=None):
         """Processes of the server that was killed may still be there for a moment."""
         if faked is None:
-            faked = self.options.faketime is not None and self.rng.random() < 0.6
+            faked = self.rng.random() < 0.6
         if self.offset or self.faked != faked:
             self.step(0)
         self.faked = faked
@@ -158,9 +160,8 @@ class Chaos:
     def step(self, offset):
         """Set the clock of a server that listens to us."""
         self.shared.clock_steps.value += 1
-        with open(self.clock_file + '.new', 'w') as file:
-            file.write(f'{offset:+d}\n')
-        os.rename(self.clock_file + '.new', self.clock_file)
+        self.clock.seek(0)
+        self.clock.write(struct.pack('=q', offset))
         self.shared.clock_moved.value += abs(offset - self.offset)
         self.journal.write('clock', offset)
         self.offset = offset
@@ -196,6 +197,8 @@ class Chaos:
             self.pg_ctl('-m', 'immediate', 'stop')
         self.start(faked=True)
         self.count.add('stop_fast')
+        # the worker has to have run before
+        time.sleep(3)
         self.phase_until = now() + int((STOPPED + SET_AT_RANDOM) * 1e9)
         self.next_step = now() + int(STOPPED * 1e9)
         self.step(-self.rng.randrange(3600, CLOCK_LIMIT))
@@ -207,7 +210,8 @@ class Chaos:
             while self.shared.stop.value < 1:
                 self.count.alive()
                 phases = self.options.clock_phases
-                if self.options.faketime and self.phases < phases and self.done() >= (self.phases + 1) / (phases + 1):
+                if self.phases < phases and now() > self.phase_until \
+                        and self.done() >= (self.phases + 1) / (phases + 1):
                     self.clock_phase()
                 if self.crash_due():
                     self.crash()

@@ -124,7 +124,7 @@ class Final:
                 {s: u for s, u in self.rows(
                     "SELECT series::text, user_name::text FROM session_admin.remember_me_token t"
                     " JOIN session_admin.application a ON a.name = t.application AND a.generation = t.generation")
-                 if s in self.ledger.sessions})
+                 if s in self.ledger.sessions and self.ledger.sessions[s].state != 'maybe'})
 
     def users(self):
         """No user was deleted but by the product."""

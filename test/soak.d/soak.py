@@ -41,7 +41,7 @@ def arguments():
     parser.add_argument('--without', type=lambda s: s.split(','), default=[])
     parser.add_argument('--only', type=lambda s: s.split(','), default=[])
     parser.add_argument('--until', help='stop at the first violation of this kind')
-    parser.add_argument('--faketime')
+    parser.add_argument('--clock', required=True, help='the library to preload, see clock.c')
     parser.add_argument('--data', required=True)
     parser.add_argument('--log', required=True)
     parser.add_argument('--work', required=True)
@@ -52,7 +52,7 @@ def arguments():
 
 
 def set_up(options):
-    """Make the database; it is started without libfaketime for that."""
+    """Make the database; its clock is right."""
     here = os.path.dirname(os.path.abspath(__file__))
     subprocess.run(['psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', 'postgres', '-v', f'writers={options.writers}',
                     '-v', f'users={options.users}', '-v', f'products={os.path.dirname(here)}/products',

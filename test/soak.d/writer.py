@@ -836,7 +836,7 @@ class Writer:
         weights = {
             'open': 12, 'renew': 3, 'close': 4, 'reauthenticate': 2, 'login_failed': 1,
             'invalidate_session': 3, 'invalidate_user': 3, 'invalidate_sessions': 2, 'invalidate_application': 0.2,
-            'invalidate_all': 0.06, 'issue': 3, 'redeem': 6, 'redeem_ancestor': 0.5, 'redeem_ended': 1, 'revoke': 0.5,
+            'invalidate_all': 0.03, 'issue': 3, 'redeem': 6, 'redeem_ancestor': 0.5, 'redeem_ended': 1, 'revoke': 0.5,
             'product_login': 14, 'product_visit': 3, 'product_request': 8, 'product_new_id': 2, 'product_logout': 4,
             'product_expire': 1, 'product_swap': 1, 'password': 2, 'block': 0.5, 'delete_user': 0.5, 'bring_back': 2,
             'delete_by_hand': 1, 'roll_back': 2, 'savepoint': 1, 'together': 2, 'maintain': 0.05, 'reconcile': 0.05,
