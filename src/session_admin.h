@@ -450,6 +450,7 @@ extern void sa_pending_changed(const SaLiveKey *key, bool set_back);
 extern void sa_pending_applications(Oid relation);
 extern void sa_pending_told(int64 id, const char *payload);
 extern void sa_pending_flushed(const SaLiveTouch *touch);
+extern bool sa_pending_any_flushed(void);
 extern bool sa_pending_any(void);
 extern void sa_pending_init(void);
 
@@ -481,6 +482,8 @@ typedef struct SaTask
 	int			every;			/* seconds between two runs by the worker; 0:
 								 * flush_interval */
 	bool		when_unused;	/* also before the first use */
+	bool		keeps_locks;	/* that others wait for, until the transaction
+								 * ends */
 } SaTask;
 
 extern const SaTask *sa_tasks(int *n);
