@@ -11,7 +11,11 @@ CREATE FUNCTION session_admin.worker_status(
     OUT succeeded_at timestamptz,
     OUT failures integer,
     OUT sqlstate text,
-    OUT done text)
+    OUT done text,
+    OUT failing text,
+    OUT since_success interval,
+    OUT since_flush interval,
+    OUT overdue interval)
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'sa_worker_status';
 COMMENT ON FUNCTION session_admin.worker_status() IS

@@ -98,13 +98,20 @@ BEGIN ATOMIC
                 WHEN 'no process' THEN 'raise max_worker_processes'
                 WHEN 'no room' THEN 'call session_admin.maintain() here: too many databases use the extension'
                 WHEN 'other version' THEN 'call ALTER EXTENSION session_admin UPDATE'
-                WHEN 'failed' THEN coalesce(
+                WHEN 'failed' THEN concat_ws('; ', coalesce(
                     format('look in the server log for SQLSTATE %s of "session_admin worker"', worker.sqlstate),
-                    'look in the server log for "session_admin worker"')
+                    'look in the server log for "session_admin worker"'),
+                    'failing: ' || worker.failing)
                 WHEN 'locked out' THEN CASE
-                    WHEN worker.succeeded_at > statement_timestamp() - worker.patience THEN 'ok'
-                    ELSE 'look in pg_locks for who holds locks in schema session_admin' END
-                ELSE 'ok' END
+                    WHEN worker.since_success < worker.patience THEN 'ok'
+                    ELSE concat_ws('; ', 'look in pg_locks for who holds locks in schema session_admin',
+                                   'waiting: ' || worker.failing) END
+                ELSE CASE
+                    WHEN worker.state IN ('running', 'idle') AND worker.overdue > worker.patience
+                    THEN format('look in pg_stat_activity for "session_admin worker": it has stood still for %s',
+                                date_trunc('second', worker.overdue))
+                    ELSE 'ok' END
+                END
     FROM worker
     UNION ALL
     SELECT 'sessions in shared memory',
@@ -121,7 +128,7 @@ BEGIN ATOMIC
            CASE WHEN live.touched = 0 THEN 'ok'
                 WHEN worker.state = 'off'
                 THEN 'call session_admin.maintain(), or set session_admin.worker = on'
-                WHEN worker.succeeded_at < statement_timestamp() - worker.patience
+                WHEN worker.since_flush > worker.patience
                 THEN 'see "worker", or call session_admin.maintain()'
                 ELSE 'ok' END
     FROM live, worker

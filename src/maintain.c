@@ -6,14 +6,19 @@
  * handled.  maintain() runs them all in the caller's transaction; the worker
  * (worker.c) runs each batch in a transaction of its own, when it is due.
  *
+ * A task that fails does not keep the next from running: it is told as a warning here,
+ * and by view health of the worker.
+ *
  * Nobody waits for housekeeping: it takes the strong locks that partitions need
  * only if it gets them at once, or else tries again the next time.  Rows for
  * which there is no partition yet go to the default partition meanwhile.  Nor does it
  * wait for others while it holds locks on sessions, tokens and accounts, in an order
- * that is not theirs: what somebody has locked is left for the next time.
+ * that is not theirs: what somebody has locked is left for the next time.  In a
+ * transaction block, which may last, maintain() leaves out what others would wait for.
  */
 #include "session_admin.h"
 
+#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
@@ -98,6 +103,9 @@ session_relid(void)
 /* Where the next batch begins. */
 static uint32 flush_position = 0;
 
+/* In this transaction they were flushed, and are counted twice until it ends. */
+static bool flushed_before = false;
+
 /* A batch of what only the shared table of live sessions knows of touches. */
 static int64
 flush_touches(bool *more)
@@ -130,6 +138,8 @@ flush_touches(bool *more)
 	int			n = 0;
 	uint64		settled;
 
+	if (flushed_before)
+		return 0;
 	do
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -409,25 +419,25 @@ drop_partitions(pg_attribute_unused() bool *more)
 
 /* What there is to do, in this order. */
 static const SaTask tasks[] = {
-	{"product rows deleted", sa_remains_retry, false, 60, false, sa_remains_rest},
-	{"sessions archived", archive_sessions, false, 60, false, NULL},
+	{"product rows deleted", sa_remains_retry, .every = 60, .keeps_locks = true, .rest = sa_remains_rest},
+	{"sessions archived", archive_sessions, .every = 60, .keeps_locks = true},
 
 	/*
 	 * after archiving, which adds what is not flushed: until commit both have
 	 * it
 	 */
-	{"touches flushed", flush_touches, false, 0, false, NULL},
-	{"probes counted", sa_probes_flush, false, 0, false, NULL},
-	{"tokens archived", archive_tokens, false, 60, false, NULL},
-	{"ended ids forgotten", sa_forget_ended_ids, false, 60, false, NULL},
-	{"last seen noted", note_last_seen, false, 60, false, NULL},
-	{"late endings forgotten", sa_late_forget, false, 60, false, NULL},
-	{"history forgotten", forget_history, false, 60, false, NULL},
-	{"partitions dropped", drop_partitions, true, 60, false, NULL},
-	{"feed purged", sa_feed_purge, false, 60, false, NULL},
-	{"live entries forgotten", sa_forget_stale_entries, false, 60, true, NULL},
+	{"touches flushed", flush_touches, .every = 0, .keeps_locks = true},
+	{"probes counted", sa_probes_flush, .every = 0},
+	{"tokens archived", archive_tokens, .every = 60, .keeps_locks = true},
+	{"ended ids forgotten", sa_forget_ended_ids, .every = 60, .keeps_locks = true},
+	{"last seen noted", note_last_seen, .every = 60, .keeps_locks = true},
+	{"late endings forgotten", sa_late_forget, .every = 60, .keeps_locks = true},
+	{"history forgotten", forget_history, .every = 60, .keeps_locks = true},
+	{"partitions dropped", drop_partitions, .takes_strong_locks = true, .every = 60, .keeps_locks = true},
+	{"feed purged", sa_feed_purge, .every = 60, .keeps_locks = true},
+	{"live entries forgotten", sa_forget_stale_entries, .every = 60, .when_unused = true},
 	/* last: no login can go on from here to the end of the transaction */
-	{"partitions made", make_partitions, true, 60, true, NULL},
+	{"partitions made", make_partitions, .takes_strong_locks = true, .every = 60, .when_unused = true, .keeps_locks = true},
 };
 
 StaticAssertDecl(lengthof(tasks) <= SA_TASKS_MAX, "SA_TASKS_MAX is too small");
@@ -483,45 +493,106 @@ sa_task_run(const SaTask *task, int64 *rows)
 }
 
 /*
+ * Is this in a transaction block, which may go on for as long as its client likes?
+ * A message of several statements is none, if they do not begin one.  A subtransaction
+ * is of one, or of a function that began with this very statement.
+ */
+static bool
+in_transaction_block(void)
+{
+	if (GetCurrentTransactionNestLevel() > 1)
+		return GetCurrentTransactionStartTimestamp() != GetCurrentStatementStartTimestamp();
+	if (!IsTransactionBlock())
+		return false;
+	EndImplicitTransactionBlock();
+	if (IsTransactionBlock())
+		return true;
+	BeginImplicitTransactionBlock();
+	return false;
+}
+
+/* Tell of an error that has ended a task, unless the caller has to know it as one. */
+static void
+warn(const SaTask *task, ErrorData *error)
+{
+	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
+		ReThrowError(error);
+	/* who has it locked is not in trouble */
+	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+		return;
+	ereport(WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg("%s: %s", task->name, error->message),
+			 error->detail ? errdetail_internal("%s", error->detail) : 0,
+			 error->hint ? errhint("%s", error->hint) : 0));
+}
+
+/* All batches of a task; false if it could not be done. */
+static bool
+run_task(const SaTask *task, int64 *done)
+{
+	TaskRun		run = {.task = task};
+
+	*done = 0;
+	do
+	{
+		ErrorData  *error;
+
+		CHECK_FOR_INTERRUPTS();
+		run.more = false;
+		error = sa_attempt(run_without_waiting, &run);
+		if (error != NULL)
+		{
+			warn(task, error);
+			return false;
+		}
+		*done += run.rows;
+		if (run.more)
+			ereport(NOTICE,
+					(errmsg("%s: " INT64_FORMAT " so far", task->name, *done)));
+	} while (run.more);
+	return true;
+}
+
+/*
  * maintain() returns setof (task text, done bigint): done is the number of rows
- * or partitions; null if a lock was not to be had.
+ * or partitions; null if it could not be done.
  */
 Datum
 sa_maintain(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	bool		in_block = in_transaction_block();
 
+	PreventCommandIfReadOnly("session_admin.maintain()");
+	PreventCommandDuringRecovery("session_admin.maintain()");
 	sa_init_materialized_srf(fcinfo);
 	SPI_connect();
 
-	/* one at a time; this blocks no reader and no login */
-	run_sql("LOCK TABLE session_admin.ended_session IN SHARE UPDATE EXCLUSIVE MODE");
-
-	sa_settle_all();
-	sa_remains_hurry();
+	if (in_block)
+		ereport(WARNING,
+				(errmsg("most of the housekeeping is left out in a transaction block"),
+				 errdetail("Logins and others would have to wait until it ends."),
+				 errhint("Call session_admin.maintain() as a statement of its own, or leave it to the background worker.")));
+	else
+	{
+		/* one at a time; this blocks no reader and no login */
+		run_sql("LOCK TABLE session_admin.ended_session IN SHARE UPDATE EXCLUSIVE MODE");
+		sa_settle_all();
+		sa_remains_hurry();
+	}
 	/* an earlier call may have failed midway */
 	flush_position = 0;
+	flushed_before = sa_pending_any_flushed();
 	for (size_t i = 0; i < lengthof(tasks); i++)
 	{
 		Datum		values[2];
 		bool		nulls[2] = {false, false};
 		int64		done = 0;
-		int64		rows;
-		bool		more;
 
-		do
-		{
-			CHECK_FOR_INTERRUPTS();
-			more = sa_task_run(&tasks[i], &rows);
-			done += Max(rows, 0);
-			if (more)
-				ereport(NOTICE,
-						(errmsg("%s: " INT64_FORMAT " so far", tasks[i].name, done)));
-		} while (more);
-
+		nulls[1] = (in_block && tasks[i].keeps_locks) || !run_task(&tasks[i], &done);
 		values[0] = CStringGetTextDatum(tasks[i].name);
 		values[1] = Int64GetDatum(done);
-		nulls[1] = rows < 0;
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 

@@ -274,6 +274,18 @@ sa_pending_flushed(const SaLiveTouch *touch)
 	add(KIND_FLUSHED, touch);
 }
 
+/* Has this transaction written requests already? */
+bool
+sa_pending_any_flushed(void)
+{
+	for (int i = 0; i < n_pending; i++)
+	{
+		if (pending[i].kind == KIND_FLUSHED)
+			return true;
+	}
+	return false;
+}
+
 /* Has this transaction ended sessions, or changed what makes them valid? */
 bool
 sa_pending_any(void)

@@ -145,7 +145,9 @@ groups_find(uint64 *n, int64 *rows)
 		"  coalesce(r.before_xid, '0')::text::bigint, min(r.tries)::bigint, array_agg(r.id), count(*),"
 		"  coalesce(r.before_xid <= pg_snapshot_xmin(pg_current_snapshot()), true)"
 		" FROM (SELECT * FROM session_admin.product_remains"
-		"  WHERE next_try_at <= clock_timestamp() ORDER BY next_try_at LIMIT $1) r"
+		/* none is put off for so long: the clock was set back */
+		"  WHERE next_try_at <= clock_timestamp() OR next_try_at > clock_timestamp() + interval '11 minutes'"
+		"  ORDER BY next_try_at LIMIT $1) r"
 		" GROUP BY r.application, r.product, r.part, r.reason, r.before_xid,"
 		"  r.secret_hash IS NULL, r.user_name IS NULL"
 		" ORDER BY 1, 2, 3"

@@ -588,6 +588,7 @@ extern void sa_pending_changed(const SaLiveKey *key, bool set_back);
 extern void sa_pending_applications(Oid relation);
 extern void sa_pending_told(int64 id, const char *payload);
 extern void sa_pending_flushed(const SaLiveTouch *touch);
+extern bool sa_pending_any_flushed(void);
 extern bool sa_pending_any(void);
 extern void sa_commit_durably(const char *application); /* NULL: all of them */
 extern void sa_pending_init(void);
@@ -632,6 +633,8 @@ typedef struct SaTask
 	bool		when_unused;	/* also before the first use */
 	int64		(*rest) (void); /* microseconds to the next run, at the most;
 								 * NULL: as above */
+	bool		keeps_locks;	/* that others wait for, until the transaction
+								 * ends */
 } SaTask;
 
 extern const SaTask *sa_tasks(int *n);

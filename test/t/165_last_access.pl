@@ -84,6 +84,12 @@ is(sql($is_old), 't', 'a flush that is rolled back');
 is(sql($flush), '1', 'is done again');
 is(sql($is_old), 'f', 'now the row tells');
 
+# Two flushes in one transaction write it once.
+touch('id', 5);
+sql('DO $$ BEGIN PERFORM session_admin.maintain(); PERFORM session_admin.maintain(); END $$');
+is(sql('SELECT requests FROM session_admin.session'), '7', 'flushed twice');
+is(sql($flush), '0', 'nothing is left');
+
 
 # Both see it in time: one touches it all the time, then the other one does.
 my @psql = map { $node->background_psql('postgres') } 1 .. 2;
