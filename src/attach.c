@@ -741,7 +741,11 @@ sa_detach_application(PG_FUNCTION_ARGS)
 		"      JOIN pg_namespace n ON n.oid = c.relnamespace"
 		"      WHERE c.oid = t.relation AND n.nspname <> $2))"
 		"  RETURNING t.product, t.part, t.relation"
-		/* with the columns of parts that got lost, of which nobody knows the schema */
+
+		/*
+		 * with the columns of parts that got lost, of which nobody knows the
+		 * schema
+		 */
 		"), columns AS ("
 		"  DELETE FROM session_admin.attachment_column c"
 		"  WHERE c.application = $3 AND ($1 IS NULL OR c.product = $1)"

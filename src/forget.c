@@ -699,6 +699,22 @@ sa_forget_lock(List *forgets, SaBusy *busy)
 	}
 }
 
+/* Is somebody else writing rows of sessions that are to end? */
+bool
+sa_forgets_busy(List *forgets)
+{
+	ListCell   *cell;
+
+	foreach(cell, forgets)
+	{
+		SaForget   *forget = lfirst(cell);
+
+		if (forget->part == SA_PART_SESSION && forget->busy.n > 0)
+			return true;
+	}
+	return false;
+}
+
 /* Keep the rows of these sessions. */
 static void
 keep_these(SaRows *rows, ArrayType *hashes)
@@ -1417,9 +1433,9 @@ sa_capture_forget_application(const char *application, SaEnding *ending)
 
 /*
  * Before all that: wait for those who write the tables of an application (NULL: of all),
- * so that what they write is seen.  Nothing is locked yet.
+ * so that what they write is seen.  Nothing is locked yet.  False if that took too long.
  */
-void
+bool
 sa_forget_wait_for_writers(const char *application, TimestampTz until)
 {
 	static SaStatement find_relations = {.sql =
@@ -1432,7 +1448,7 @@ sa_forget_wait_for_writers(const char *application, TimestampTz until)
 	Oid		   *relids;
 
 	if (until == 0)
-		return;
+		return true;
 	sa_arg_text(&args, application);
 	n = sa_run(&find_relations, &args);
 	relids = palloc((n + 1) * sizeof(Oid));
@@ -1450,7 +1466,8 @@ sa_forget_wait_for_writers(const char *application, TimestampTz until)
 			SaBusy		busy = {.any = true, .writer = *writer};
 
 			if (!sa_wait_for(&busy, until))
-				return;
+				return false;
 		}
 	}
+	return true;
 }
