@@ -624,6 +624,19 @@ other_attachments(Oid relid, const char *application, const char *product)
 	return sa_result_text(0, 1);
 }
 
+/* What is seen coming that may keep rows of sessions or tokens that end. */
+static void
+report_obstacles(FunctionCallInfo fcinfo, const Match *match)
+{
+	Datum	   *notes;
+	int			n;
+
+	deconstruct_array(sa_forget_obstacles(match->relid, match->clears), TEXTOID, -1, false,
+					  TYPALIGN_INT, &notes, NULL, &n);
+	for (int i = 0; i < n; i++)
+		report(fcinfo, match->part, match->relation_name, "warning", TextDatumGetCString(notes[i]));
+}
+
 static void
 report_matches(FunctionCallInfo fcinfo, Match *matches, int nmatches, const char *application,
 			   const char *product)
@@ -649,6 +662,9 @@ report_matches(FunctionCallInfo fcinfo, Match *matches, int nmatches, const char
 				   is_attached(match) ? note_on_part(matches, nmatches, match) : match->note);
 			if (others)
 				report(fcinfo, match->part, match->relation_name, "warning", others);
+			if (is_attached(match) &&
+				(strcmp(match->part, "session") == 0 || strcmp(match->part, "remember_me") == 0))
+				report_obstacles(fcinfo, match);
 		}
 		else if (attached_part(matches, nmatches, match->part) == NULL)
 			continue;

@@ -304,6 +304,7 @@ extern void sa_forget_rows(SaForget *forget, SaEnding *ending);
 extern bool sa_capture_forget_rows(const SaWatch *watch, ArrayType *secrets, ArrayType *hashes,
 								   SaEnding *ending);
 extern void sa_forget_table(SaForget *forget, SaEnding *ending);
+extern ArrayType *sa_forget_obstacles(Oid relid, bool clears);
 extern ArrayType *sa_hashes_of(const SaRows *rows);
 
 /* remains.c: what could not be deleted */
