@@ -229,6 +229,7 @@ CREATE TABLE session_admin.invalidation (
     tokens_revoked  bigint
 );
 CREATE INDEX invalidation_xid_idx ON session_admin.invalidation (xid, id);
+CREATE INDEX invalidation_at_idx ON session_admin.invalidation (at);
 COMMENT ON TABLE session_admin.invalidation IS
 'the feed: every invalidation, with the transaction that made it';
 
@@ -239,6 +240,13 @@ INSERT INTO session_admin.feed_horizon VALUES ('0');
 COMMENT ON TABLE session_admin.feed_horizon IS
 'one row: the highest transaction of which rows were purged from the feed; a position that may not have seen it is too old';
 
+CREATE TABLE session_admin.feed_running (
+    xid         xid8 PRIMARY KEY,
+    seen_at     timestamptz NOT NULL
+);
+COMMENT ON TABLE session_admin.feed_running IS
+'transactions that a purge of the feed saw running, and when last: of these nothing was purged';
+
 CREATE TABLE session_admin.node (
     node                text COLLATE "C" PRIMARY KEY
                         CHECK (node <> '' AND octet_length(node) <= 255),
@@ -248,10 +256,38 @@ CREATE TABLE session_admin.node (
     lease_expires_at    timestamptz,
     applied             pg_snapshot,
     handed              pg_snapshot,
-    joined_by           text NOT NULL DEFAULT session_user
+    joined_by           text NOT NULL DEFAULT session_user,
+    -- how far the clock that people set was then ahead of the one that nobody sets, in
+    -- microseconds, and in which run of the server: see health_lease_is_over
+    joined_ahead        bigint,
+    joined_run          text,
+    synced_ahead        bigint,
+    synced_run          text
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE session_admin.node IS
 'application nodes with a cache: what each said it applied, and the position it was handed since';
+
+CREATE TABLE session_admin.server_run (
+    singleton   boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    run         text,
+    seen        bigint
+);
+INSERT INTO session_admin.server_run DEFAULT VALUES;
+COMMENT ON TABLE session_admin.server_run IS
+'one row: the latest run of the server as primary, and a moment of it, by the clock that nobody sets';
+
+CREATE TABLE session_admin.lost_history (
+    timeline        bigint NOT NULL,
+    left_timeline   bigint NOT NULL,
+    server_start    timestamptz,
+    left_at         pg_lsn,
+    claimed         pg_lsn NOT NULL,
+    found_at        timestamptz NOT NULL,
+    node            text COLLATE "C" NOT NULL,
+    UNIQUE NULLS NOT DISTINCT (timeline, left_timeline, server_start)
+);
+COMMENT ON TABLE session_admin.lost_history IS
+'timelines that were left before a place up to which a node was told of invalidations: these are lost';
 
 CREATE TABLE session_admin.policy (
     application     text COLLATE "C" NOT NULL,

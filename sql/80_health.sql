@@ -27,7 +27,10 @@ BEGIN ATOMIC
                    TABLESAMPLE SYSTEM (100 * (SELECT sample.share FROM sample))))
     ), feed AS (
         SELECT (SELECT count(*) FROM (SELECT FROM session_admin.invalidation LIMIT 10001) i) AS rows,
-               (SELECT i.at FROM session_admin.invalidation i ORDER BY i.id LIMIT 1) AS oldest,
+               -- those that stay longer, since they were committed late, aside
+               (SELECT i.at FROM session_admin.invalidation i
+                WHERE NOT EXISTS (SELECT FROM session_admin.feed_running r WHERE r.xid = i.xid)
+                ORDER BY i.at LIMIT 1) AS oldest,
                (SELECT max(i.id) - min(i.id) + 1 FROM session_admin.invalidation i) AS ids
     ), retention AS (
         SELECT coalesce(max(p.value::interval), interval '1 day') AS feed
@@ -41,7 +44,7 @@ BEGIN ATOMIC
                count(*) FILTER (WHERE n.state = 'behind') AS behind
         FROM session_admin.nodes n
     ), live AS (
-        SELECT l.used, l.capacity, l.unflushed, l.estimated FROM session_admin.live_status() l
+        SELECT l.used, l.capacity, l.unflushed, l.estimated, l.touched FROM session_admin.live_status() l
     ), worker AS (
         SELECT w.*, interval '2 minutes'
                     + 3 * current_setting('session_admin.flush_interval')::interval AS patience
@@ -111,8 +114,11 @@ BEGIN ATOMIC
     FROM live
     UNION ALL
     SELECT 'requests not flushed',
-           concat(CASE WHEN live.estimated THEN 'about ' END, live.unflushed),
-           CASE WHEN live.unflushed = 0 THEN 'ok'
+           concat(CASE WHEN live.estimated THEN 'about ' END, live.unflushed,
+                  -- touches may count no request
+                  CASE WHEN live.unflushed = 0 AND live.touched > 0
+                       THEN format('; last access of %s sessions', live.touched) END),
+           CASE WHEN live.touched = 0 THEN 'ok'
                 WHEN worker.state = 'off'
                 THEN 'call session_admin.maintain(), or set session_admin.worker = on'
                 WHEN worker.succeeded_at < statement_timestamp() - worker.patience

@@ -550,7 +550,7 @@ session_idle_timeout(const SaWatch *watch, TupleTableSlot *slot, TimestampTz las
 
 	/* of touches by other backends, the row may not tell yet */
 	if (result != SA_NO_TIMEOUT && !sa_live_enabled())
-		result += sa_touch_interval * USECS_PER_SEC;
+		result += Min(sa_touch_interval * USECS_PER_SEC, result / 2);
 	return result;
 }
 

@@ -17,6 +17,7 @@ int			sa_flush_interval = 60;
 int			sa_lock_wait = 1000;
 bool		sa_use_shared_memory = true;
 bool		sa_worker_enabled = true;
+int			sa_max_applications = 1000;
 
 /* The person behind a change, made harmless; NULL if none is named. */
 const char *
@@ -111,6 +112,14 @@ sa_guc_init(void)
 							 true,
 							 PGC_SIGHUP, 0,
 							 NULL, NULL, NULL);
+
+	DefineCustomIntVariable("session_admin.max_applications",
+							"Applications that there may be.",
+							"One is made by its first session, token or policy, unless there are as many.",
+							&sa_max_applications,
+							1000, 1, 1000000,
+							PGC_SUSET, 0,
+							NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("session_admin");
 }

@@ -343,46 +343,111 @@ archive_rows(FunctionCallInfo fcinfo, Archive *archive)
 	return PointerGetDatum(NULL);
 }
 
+/* The rows of a transition table. */
+typedef struct SessionRows
+{
+	Tuplestorestate *rows;
+	int			read_pointer;
+	TupleTableSlot *slot;
+	int			hash_column;
+	int			application_column;
+	int			last_access_column;
+	SaApplication application;	/* of the last row */
+	SaLiveKey	key;			/* this and the next are the last row's, too */
+	TimestampTz last_access_at;
+} SessionRows;
+
+static void
+session_rows_begin(SessionRows *rows, Relation rel, Tuplestorestate *table)
+{
+	memset(rows, 0, sizeof(*rows));
+	rows->rows = table;
+	rows->read_pointer = tuplestore_alloc_read_pointer(table, EXEC_FLAG_REWIND);
+	tuplestore_select_read_pointer(table, rows->read_pointer);
+	tuplestore_rescan(table);
+	rows->slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsMinimalTuple);
+	rows->hash_column = SPI_fnumber(RelationGetDescr(rel), "session_hash");
+	rows->application_column = SPI_fnumber(RelationGetDescr(rel), "application");
+	rows->last_access_column = SPI_fnumber(RelationGetDescr(rel), "last_access_at");
+	rows->application.session_relid = RelationGetRelid(rel);
+}
+
+static void
+session_rows_end(SessionRows *rows)
+{
+	tuplestore_select_read_pointer(rows->rows, 0);
+	ExecDropSingleTupleTableSlot(rows->slot);
+}
+
+/* Go to the next row; false at the end. */
+static bool
+session_rows_next(SessionRows *rows)
+{
+	bool		isnull;
+	char	   *name;
+	bytea	   *hash;
+
+	CHECK_FOR_INTERRUPTS();
+	tuplestore_select_read_pointer(rows->rows, rows->read_pointer);
+	if (!tuplestore_gettupleslot(rows->rows, true, false, rows->slot))
+		return false;
+
+	name = TextDatumGetCString(slot_getattr(rows->slot, rows->application_column, &isnull));
+	/* the application itself may be gone, and be made again later */
+	if (strcmp(rows->application.name, name) != 0)
+	{
+		strlcpy(rows->application.name, name, sizeof(rows->application.name));
+		rows->application.key = sa_application_key(name);
+	}
+	pfree(name);
+	hash = DatumGetByteaPP(slot_getattr(rows->slot, rows->hash_column, &isnull));
+	sa_live_key(&rows->key, &rows->application, (uint8 *) VARDATA_ANY(hash));
+	rows->last_access_at =
+		DatumGetTimestampTz(slot_getattr(rows->slot, rows->last_access_column, &isnull));
+	return true;
+}
+
 /*
  * Tell the shared table of live sessions which sessions end with this
  * transaction.
  */
 static void
-add_pending(TriggerData *trigdata, Tuplestorestate *rows, bool rows_remain)
+add_ended(TriggerData *trigdata)
 {
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(trigdata->tg_relation),
-													&TTSOpsMinimalTuple);
-	int			hash_column = SPI_fnumber(slot->tts_tupleDescriptor, "session_hash");
-	int			application_column = SPI_fnumber(slot->tts_tupleDescriptor, "application");
-	SaApplication application = {.session_relid = RelationGetRelid(trigdata->tg_relation)};
+	SessionRows old;
 
-	tuplestore_select_read_pointer(rows, tuplestore_alloc_read_pointer(rows, EXEC_FLAG_REWIND));
-	tuplestore_rescan(rows);
-	while (tuplestore_gettupleslot(rows, true, false, slot))
+	session_rows_begin(&old, trigdata->tg_relation, trigdata->tg_oldtable);
+	while (session_rows_next(&old))
+		sa_pending_ended(&old.key);
+	session_rows_end(&old);
+}
+
+/* And which rows change: both tables have them in the same order. */
+static void
+add_changed(TriggerData *trigdata)
+{
+	SessionRows old;
+	SessionRows new;
+
+	session_rows_begin(&old, trigdata->tg_relation, trigdata->tg_oldtable);
+	session_rows_begin(&new, trigdata->tg_relation, trigdata->tg_newtable);
+	while (session_rows_next(&old) && session_rows_next(&new))
 	{
-		bool		isnull;
-		char	   *name = TextDatumGetCString(slot_getattr(slot, application_column, &isnull));
-		bytea	   *hash = DatumGetByteaPP(slot_getattr(slot, hash_column, &isnull));
-		SaLiveKey	key;
+		bool		same_id = memcmp(&old.key, &new.key, sizeof(SaLiveKey)) == 0;
 
-		CHECK_FOR_INTERRUPTS();
-		/* the application itself may be gone, and be made again later */
-		if (strcmp(application.name, name) != 0)
-		{
-			strlcpy(application.name, name, sizeof(application.name));
-			application.key = sa_application_key(name);
-		}
-		sa_live_key(&key, &application, (uint8 *) VARDATA_ANY(hash));
-		sa_pending_ended(&key, rows_remain);
-		pfree(name);
+		/* under its old id there is no session any more */
+		if (!same_id)
+			sa_pending_ended(&old.key);
+		sa_pending_changed(&new.key, !same_id || new.last_access_at < old.last_access_at);
 	}
-	tuplestore_select_read_pointer(rows, 0);
-	ExecDropSingleTupleTableSlot(slot);
+	session_rows_end(&old);
+	session_rows_end(&new);
 }
 
 /*
  * Trigger: rows of session were updated, other than by a touch.  What the shared
- * table of live sessions has of them is read anew.
+ * table of live sessions has of them is read anew.  It still knows of touches that
+ * are not written yet, unless the update has set back the last access.
  */
 Datum
 sa_session_changed(PG_FUNCTION_ARGS)
@@ -398,10 +463,7 @@ sa_session_changed(PG_FUNCTION_ARGS)
 				 errmsg("function \"session_changed\" must be fired after UPDATE for each statement")));
 
 	if (!sa_session_writing)
-	{
-		add_pending(trigdata, trigdata->tg_oldtable, true);
-		add_pending(trigdata, trigdata->tg_newtable, true);
-	}
+		add_changed(trigdata);
 	return PointerGetDatum(NULL);
 }
 
@@ -519,7 +581,7 @@ sa_session_ended(PG_FUNCTION_ARGS)
 	Datum		result = archive_rows(fcinfo, &archive);
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
 
-	add_pending(trigdata, trigdata->tg_oldtable, false);
+	add_ended(trigdata);
 	return result;
 }
 

@@ -114,6 +114,7 @@ flush_touches(bool *more)
 		"  UPDATE session_admin.session s SET last_access_at = greatest(s.last_access_at, f.at),"
 		"    requests = s.requests + f.requests"
 		"  FROM found f WHERE s.session_hash = f.session_hash AND s.application = f.application"
+		"    AND (f.requests <> 0 OR s.last_access_at < f.at)"
 		")"
 		" SELECT n FROM found"
 		" UNION ALL SELECT n FROM touched t WHERE NOT EXISTS (SELECT FROM session_admin.session s"

@@ -41,6 +41,7 @@ typedef struct Pending
 	SubTransactionId subid;
 	Kind		kind;
 	SaLiveTouch touch;
+	bool		set_back;		/* KIND_CHANGED: its last access, too */
 
 	/*
 	 * KIND_TOLD: by which statement, the row of the feed, and its
@@ -102,6 +103,7 @@ add(Kind kind, const SaLiveTouch *touch)
 	item = &pending[n_pending];
 	item->subid = GetCurrentSubTransactionId();
 	item->kind = kind;
+	item->set_back = false;
 	if (touch != NULL)
 		item->touch = *touch;
 	n_pending++;
@@ -121,16 +123,30 @@ added_last(Kind kind)
 		pending[n_pending - 1].subid == GetCurrentSubTransactionId();
 }
 
-/* This session ends with this transaction, or its row changes. */
-void
-sa_pending_ended(const SaLiveKey *key, bool row_remains)
+/* The session ends, or its row changes. */
+static void
+add_key(Kind kind, const SaLiveKey *key, bool set_back)
 {
 	SaLiveTouch touch = {.key = *key};
 
 	if (n_ended < KEYS_MAX)
-		add(row_remains ? KIND_CHANGED : KIND_ENDED, &touch);
+		add(kind, &touch)->set_back = set_back;
 	else if (!added_last(KIND_EVERYTHING))
 		add(KIND_EVERYTHING, NULL);
+}
+
+/* This session ends with this transaction. */
+void
+sa_pending_ended(const SaLiveKey *key)
+{
+	add_key(KIND_ENDED, key, false);
+}
+
+/* Its row changes; perhaps its last access is set back, too. */
+void
+sa_pending_changed(const SaLiveKey *key, bool set_back)
+{
+	add_key(KIND_CHANGED, key, set_back);
 }
 
 /* This transaction changes generations or policies, in this table. */
@@ -278,6 +294,8 @@ finish(bool committed)
 			if (committed)
 			{
 				sa_live_end_commit(key_of(item), item->kind == KIND_CHANGED);
+				if (item->set_back)
+					sa_live_set_back(&item->touch.key);
 				sa_test_point("removed");
 			}
 			sa_live_end_finish(key_of(item));

@@ -482,6 +482,10 @@ make(const char *name, SaApplication *application)
 		" ON CONFLICT (name) DO NOTHING"
 	};
 
+	static SaStatement count_applications = {.sql =
+		"SELECT count(*) FROM session_admin.application"
+	};
+
 	while (!sa_application_find(name, application))
 	{
 		SaArgs		args = {0};
@@ -492,6 +496,13 @@ make(const char *name, SaApplication *application)
 		sa_arg_text(&args, name);
 		sa_owner_enter(&owner);
 		SPI_connect();
+		sa_run(&count_applications, NULL);
+		if (sa_result_int64(0, 1) >= sa_max_applications)
+			ereport(ERROR,
+					(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+					 errmsg("application \"%s\" cannot be made: there are %d already",
+							name, sa_max_applications),
+					 errhint("If the name is right, raise session_admin.max_applications, or delete applications that are not used from session_admin.application.")));
 		sa_run(&insert_application, &args);
 		SPI_finish();
 		sa_owner_leave(&owner);
@@ -710,6 +721,23 @@ sa_absolute_timeout(const SaApplication *application, uint64 user_key)
 }
 
 /*
+ * How long may a session be idle?  user_key is 0 for an anonymous one.  With an idle
+ * timeout of its own (not 0) no policy says so.
+ */
+int64
+sa_idle_timeout(const SaApplication *application, uint64 user_key, int64 idle_timeout)
+{
+	const SaUserLimit *limit;
+
+	if (idle_timeout != 0)
+		return idle_timeout;
+	if (user_key == 0)
+		return application->anonymous_idle_timeout;
+	limit = find_user_limit(application, user_key);
+	return limit && limit->idle_timeout > 0 ? limit->idle_timeout : application->idle_timeout;
+}
+
+/*
  * Is a session of this generation, created and last used at these times, valid
  * now?  user_key is 0 for an anonymous one.  With an idle timeout of its own (not 0)
  * no policy limits its time.
@@ -719,20 +747,15 @@ sa_times_are_valid(const SaApplication *application, uint64 user_key, int64 gene
 				   TimestampTz created_at, TimestampTz last_access_at, int64 idle_timeout,
 				   TimestampTz now)
 {
-	int64		idle = user_key ? application->idle_timeout : application->anonymous_idle_timeout;
+	int64		idle = sa_idle_timeout(application, user_key, idle_timeout);
 	int64		absolute = user_key ? application->absolute_timeout :
 	application->anonymous_absolute_timeout;
 	const SaUserLimit *limit = find_user_limit(application, user_key);
 
-	if (limit != NULL && limit->idle_timeout > 0)
-		idle = limit->idle_timeout;
 	if (limit != NULL && limit->absolute_timeout > 0)
 		absolute = limit->absolute_timeout;
 	if (idle_timeout != 0)
-	{
-		idle = idle_timeout;
 		absolute = SA_NO_TIMEOUT;
-	}
 
 	return generation == application->generation &&
 		last_access_at > now - idle &&	/* infinity is not reckoned with */

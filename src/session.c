@@ -4,9 +4,11 @@
  *
  * A touch asks one question: is this session still valid?  It reads the row by
  * its key with the latest snapshot, whatever the caller's, and writes no more
- * often than session_admin.touch_interval; requests in between are counted in
- * this backend (live.c).  It never waits: a row that somebody else has locked
- * is written at a later touch.
+ * often than session_admin.touch_interval, or three times in the session's idle
+ * timeout if that is shorter; requests in between are counted in this backend
+ * (live.c).  It never waits: a row that somebody else has locked is written at a
+ * later touch.  Nor does it write in a READ ONLY transaction, which asked for that:
+ * a session that is touched in no other ends by its idle timeout for other backends.
  */
 #include "session_admin.h"
 
@@ -38,6 +40,9 @@ PG_FUNCTION_INFO_V1(sa_renew_session);
 PG_FUNCTION_INFO_V1(sa_reauthenticate);
 PG_FUNCTION_INFO_V1(sa_close_session);
 PG_FUNCTION_INFO_V1(sa_login_failed);
+
+/* So often is the last access of a session that is in use written in its idle timeout. */
+#define WRITES_PER_TIMEOUT	3
 
 /* Are touches being written to their rows? */
 bool		sa_session_writing = false;
@@ -141,12 +146,19 @@ sa_session_is_valid(const SaSession *session, const SaApplication *application,
 	TimestampTz last_access_at;
 	int64		requests;
 
+	if (sa_late_ended(application, session->user_key, hash, session->opened_xid))
+		return false;
+	if (sa_times_are_valid(application, session->user_key, session->generation,
+						   session->created_at, session->last_access_at,
+						   session->idle_timeout, now))
+		return true;
+
+	/* perhaps it was used since */
 	sa_live_key(&key, application, hash);
 	sa_live_read(&key, &last_access_at, &requests);
-	return !sa_late_ended(application, session->user_key, hash, session->opened_xid) &&
+	return last_access_at > session->last_access_at &&
 		sa_times_are_valid(application, session->user_key, session->generation,
-						   session->created_at,
-						   Max(session->last_access_at, last_access_at),
+						   session->created_at, last_access_at,
 						   session->idle_timeout, now);
 }
 
@@ -198,6 +210,18 @@ write_touch(const SaLiveKey *key, const char *application, TimestampTz now, int6
 }
 
 /*
+ * How old may the row's last access be?  Other backends know no other one: by what
+ * the row tells, no session that is in use may come near to its end.
+ */
+static int64
+write_interval(const SaApplication *application, const SaSession *session)
+{
+	int64		idle_timeout = sa_idle_timeout(application, session->user_key, session->idle_timeout);
+
+	return Min(sa_touch_interval * USECS_PER_SEC, idle_timeout / WRITES_PER_TIMEOUT);
+}
+
+/*
  * Count requests of a session and tell whether it is still valid, and has got the
  * idle timeout that its product tells (0: no matter).
  */
@@ -233,7 +257,7 @@ sa_session_touch(const uint8 *hash, const SaApplication *application, int64 requ
 	 * with it
 	 */
 	unwritten = sa_unwritten_count(&key, session.created_at, now, requests);
-	if ((now - session.last_access_at >= sa_touch_interval * USECS_PER_SEC ||
+	if ((now - session.last_access_at >= write_interval(application, &session) ||
 		 (session.written_here && sa_use_shared_memory && sa_live_enabled())) &&
 		!XactReadOnly && !RecoveryInProgress())
 		write_touch(&key, application->name, now, unwritten);
@@ -497,7 +521,8 @@ sa_renew_session(PG_FUNCTION_ARGS)
 		"INSERT INTO session_admin.session (session_hash, application, generation, created_at,"
 		" last_access_at, requests, user_name, login_method, client_address, peer_address,"
 		" log_id, user_agent, device, node, reauthenticated_at)"
-		" SELECT $3, application, generation, created_at, $5,"
+		" SELECT $3, application, generation, created_at,"
+		"  greatest(last_access_at, session_admin.live_last_access(session_hash, application), $5),"
 		"  requests + coalesce(session_admin.live_requests(session_hash, application), 0),"
 		"  user_name, login_method, client_address, peer_address, $4, user_agent, device, node,"
 		"  reauthenticated_at"
@@ -674,6 +699,7 @@ sa_login_failed(PG_FUNCTION_ARGS)
 	char	   *application_name = sa_application_arg(fcinfo, 5);
 	inet	   *peer = PG_ARGISNULL(1) ? NULL : PG_GETARG_INET_PP(1);
 	SaApplication application;
+	bool		known;
 	SaLoginEvent event = {
 		.application = application_name,
 		.user_name = sa_cleaned_or_null(fcinfo, 0, SA_USER_NAME_MAX),
@@ -684,10 +710,13 @@ sa_login_failed(PG_FUNCTION_ARGS)
 	};
 
 	SPI_connect();
-	sa_application_make(application_name, &application);
+	/* what fails makes no application; of one that there is not, only the event is kept */
+	known = sa_application_find(application_name, &application);
+	if (known)
+		sa_application_make(application_name, &application);
 	event.client_address = sa_client_address(peer, sa_text_or_null(fcinfo, 2),
-											 application.trusted_proxies);
-	if (event.user_name != NULL)
+											 known ? application.trusted_proxies : NULL);
+	if (known && event.user_name != NULL)
 		sa_account_login_failed(application_name, event.user_name, event.at);
 	sa_login_event_record(&event);
 	SPI_finish();

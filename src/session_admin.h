@@ -7,9 +7,11 @@
 
 #include "postgres.h"
 
+#include "access/xlogdefs.h"
 #include "datatype/timestamp.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "lib/stringinfo.h"
 #include "executor/tuptable.h"
 #include "nodes/lockoptions.h"
 #include "storage/lock.h"
@@ -43,6 +45,7 @@ extern int	sa_flush_interval;	/* seconds */
 extern int	sa_lock_wait;		/* milliseconds */
 extern bool sa_use_shared_memory;
 extern bool sa_worker_enabled;
+extern int	sa_max_applications;
 extern const char *sa_actor_or_null(void);
 extern void sa_guc_init(void);
 
@@ -135,6 +138,12 @@ extern void sa_check_user_name(const char *user_name);
 extern void sa_check_printable(const char *what, const char *name);
 extern void sa_check_reason(const char *reason);
 
+/* encoding.c: of the database, of the client, and of nobody's */
+extern bool sa_is_shown(const char *value);
+extern char *sa_shown(const char *value);
+extern bool sa_append_json(StringInfo json, const char *value);
+extern char *sa_valid_utf8(const char *value, int length, int max_bytes);
+
 /* digest.c: from a session id to what is kept of it */
 typedef struct SaSessionId
 {
@@ -184,8 +193,7 @@ typedef enum SaChoice
 	SA_RECORD,
 	SA_ERROR,
 	SA_COUNT,
-	SA_IGNORE,
-	SA_WITNESS
+	SA_IGNORE
 } SaChoice;
 
 typedef struct SaProbeRule
@@ -255,6 +263,8 @@ typedef enum SaSettlement
 extern SaSettlement sa_settlement(void);
 extern const char *sa_application_of_key(uint64 key);
 extern uint64 sa_user_key(const char *user_name);
+extern int64 sa_idle_timeout(const SaApplication *application, uint64 user_key,
+							 int64 idle_timeout);
 extern bool sa_times_are_valid(const SaApplication *application, uint64 user_key,
 							   int64 generation, TimestampTz created_at,
 							   TimestampTz last_access_at, int64 idle_timeout,
@@ -373,7 +383,6 @@ extern void sa_late_read(SaApplication *application, MemoryContext context);
 extern bool sa_late_ended(const SaApplication *application, uint64 user_key, const uint8 *hash,
 						  uint64 opened_xid);
 extern int64 sa_late_forget(bool *more);	/* a task of maintain() */
-
 /* ended_id.c: ids of sessions that stay ended */
 extern bool sa_id_is_remembered(const uint8 *hash, const char *application);
 extern bool sa_id_has_ended(const uint8 *hash, const char *application);
@@ -397,8 +406,34 @@ extern void sa_feed_notify(const SaFeedRow *row);
 extern void sa_feed_notify_many(int64 id);
 extern void sa_feed_ring(int64 id, const char *payload);
 
-/* node.c: who follows the feed */
 extern int64 sa_feed_purge(bool *more); /* a task of maintain(): one batch */
+
+/* position.c: what a position in the feed says */
+#define SA_POSITION_XID_MIN		147 /* lower ones are the bits of a claim */
+
+typedef struct SaClaim
+{
+	TimeLineID	timeline;
+	XLogRecPtr	place;			/* 0: none is made */
+} SaClaim;
+
+extern Datum sa_position_with_claim(Datum position, const SaClaim *claim, const char *key);
+extern SaClaim sa_position_claim(Datum position, const char *key);
+extern SaClaim sa_claim_now(void);
+extern bool sa_claim_is_lost(const SaClaim *claim, XLogRecPtr *left_at);
+
+/* lost.c: invalidations that the server does not remember */
+extern bool sa_lost_note(const char *node, const SaClaim *claim);
+
+/* node.c: who follows the feed */
+extern char *sa_node_arg(FunctionCallInfo fcinfo, int argno);
+extern void sa_node_lock(FunctionCallInfo fcinfo, const char *node);
+extern void sa_node_check_role(const char *node, bool joins);
+
+/* lease.c: whether the lease of a node has run out */
+extern const char *sa_server_run(void);
+extern void sa_note_server_run(void);
+extern int64 sa_clock_ahead(TimestampTz now);
 
 /* session.c: open, touch, renew, close */
 typedef struct SaSession
@@ -499,6 +534,7 @@ typedef struct SaLiveKey
 typedef struct SaLiveTouch
 {
 	SaLiveKey	key;
+	int32		place;			/* of its entry, when it was seen */
 	int64		requests;
 	TimestampTz last_access_at;
 } SaLiveTouch;
@@ -532,6 +568,7 @@ extern bool sa_live_fill(SaLiveFill *fill, const SaSession *session,
 extern void sa_live_read(const SaLiveKey *key, TimestampTz *last_access_at, int64 *requests);
 extern void sa_live_end_start(const SaLiveKey *key);
 extern void sa_live_end_commit(const SaLiveKey *key, bool row_remains);
+extern void sa_live_set_back(const SaLiveKey *key);
 extern void sa_live_end_finish(const SaLiveKey *key);
 extern void sa_live_applications_start(void);
 extern void sa_live_applications_finish(void);
@@ -541,14 +578,15 @@ extern int	sa_live_forget_stale(SaLiveOwners *owners, uint32 *position);
 extern int	sa_live_unflushed_anywhere(SaLiveTouch *touches, int n, uint32 *position);
 extern bool sa_live_any_unflushed(Oid database);
 extern void sa_live_flushed(const SaLiveTouch *touch, bool flushed);
-extern void sa_live_restore(const SaLiveTouch *touch);
+extern bool sa_live_restore(const SaLiveTouch *touch);
 extern void sa_live_usage(int64 *used, int64 *capacity);
 extern int64 sa_unwritten_count(const SaLiveKey *key, TimestampTz created_at,
 								TimestampTz now, int64 requests);
 extern void sa_unwritten_written(const SaLiveKey *key);
 
 /* pending.c: what this transaction will do to that table */
-extern void sa_pending_ended(const SaLiveKey *key, bool row_remains);
+extern void sa_pending_ended(const SaLiveKey *key);
+extern void sa_pending_changed(const SaLiveKey *key, bool set_back);
 extern void sa_pending_applications(Oid relation);
 extern void sa_pending_told(int64 id, const char *payload);
 extern void sa_pending_flushed(const SaLiveTouch *touch);
@@ -615,6 +653,7 @@ extern void sa_restart_init(void);
 #ifdef SA_TEST_POINTS
 extern void sa_test_point(const char *name);
 extern void sa_test_point_init(void);
+extern bool sa_test_collisions; /* of all keys of the shared table */
 #else
 #define sa_test_point(name) ((void) 0)
 #define sa_test_point_init() ((void) 0)

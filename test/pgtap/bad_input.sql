@@ -96,6 +96,11 @@ INSERT INTO good_call (signature, arguments, state) VALUES
 ('session_admin.sync_node(text,pg_snapshot)',
  $$'node 1' | (SELECT handed FROM session_admin.node WHERE node = 'node 1')$$, '00000'),
 ('session_admin.leave_node(text)', $$'node 1'$$, '00000'),
+-- here, nothing was lost
+('session_admin.witness_invalidations(text,jsonb)', $$'node 1' | '[]'$$, '55000'),
+('session_admin.health_pending(pg_snapshot)', $$'10:20:15'$$, '00000'),
+('session_admin.health_lease_is_over(timestamptz,timestamptz,bigint,text,bigint,text)',
+ $$now() | now() | 0 | '0/1' | 0 | '0/1'$$, '00000'),
 ('session_admin.wait_for_nodes(bigint,interval)',
  $$(SELECT invalidation_id FROM session_admin.invalidate_user('alice')) | '1 second'$$, '55000');
 

@@ -16,6 +16,8 @@ from shared import Count, now
 CANCELS = 20            # a second
 CLOCK_LIMIT = 20 * 3600     # seconds from the right time, at most
 QUIET = 0.5             # seconds between a start and the next crash, at least
+# at times nothing crashes, the clock is set back, left so for a while, and then set at random
+STOPPED, SET_AT_RANDOM = 14, 6  # seconds
 # of what crashes the server; "stop_fast" is an orderly restart, and no crash
 WEIGHTS = {'kill_backend': 45, 'kill_postmaster': 20, 'stop_immediate': 25, 'stop_fast': 10}
 
@@ -31,6 +33,8 @@ class Chaos:
         self.offset = 0
         self.connection = None
         self.next_cancel = self.next_step = now()
+        self.phases = 0         # of the clock, that were
+        self.phase_until = 0
 
     def bad(self, kind, text):
         self.count.bad(kind)
@@ -46,9 +50,10 @@ class Chaos:
         return subprocess.run(['pg_ctl', '-s', '-w', '-t', str(timeout), '-D', self.options.data, *args],
                               env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
-    def start(self):
+    def start(self, faked=None):
         """Processes of the server that was killed may still be there for a moment."""
-        faked = self.options.faketime is not None and self.rng.random() < 0.6
+        if faked is None:
+            faked = self.options.faketime is not None and self.rng.random() < 0.6
         if self.offset or self.faked != faked:
             self.step(0)
         self.faked = faked
@@ -172,18 +177,39 @@ class Chaos:
         self.step(max(-CLOCK_LIMIT, min(CLOCK_LIMIT, offset)))
         self.count.add('clock_step')
 
-    def due(self):
+    def done(self):
+        return min(1.0, self.shared.operations() / max(1, self.options.operations))
+
+    def crash_due(self):
         """Crashes are spread over the operations, and go on if those are done."""
-        options = self.options
-        done = min(1.0, self.shared.operations() / max(1, options.operations))
-        return self.shared.crashes() < options.crashes * done and now() - self.shared.started_at.value > QUIET * 1e9
+        return (self.shared.crashes() < self.options.crashes * self.done() and now() > self.phase_until
+                and now() - self.shared.started_at.value > QUIET * 1e9)
+
+    def clock_phase(self):
+        self.phases += 1
+        self.disconnect()
+        self.journal.write('chaos', 'clock phase', None)
+        self.down()
+        result = self.pg_ctl('-m', 'fast', 'stop')
+        if result.returncode != 0:
+            self.bad('stuck', f'stop_fast: {result.stderr}')
+            self.pg_ctl('-m', 'immediate', 'stop')
+        self.start(faked=True)
+        self.count.add('stop_fast')
+        self.phase_until = now() + int((STOPPED + SET_AT_RANDOM) * 1e9)
+        self.next_step = now() + int(STOPPED * 1e9)
+        self.step(-self.rng.randrange(3600, CLOCK_LIMIT))
+        self.count.add('clock_step')
 
     def main(self):
         try:
             self.step(0)
             while self.shared.stop.value < 1:
                 self.count.alive()
-                if self.due():
+                phases = self.options.clock_phases
+                if self.options.faketime and self.phases < phases and self.done() >= (self.phases + 1) / (phases + 1):
+                    self.clock_phase()
+                if self.crash_due():
                     self.crash()
                 if now() >= self.next_cancel:
                     self.cancel()

@@ -15,11 +15,12 @@ class Lost(Exception):
 class Failed(Exception):
     """The statement failed, and left nothing."""
 
-    def __init__(self, error):
+    def __init__(self, error, seconds):
         super().__init__(str(error).strip())
         self.sqlstate = error.pgcode
-        self.cancelled = self.sqlstate == '57014' and 'user request' in str(error)
-        self.stuck = self.sqlstate == '57014' and 'timeout' in str(error)
+        # a clock that is set forward lets PostgreSQL's own timeouts come early
+        self.stuck = self.sqlstate == '57014' and seconds > 0.9 * STATEMENT_TIMEOUT
+        self.cancelled = self.sqlstate == '57014' and not self.stuck
 
 
 class Database:
@@ -58,6 +59,7 @@ class Database:
         if self.connection is None:
             self.connect()
         cursor = self.connection.cursor()
+        start = time.monotonic()
         try:
             cursor.execute(sql, args)
             return cursor.fetchall() if cursor.description else cursor.rowcount
@@ -67,7 +69,7 @@ class Database:
                 self.close()
                 self.losses += 1
                 raise Lost(str(error).strip()) from None
-            raise Failed(error) from None
+            raise Failed(error, time.monotonic() - start) from None
 
     def transaction(self, statements, end='COMMIT'):
         """Run them as one; what fails is rolled back.  A statement may be a function."""

@@ -11,7 +11,7 @@ from journal import Journal
 from shared import NODE_LEASE, Count, now
 
 IDLE_TIMEOUT = 3.0      # seconds; as in schema.sql
-FLUSHED_WITHIN = 20.0   # seconds; session_admin.flush_interval is one
+FLUSHED_WITHIN = 12.0   # seconds; session_admin.flush_interval is one
 
 
 class Doctor:
@@ -34,6 +34,16 @@ class Doctor:
     def quiet(self):
         """No restart is under way, and no step of the clock: the numbers of both."""
         return self.shared.restarts.value, self.shared.clock_steps.value
+
+    def wait(self, seconds):
+        """Sleep, and look at the leases as soon as the clock was set."""
+        until = now() + int(seconds * 1e9)
+        steps = self.shared.clock_steps.value
+        while now() < until:
+            time.sleep(0.01)
+            if self.shared.clock_steps.value not in (steps, steps + 1):
+                steps = self.shared.clock_steps.value
+                self.leases()
 
     def leases(self):
         """A lease is over on the node before it is on the server."""
@@ -100,7 +110,7 @@ class Doctor:
         same = lambda: before == self.quiet() and before[0] % 2 == before[1] % 2 == 0 \
             and events == self.shared.n_events.value
         while now() < until:
-            time.sleep(self.rng.random() * 0.5)
+            self.wait(self.rng.random() * 0.5)
             self.leases()
             self.housekeeping()
             called = now()
@@ -115,7 +125,7 @@ class Doctor:
             last = called
         last = now()
         while now() < last + int((IDLE_TIMEOUT + 0.3) * 1e9):
-            time.sleep(0.3)
+            self.wait(0.3)
             self.leases()
             self.housekeeping()
         valid, = self.db.run("SELECT session_admin.touch_session(%s::text, 'brief')", (sid,))[0]

@@ -37,6 +37,7 @@ def arguments():
     parser.add_argument('--nodes', type=int, default=3)
     parser.add_argument('--witnesses', type=int, default=2)
     parser.add_argument('--patience', type=float, default=150)
+    parser.add_argument('--clock-phases', type=int, default=5)
     parser.add_argument('--without', type=lambda s: s.split(','), default=[])
     parser.add_argument('--only', type=lambda s: s.split(','), default=[])
     parser.add_argument('--until', help='stop at the first violation of this kind')

@@ -111,14 +111,14 @@ class Writer:
         """Look what became of what was under way when the connection died."""
         with self.lock:
             maybe = [s for s in self.ledger.maybe.values()]
-        before = {s.sid: self.ledger.events_of(s, float('inf'))[1] for s in maybe}
+        gone = lambda s: any(self.ledger.events_of(s, float('inf')))    # with everybody, or perhaps
+        before = {s.sid: gone(s) for s in maybe}
         self.look(maybe)
         # all of it, or nothing
         looked = {s.sid: s for s in maybe if len(s.pending) + len(s.reasons) <= 1}
         done = [(sid, looked[sid].state == 'live') for sid in opens if sid in looked]
         undone = [(sid, looked[sid].state != 'live') for sid in ends if sid in looked]
-        if any(before[sid] for sid, _ in done + undone) or any(
-                self.ledger.events_of(looked[sid], float('inf'))[1] for sid, _ in done + undone):
+        if any(before[sid] or gone(looked[sid]) for sid, _ in done + undone):
             return
         if len({happened for _, happened in done + undone}) > 1:
             self.bad('half done', f'{op}: {done} {undone}')
@@ -835,8 +835,8 @@ class Writer:
     def choose_operations(self):
         weights = {
             'open': 12, 'renew': 3, 'close': 4, 'reauthenticate': 2, 'login_failed': 1,
-            'invalidate_session': 3, 'invalidate_user': 3, 'invalidate_sessions': 2, 'invalidate_application': 0.06,
-            'invalidate_all': 0.02, 'issue': 3, 'redeem': 6, 'redeem_ancestor': 0.5, 'redeem_ended': 1, 'revoke': 0.5,
+            'invalidate_session': 3, 'invalidate_user': 3, 'invalidate_sessions': 2, 'invalidate_application': 0.2,
+            'invalidate_all': 0.06, 'issue': 3, 'redeem': 6, 'redeem_ancestor': 0.5, 'redeem_ended': 1, 'revoke': 0.5,
             'product_login': 14, 'product_visit': 3, 'product_request': 8, 'product_new_id': 2, 'product_logout': 4,
             'product_expire': 1, 'product_swap': 1, 'password': 2, 'block': 0.5, 'delete_user': 0.5, 'bring_back': 2,
             'delete_by_hand': 1, 'roll_back': 2, 'savepoint': 1, 'together': 2, 'maintain': 0.05, 'reconcile': 0.05,

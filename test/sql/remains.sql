@@ -34,6 +34,8 @@ AS $$
 DECLARE
     done record;
 BEGIN
+    -- the same ids serve again
+    DELETE FROM session_admin.ended_id;
     PERFORM session_admin.open_session('e1', 'eve', application => 'elsewhere');
     EXECUTE format('CREATE TABLE shop.spring_session (primary_id char(36) PRIMARY KEY, session_id %s UNIQUE,
         principal_name varchar(100), max_inactive_interval int)', id_type);

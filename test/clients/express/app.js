@@ -4,6 +4,7 @@
 // The database is where the environment says (PGHOST, PGDATABASE, ...).  There, the table of
 // connect-pg-simple is watched:  SELECT * FROM session_admin.attach_application('connect_pg_simple');
 
+const { setTimeout: delay } = require('node:timers/promises');
 const { promisify } = require('node:util');
 const express = require('express');
 const session = require('express-session');
@@ -32,6 +33,18 @@ app.get('/', (req, res) => {
   } else {
     res.sendStatus(401);
   }
+});
+
+// A page that takes its time, and writes to the session: the store saves it when the page is done,
+// be the session ended meanwhile or not.
+app.get('/page', async (req, res) => {
+  if (!req.session.passport) {
+    res.sendStatus(401);
+    return;
+  }
+  req.session.views = (req.session.views ?? 0) + 1;
+  await delay(30);
+  res.json({ user: req.session.passport.user });
 });
 
 app.post('/login', async (req, res) => {

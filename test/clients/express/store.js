@@ -3,8 +3,9 @@
 // The store of connect-pg-simple behind a cache that is right: an entry stays until the feed
 // says that its session has ended, and is used only while the lease runs.
 //
-// This application writes to a session only when its user logs in.  If yours writes more often,
-// another node's entry would be old: keep the user in the cache, and read the rest.
+// What is written to a session drops the entry of the node that writes, and no other's: what a page
+// counts may be old on another node, whose session it is may not.  If that matters, keep the user in
+// the cache, and read the rest.
 
 const { createHash } = require('node:crypto');
 const { callbackify, promisify } = require('node:util');
