@@ -5,11 +5,9 @@
  *
  * Whoever opens a session for a user, and whoever ends all sessions of a user,
  * locks the user's account first and keeps the lock until commit.  So an
- * invalidation waits for a login that is under way and then ends its session
- * too, and a login waits for an invalidation and starts after it.  Nothing else
- * locks accounts while it holds locks on sessions.  Several accounts are locked in
- * the order of their names, several sessions in that of their hashes: there is no
- * deadlock.
+ * invalidation knows of a login that is under way, and ends its session too, and a
+ * login waits for an invalidation and starts after it.  Who waits for whom, in what order
+ * and for how long is told in lock.c.
  */
 #include "session_admin.h"
 

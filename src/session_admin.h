@@ -383,6 +383,7 @@ extern void sa_late_read(SaApplication *application, MemoryContext context);
 extern bool sa_late_ended(const SaApplication *application, uint64 user_key, const uint8 *hash,
 						  uint64 opened_xid);
 extern int64 sa_late_forget(bool *more);	/* a task of maintain() */
+
 /* ended_id.c: ids of sessions that stay ended */
 extern bool sa_id_is_remembered(const uint8 *hash, const char *application);
 extern bool sa_id_has_ended(const uint8 *hash, const char *application);
