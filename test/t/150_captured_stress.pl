@@ -12,7 +12,8 @@ use Test::More;
 
 my $server = PostgreSQL::Test::Cluster->new('main');
 $server->init;
-$server->append_conf('postgresql.conf', 'autovacuum = off');
+# long enough, on a slow machine too, to wait for whoever has a row
+$server->append_conf('postgresql.conf', "autovacuum = off\nsession_admin.lock_wait = '1min'");
 $server->start;
 
 sub sql
