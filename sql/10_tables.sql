@@ -67,7 +67,9 @@ CREATE TABLE session_admin.account_seen (
     application     text COLLATE "C" NOT NULL,
     user_name       text COLLATE "C" NOT NULL,
     at              timestamptz NOT NULL,
-    login_failed    boolean NOT NULL DEFAULT false
+    login_failed    boolean NOT NULL DEFAULT false,
+    -- of a product's login, if somebody had the account locked
+    logins          integer NOT NULL DEFAULT 0
 );
 CREATE INDEX account_seen_user_idx ON session_admin.account_seen (user_name, application);
 COMMENT ON TABLE session_admin.account_seen IS

@@ -78,4 +78,4 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_wait_for_nodes';
 COMMENT ON FUNCTION session_admin.wait_for_nodes(bigint, interval) IS
-'waits until no node is behind an invalidation, or for the timeout; what each node said: applied, behind, or lease expired';
+'waits until no node is behind an invalidation, or for the timeout; what each node said: applied, behind, or lease expired; product:NAME is behind while rows remain in its tables';

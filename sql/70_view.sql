@@ -120,11 +120,11 @@ COMMENT ON COLUMN session_admin.session_history.duration IS
 CREATE VIEW session_admin.last_login WITH (security_barrier) AS
 SELECT a.application,
        a.user_name,
-       a.last_login_at,
+       greatest(a.last_login_at, n.last_login_at) AS last_login_at,
        a.last_login_address,
        a.last_login_method,
        a.previous_login_at,
-       a.login_count,
+       a.login_count + coalesce(n.logins, 0) AS login_count,
        greatest(a.last_failed_login_at, n.last_failed_at) AS last_failed_login_at,
        a.current_failed_count + coalesce(n.failed_since_login, 0) AS current_failed_count,
        a.total_failed_count + coalesce(n.failed, 0) AS total_failed_count,
@@ -143,6 +143,8 @@ LEFT JOIN (
     SELECT t.user_name, t.application,
            max(t.at) FILTER (WHERE NOT t.login_failed) AS at,
            max(t.at) FILTER (WHERE t.login_failed) AS last_failed_at,
+           sum(t.logins) AS logins,
+           max(t.at) FILTER (WHERE t.logins > 0) AS last_login_at,
            count(*) FILTER (WHERE t.login_failed) AS failed,
            count(*) FILTER (WHERE t.login_failed
                             AND (t.at > b.last_login_at OR b.last_login_at IS NULL)) AS failed_since_login

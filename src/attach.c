@@ -624,6 +624,19 @@ other_attachments(Oid relid, const char *application, const char *product)
 	return sa_result_text(0, 1);
 }
 
+/* What is seen coming that may keep rows of sessions or tokens that end. */
+static void
+report_obstacles(FunctionCallInfo fcinfo, const Match *match)
+{
+	Datum	   *notes;
+	int			n;
+
+	deconstruct_array(sa_forget_obstacles(match->relid, match->clears), TEXTOID, -1, false,
+					  TYPALIGN_INT, &notes, NULL, &n);
+	for (int i = 0; i < n; i++)
+		report(fcinfo, match->part, match->relation_name, "warning", TextDatumGetCString(notes[i]));
+}
+
 static void
 report_matches(FunctionCallInfo fcinfo, Match *matches, int nmatches, const char *application,
 			   const char *product)
@@ -649,6 +662,9 @@ report_matches(FunctionCallInfo fcinfo, Match *matches, int nmatches, const char
 				   is_attached(match) ? note_on_part(matches, nmatches, match) : match->note);
 			if (others)
 				report(fcinfo, match->part, match->relation_name, "warning", others);
+			if (is_attached(match) &&
+				(strcmp(match->part, "session") == 0 || strcmp(match->part, "remember_me") == 0))
+				report_obstacles(fcinfo, match);
 		}
 		else if (attached_part(matches, nmatches, match->part) == NULL)
 			continue;
@@ -741,7 +757,11 @@ sa_detach_application(PG_FUNCTION_ARGS)
 		"      JOIN pg_namespace n ON n.oid = c.relnamespace"
 		"      WHERE c.oid = t.relation AND n.nspname <> $2))"
 		"  RETURNING t.product, t.part, t.relation"
-		/* with the columns of parts that got lost, of which nobody knows the schema */
+
+		/*
+		 * with the columns of parts that got lost, of which nobody knows the
+		 * schema
+		 */
 		"), columns AS ("
 		"  DELETE FROM session_admin.attachment_column c"
 		"  WHERE c.application = $3 AND ($1 IS NULL OR c.product = $1)"

@@ -220,6 +220,7 @@ extern void sa_captured_add_text(SaCaptured *captured, SaValues *values, const c
 extern bool sa_captured_ignores_logins(const SaCaptured *captured);
 extern void sa_captured_unclear(SaCaptured *captured, const char *user_name);
 extern void sa_captured_make_accounts(SaCaptured *captured, const SaValues *names);
+extern void sa_captured_enter_accounts(SaCaptured *captured, const SaValues *names);
 extern void sa_captured_lock_accounts(SaCaptured *captured, const SaValues *names);
 extern void sa_captured_resolve(SaCaptured *captured, const SaValues *keys, SaValues *users);
 extern void sa_captured_flush(SaCaptured *captured);
@@ -303,6 +304,7 @@ extern void sa_forget_rows(SaForget *forget, SaEnding *ending);
 extern bool sa_capture_forget_rows(const SaWatch *watch, ArrayType *secrets, ArrayType *hashes,
 								   SaEnding *ending);
 extern void sa_forget_table(SaForget *forget, SaEnding *ending);
+extern ArrayType *sa_forget_obstacles(Oid relid, bool clears);
 extern ArrayType *sa_hashes_of(const SaRows *rows);
 
 /* remains.c: what could not be deleted */

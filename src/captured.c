@@ -447,6 +447,20 @@ sa_captured_lock_accounts(SaCaptured *captured, const SaValues *names)
 	sa_run(&lock, &args);
 }
 
+/* Lock the accounts, or be seen by who has them: see sa_account_enter. */
+void
+sa_captured_enter_accounts(SaCaptured *captured, const SaValues *names)
+{
+	ArrayBuildState *left;
+	SaBusy		busy = {0};
+	SaArgs		args = {0};
+
+	arg_array(&args, names, TEXTOID);
+	sa_accounts_try(captured->watch->application, DatumGetArrayTypeP(args.values[0]), &left, &busy);
+	for (int i = 0; left != NULL && i < left->nelems; i++)
+		sa_login_announce(captured->watch->application, TextDatumGetCString(left->dvalues[i]));
+}
+
 /*
  * Find the users behind these keys; null where nobody is known by the key, or the
  * key itself, if the product is said to use both.
@@ -645,7 +659,7 @@ flush_tokens(SaCaptured *captured)
 	if (captured->insertion)
 	{
 		sa_captured_make_accounts(captured, &users);
-		sa_captured_lock_accounts(captured, &users);
+		sa_captured_enter_accounts(captured, &users);
 	}
 
 	row.reason = forgetting ? forgetting->reason : "token_revoked";

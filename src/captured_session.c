@@ -39,7 +39,11 @@ logins_are_told(const char *application)
 	return sa_run(&find_last_login, &args) > 0;
 }
 
-/* Count the login of a user, whose account is locked from here on. */
+/*
+ * Count the login of a user, whose account is locked from here on.  A product's
+ * transaction may have locked what somebody else needs who has the account: then it is
+ * not waited for, and counted later, unless a policy limits the user's sessions.
+ */
 static void
 log_in(const SaCaptured *captured, const SaSessionRow *row, const char *user_name)
 {
@@ -52,21 +56,49 @@ log_in(const SaCaptured *captured, const SaSessionRow *row, const char *user_nam
 		.succeeded = true,
 		.session_ref = text_to_cstring(sa_ref_text(row->id.hash))
 	};
+	bool		counts = !sa_captured_ignores_logins(captured) && !logins_are_told(application_name);
+	int			on_session_limit;
+	bool		waits;
 
-	if (sa_captured_ignores_logins(captured) || logins_are_told(application_name))
-		(void) sa_account_make(application_name, user_name);
-	else
-	{
-		event.at = GetCurrentTimestamp();
+	event.at = GetCurrentTimestamp();
+	sa_application_get(application_name, &application);
+	waits = sa_max_sessions(&application, sa_user_key(user_name), &on_session_limit) >= 0 ||
+		sa_account_enter(application_name, user_name);
+	if (counts && waits)
 		sa_account_logged_in(application_name, user_name, event.at, NULL, NULL);
+	else if (counts)
+		sa_account_logged_in_later(application_name, user_name, event.at);
+	else if (waits)
+		(void) sa_account_make(application_name, user_name);
+	if (counts)
 		sa_login_event_record(&event);
-	}
 	/* the lock may have been waited for */
 	sa_application_get(application_name, &application);
 	sa_limit_user(&application, user_name, row->id.hash, GetCurrentTimestamp());
 }
 
-/* Write the session as the product has it now; false if it has ended meanwhile. */
+/* Has somebody else the row of this session locked?  If not, it is locked now. */
+static bool
+session_is_busy(const uint8 *hash, const char *application)
+{
+	static SaStatement find_session = {.sql =
+		"SELECT ctid, session_hash FROM session_admin.session"
+		" WHERE session_hash = $1 AND application = $2"
+	};
+	ArrayBuildState *left = NULL;
+	SaBusy		busy = {0};
+	SaArgs		args = {0};
+
+	sa_arg(&args, BYTEAOID, PointerGetDatum(sa_bytea(hash, SA_HASH_LEN)), false);
+	sa_arg_text(&args, application);
+	sa_lock_found("session", LockTupleExclusive, &find_session, &args, BYTEAOID, NULL, &left, &busy);
+	return left != NULL;
+}
+
+/*
+ * Write the session as the product has it now; false if it has ended meanwhile, or
+ * somebody is about to end it.
+ */
 static bool
 write_session(const SaCaptured *captured, const SaSessionRow *row, const char *user_name, bool logged_in)
 {
@@ -116,8 +148,8 @@ write_session(const SaCaptured *captured, const SaSessionRow *row, const char *u
 	for (;;)
 	{
 		TimestampTz now = GetCurrentTimestamp();
-		SaEnding	renewed = {.reason = "renewed", .at = now, .spares_products = true, .waits = true};
-		SaEnding	replaced = {.reason = "replaced", .at = now, .spares_products = true, .waits = true};
+		SaEnding	renewed = {.reason = "renewed", .at = now, .spares_products = true};
+		SaEnding	replaced = {.reason = "replaced", .at = now, .spares_products = true};
 		SaArgs		write_args = args;
 		SaApplication application;
 		SaSession	session;
@@ -126,6 +158,15 @@ write_session(const SaCaptured *captured, const SaSessionRow *row, const char *u
 		bool		written;
 
 		CHECK_FOR_INTERRUPTS();
+		/* the product's row is locked, for which they may be waiting */
+		if (!captured->backfill && session_is_busy(row->id.hash, watch->application))
+			return same_id;
+		if (!captured->backfill && !same_id &&
+			session_is_busy(row->old_id.hash, watch->application))
+		{
+			sa_end_session(row->old_id.hash, watch->application, &renewed);
+			return false;
+		}
 		sa_application_get(watch->application, &application);
 		valid = sa_session_read(row->old_id.hash, watch->application, &session) &&
 			sa_session_is_valid(&session, &application, row->old_id.hash, now);
@@ -187,7 +228,8 @@ static bool
 apply_row(SaCaptured *captured, const SaSessionRow *row, const char *user_name)
 {
 	const SaWatch *watch = captured->watch;
-	SaEnding	ending = {.at = GetCurrentTimestamp(), .spares_products = true, .waits = true};
+	SaEnding	ending = {.at = GetCurrentTimestamp(), .spares_products = true};
+	bool		same_id = memcmp(row->id.hash, row->old_id.hash, SA_HASH_LEN) == 0;
 	SaApplication application;
 	SaSession	session;
 	bool		known;
@@ -208,7 +250,9 @@ apply_row(SaCaptured *captured, const SaSessionRow *row, const char *user_name)
 	{
 		ending.reason = user_name ? "replaced" : "logout";
 		ending.may_return = true;
-		sa_end_session(row->old_id.hash, watch->application, &ending);
+		if (sa_end_session(row->old_id.hash, watch->application, &ending) == 0 && same_id)
+			return false;		/* nobody else can have its id while somebody
+								 * has it locked */
 		known = false;
 	}
 
@@ -448,7 +492,7 @@ sa_captured_flush_sessions(SaCaptured *captured)
 	sa_captured_make_accounts(captured, &users);
 	/* of several logins, in the order of names */
 	if (list_length(captured->session_rows) > 1 && captured->insertion && !captured->backfill)
-		sa_captured_lock_accounts(captured, &users);
+		sa_captured_enter_accounts(captured, &users);
 	foreach(cell, captured->session_rows)
 	{
 		int			i = foreach_current_index(cell);

@@ -699,6 +699,22 @@ sa_forget_lock(List *forgets, SaBusy *busy)
 	}
 }
 
+/* Is somebody else writing rows of sessions that are to end? */
+bool
+sa_forgets_busy(List *forgets)
+{
+	ListCell   *cell;
+
+	foreach(cell, forgets)
+	{
+		SaForget   *forget = lfirst(cell);
+
+		if (forget->part == SA_PART_SESSION && forget->busy.n > 0)
+			return true;
+	}
+	return false;
+}
+
 /* Keep the rows of these sessions. */
 static void
 keep_these(SaRows *rows, ArrayType *hashes)
@@ -1417,9 +1433,9 @@ sa_capture_forget_application(const char *application, SaEnding *ending)
 
 /*
  * Before all that: wait for those who write the tables of an application (NULL: of all),
- * so that what they write is seen.  Nothing is locked yet.
+ * so that what they write is seen.  Nothing is locked yet.  False if that took too long.
  */
-void
+bool
 sa_forget_wait_for_writers(const char *application, TimestampTz until)
 {
 	static SaStatement find_relations = {.sql =
@@ -1432,7 +1448,7 @@ sa_forget_wait_for_writers(const char *application, TimestampTz until)
 	Oid		   *relids;
 
 	if (until == 0)
-		return;
+		return true;
 	sa_arg_text(&args, application);
 	n = sa_run(&find_relations, &args);
 	relids = palloc((n + 1) * sizeof(Oid));
@@ -1450,7 +1466,47 @@ sa_forget_wait_for_writers(const char *application, TimestampTz until)
 			SaBusy		busy = {.any = true, .writer = *writer};
 
 			if (!sa_wait_for(&busy, until))
-				return;
+				return false;
 		}
 	}
+	return true;
+}
+
+/*
+ * What may keep rows of this table from being deleted (or a column from being cleared)
+ * when sessions end, as far as that can be seen now: an array of text.  The caller is
+ * connected to SPI.
+ */
+ArrayType *
+sa_forget_obstacles(Oid relid, bool clears)
+{
+	static SaStatement find_obstacles = {.sql =
+		"SELECT coalesce(array_agg(o.note ORDER BY o.n, o.note), '{}') FROM ("
+		"  SELECT 1 AS n, format('rows that %s refers to cannot be deleted', c.conrelid::regclass) AS note"
+		"  FROM pg_constraint c WHERE c.confrelid = $1 AND c.contype = 'f' AND NOT $2"
+		"   AND c.confdeltype IN ('a', 'r') AND c.conparentid = 0"
+		"  UNION ALL"
+		"  SELECT 2, format('rule \"%s\" says what becomes of rows that end', r.rulename)"
+		"  FROM pg_rewrite r WHERE r.ev_class = $1 AND r.ev_type = CASE WHEN $2 THEN '2' ELSE '4' END"
+		"   AND r.ev_enabled <> 'D'"
+		"  UNION ALL"
+		"  SELECT 3, format('trigger \"%s\" may keep rows that end', t.tgname)"
+		"  FROM pg_trigger t WHERE t.tgrelid = $1 AND NOT t.tgisinternal AND t.tgenabled <> 'D'"
+		"   AND t.tgtype & 2 > 0 AND t.tgtype & CASE WHEN $2 THEN 16 ELSE 8 END > 0"
+		"  UNION ALL"
+		"  SELECT 4, format('its owner %s may not change it', pg_get_userbyid(c.relowner))"
+		"  FROM pg_class c WHERE c.oid = $1"
+		"   AND NOT has_table_privilege(c.relowner, c.oid, CASE WHEN $2 THEN 'UPDATE' ELSE 'DELETE' END)"
+		"  UNION ALL"
+		"  SELECT 5, 'policies hold for its owner, too; rows that end are deleted all the same'"
+		"  FROM pg_class c WHERE c.oid = $1 AND c.relrowsecurity AND c.relforcerowsecurity"
+		" ) o"
+	};
+	SaArgs		args = {0};
+	bool		isnull;
+
+	sa_arg(&args, OIDOID, ObjectIdGetDatum(relid), false);
+	sa_arg(&args, BOOLOID, BoolGetDatum(clears), false);
+	sa_run(&find_obstacles, &args);
+	return DatumGetArrayTypePCopy(sa_result(0, 1, &isnull));
 }

@@ -799,7 +799,8 @@ end_users_late(UsersLock *lock)
 {
 	ArrayBuildState *lists[] = {lock->left, lock->sessions_left, lock->tokens_left};
 	SaEnding   *ending = lock->ending;
-	ArrayType  *names = ending->first_login ? lock->user_names : all_names(lists, lengthof(lists));
+	ArrayType  *names = ending->first_login || sa_forgets_busy(lock->forgets) ?
+	lock->user_names : all_names(lists, lengthof(lists));
 	Datum	   *values;
 	int			n;
 
@@ -915,7 +916,13 @@ sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_s
 			   false);
 		sa_run_ending(&these, &end_forgotten, &forgotten);
 	}
-	if (lock.left || lock.sessions_left || lock.tokens_left || these.first_login)
+
+	/*
+	 * a product's row that is written now may be about to go on under another
+	 * id
+	 */
+	if (lock.left || lock.sessions_left || lock.tokens_left || these.first_login ||
+		sa_forgets_busy(lock.forgets))
 		end_users_late(&lock);
 
 	if (ending->caller_writes_feed)
@@ -1105,9 +1112,6 @@ static uint64
 end_sessions(SessionsLock *lock, SaEnding *ending)
 {
 	static SaStatement delete_sessions = {.sql =
-		"DELETE FROM session_admin.session WHERE session_hash = ANY ($1) AND application = $2"
-	};
-	static SaStatement delete_free_sessions = {.sql =
 		"DELETE FROM session_admin.session WHERE ctid = ANY (ARRAY("
 		"  SELECT ctid FROM session_admin.session"
 		"  WHERE session_hash = ANY ($1) AND application = $2 FOR UPDATE SKIP LOCKED))"
@@ -1117,19 +1121,17 @@ end_sessions(SessionsLock *lock, SaEnding *ending)
 	uint64		rows;
 
 	lock->spares_products = spares_products;
-	if (!ending->waits)
-	{
-		sa_lock_all(ending->wait_until, lock_sessions, lock);
-		sa_forget(lock->forgets, ending);
-	}
+	sa_lock_all(ending->wait_until, lock_sessions, lock);
+	sa_forget(lock->forgets, ending);
 	ending->spares_products = true;
 	sa_arg(&args, BYTEAARRAYOID, PointerGetDatum(lock->hashes), false);
 	sa_arg_text(&args, lock->application);
-	rows = sa_run_ending(ending, ending->waits ? &delete_sessions : &delete_free_sessions, &args);
+	rows = sa_run_ending(ending, &delete_sessions, &args);
 	if (lock->left != NULL)
 		end_sessions_late(lock, ending);
 	/* whoever has the account, or a session, may have one that nobody sees */
-	if (lock->user_name != NULL && (lock->left || lock->account_left))
+	if (lock->user_name != NULL &&
+		(lock->left || lock->account_left || sa_forgets_busy(lock->forgets)))
 		sa_late_end(lock->application, lock->user_name, NULL, false, ending);
 	ending->spares_products = spares_products;
 	return rows;
@@ -1433,7 +1435,7 @@ names_array(ArrayBuildState *names)
 
 /* Empty the products' own tables of these applications. */
 static void
-forget_applications(ArrayBuildState *names, SaEnding *ending)
+forget_applications(ArrayBuildState *names, bool in_vain, SaEnding *ending)
 {
 	for (int i = 0; names != NULL && i < names->nelems; i++)
 	{
@@ -1441,7 +1443,8 @@ forget_applications(ArrayBuildState *names, SaEnding *ending)
 			.reason = ending->reason,
 			.at = ending->at,
 			.spares_products = ending->spares_products,
-			.wait_until = ending->wait_until
+			/* who came since then is not told of */
+			.wait_until = in_vain ? ending->wait_until : 0
 		};
 
 		sa_capture_forget_application(TextDatumGetCString(names->dvalues[i]), &forgotten);
@@ -1497,9 +1500,10 @@ sa_end_generation(const char *application, SaEnding *ending)
 	SaFeedRow	row = {.scope = application ? "application" : "all", .application = application};
 	GenerationLock lock = {.application = application};
 	SaArgs		args = {0};
+	bool		in_vain = false;
 
 	if (!ending->spares_products)
-		sa_forget_wait_for_writers(application, ending->wait_until);
+		in_vain = !sa_forget_wait_for_writers(application, ending->wait_until);
 
 	sa_lock_all(ending->wait_until, lock_applications, &lock);
 	if (application != NULL && lock.locked == NULL && lock.left == NULL)
@@ -1517,8 +1521,8 @@ sa_end_generation(const char *application, SaEnding *ending)
 	sa_arg_text(&args, ending->ended_by);
 	sa_run(&next_generation, &args);
 
-	forget_applications(lock.locked, ending);
-	forget_applications(lock.left, ending);
+	forget_applications(lock.locked, in_vain, ending);
+	forget_applications(lock.left, in_vain, ending);
 	for (int i = 0; lock.left && i < lock.left->nelems; i++)
 		sa_late_end(TextDatumGetCString(lock.left->dvalues[i]), NULL, NULL, true, ending);
 	if (lock.unseen)

@@ -14,7 +14,14 @@
  * and all is tried again.  This goes on for session_admin.lock_wait, and only if the
  * transaction had no id when the call began: otherwise it has written already, and
  * others may be waiting for it.  What is not to be had in that time is left out: a row of
- * a product is noted in product_remains, and deleted later.
+ * a product is noted in product_remains, and deleted later; what is ours ends by a row of
+ * late_ending, with what nobody sees yet.
+ *
+ * A login waits for the account of its user in its own call (account.c), where it holds
+ * nothing else, but not in a product's transaction: there it is announced by a lock that
+ * nobody keeps anybody waiting with, and counted later.  What still waits in a product's
+ * transaction: a login where a policy limits the user's sessions, a time of last login
+ * that the product writes, and a new name of a user.
  */
 #include "session_admin.h"
 

@@ -696,6 +696,7 @@ sa_revoke_remember_me(PG_FUNCTION_ARGS)
 	char	   *series = series_arg(fcinfo, 0);
 	char	   *application = sa_application_arg(fcinfo, 1);
 	SaEnding	ending = {.reason = "token_revoked"};
+	char	   *user_name;
 	SaArgs		args = {0};
 	bool		revoked = false;
 
@@ -705,6 +706,14 @@ sa_revoke_remember_me(PG_FUNCTION_ARGS)
 	ending.at = GetCurrentTimestamp();
 
 	SPI_connect();
+	user_name = find_user(application, series);
+	if (user_name != NULL)
+	{
+		Datum		name = CStringGetTextDatum(user_name);
+
+		/* nobody's open transaction is waited for without end */
+		sa_accounts_lock(application, construct_array(&name, 1, TEXTOID, -1, false, TYPALIGN_INT));
+	}
 	if (lock_user(application, series) != NULL)
 	{
 		sa_arg_text(&args, series);

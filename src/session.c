@@ -710,7 +710,11 @@ sa_login_failed(PG_FUNCTION_ARGS)
 	};
 
 	SPI_connect();
-	/* what fails makes no application; of one that there is not, only the event is kept */
+
+	/*
+	 * what fails makes no application; of one that there is not, only the
+	 * event is kept
+	 */
 	known = sa_application_find(application_name, &application);
 	if (known)
 		sa_application_make(application_name, &application);

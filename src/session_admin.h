@@ -295,6 +295,10 @@ extern void sa_accounts_lock(const char *application, ArrayType *user_names);
 extern bool sa_account_make(const char *application, const char *user_name);
 extern void sa_account_logged_in(const char *application, const char *user_name,
 								 TimestampTz at, inet *address, const char *login_method);
+extern void sa_login_announce(const char *application, const char *user_name);
+extern bool sa_account_enter(const char *application, const char *user_name);
+extern void sa_account_logged_in_later(const char *application, const char *user_name,
+									   TimestampTz at);
 extern void sa_account_login_failed(const char *application, const char *user_name,
 									TimestampTz at);
 
@@ -334,8 +338,6 @@ typedef struct SaEnding
 	bool		spares_products;	/* whose own rows stay as they are */
 	bool		skips_locked;	/* or those of them that somebody has locked */
 	TimestampTz wait_until;		/* for what others have locked: see lock.c */
-	bool		waits;			/* without end, for a row that is in the way
-								 * of another */
 	bool		first_login;	/* somebody makes an account that nobody sees */
 	bool		had_ended;		/* before, by themselves: nobody is told so */
 	bool		may_return;		/* the product ended them, and may use their
@@ -381,6 +383,7 @@ extern void sa_late_read(SaApplication *application, MemoryContext context);
 extern bool sa_late_ended(const SaApplication *application, uint64 user_key, const uint8 *hash,
 						  uint64 opened_xid);
 extern int64 sa_late_forget(bool *more);	/* a task of maintain() */
+
 /* ended_id.c: ids of sessions that stay ended */
 extern bool sa_id_is_remembered(const uint8 *hash, const char *application);
 extern bool sa_id_has_ended(const uint8 *hash, const char *application);
@@ -606,12 +609,13 @@ extern void sa_attachment_init(void);
 extern List *sa_forgets_of_sessions(SaStatement *which, SaArgs *args);
 extern List *sa_forgets_of_users(const char *application, ArrayType *user_names,
 								 const uint8 *keep_session, bool keep_remember_me);
+extern bool sa_forgets_busy(List *forgets);
 extern List *sa_forgets_keep(List *forgets, ArrayType *hashes);
 extern void sa_forget_lock(List *forgets, SaBusy *busy);
 extern void sa_forget(List *forgets, SaEnding *ending);
 extern void sa_capture_forget_sessions(SaStatement *which, SaArgs *args, SaEnding *ending);
 extern void sa_capture_forget_application(const char *application, SaEnding *ending);
-extern void sa_forget_wait_for_writers(const char *application, TimestampTz until);
+extern bool sa_forget_wait_for_writers(const char *application, TimestampTz until);
 
 /* remains.c: rows of products that could not be deleted */
 extern ArrayType *sa_remains_not(const char *application, ArrayType *hashes, bool only_slow);

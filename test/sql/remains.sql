@@ -12,6 +12,8 @@ CREATE TABLE results (
     n int GENERATED ALWAYS AS IDENTITY, obstacle text, "when" text, ended bigint,
     valid text, their_rows text, nodes text, health text, elsewhere text);
 
+CREATE TABLE warnings (n int GENERATED ALWAYS AS IDENTITY, obstacle text, note text);
+
 -- The ids of sessions that are valid here, and those that the product has.
 CREATE FUNCTION note(obstacle text, "when" text, id bigint, ended bigint) RETURNS void
 LANGUAGE sql
@@ -38,7 +40,8 @@ BEGIN
     EXECUTE format('CREATE TABLE shop.spring_session (primary_id char(36) PRIMARY KEY, session_id %s UNIQUE,
         principal_name varchar(100), max_inactive_interval int)', id_type);
     EXECUTE make;
-    PERFORM session_admin.attach_application('spring_session', 'shop');
+    INSERT INTO warnings (obstacle, note) SELECT title, a.note FROM session_admin.attach_application('spring_session', 'shop') a
+    WHERE a.state = 'warning';
     INSERT INTO shop.spring_session VALUES ('1', 'a1', 'alice', 1800), ('2', 'a2', 'alice', 1800),
         ('3', 'b1', 'bob', 1800);
     COMMIT;
@@ -142,10 +145,13 @@ CALL obstacle('a collation in which different ids are equal', '', '', 'varchar(3
 SELECT obstacle, "when", ended, valid, substring(their_rows FROM '<s>(.*)</s>') AS their_rows, nodes, health, elsewhere
 FROM results ORDER BY n;
 
--- nothing of it names a session
+-- what attach_application saw coming
+SELECT obstacle, note FROM warnings ORDER BY n;
+
+-- nothing of it remains
 SELECT count(*) FROM session_admin.product_remains;
 DROP PROCEDURE obstacle;
 DROP FUNCTION note;
-DROP TABLE results;
+DROP TABLE results, warnings;
 DROP SCHEMA shop CASCADE;
 DROP ROLE regress_shop_owner;
