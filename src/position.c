@@ -227,21 +227,18 @@ sa_claim_is_lost(const SaClaim *claim, XLogRecPtr *left_at)
 	*left_at = InvalidXLogRecPtr;
 	if (claim->place == InvalidXLogRecPtr)
 		return false;
-	if (claim->timeline == current)
-	{
-		/* its disk was put back as it had been before */
-		*left_at = GetXLogInsertRecPtr();
-		return claim->place > *left_at;
-	}
 	foreach(cell, readTimeLineHistory(current))
 	{
 		TimeLineHistoryEntry *entry = lfirst(cell);
 
-		if (entry->tli == claim->timeline)
-		{
-			*left_at = entry->end;
-			return claim->place > entry->end;
-		}
+		if (entry->tli != claim->timeline)
+			continue;
+		/* a timeline of another server that was given the same number */
+		if (claim->place < entry->begin)
+			return true;
+		/* beyond the end of the current one, if the disk was put back as it had been */
+		*left_at = claim->timeline == current ? GetXLogInsertRecPtr() : entry->end;
+		return claim->place > *left_at;
 	}
 	return true;
 }

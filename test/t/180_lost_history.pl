@@ -211,5 +211,24 @@ is(told($restored, 'n2'), 'resync', 'a second one');
 is(logged_in($restored), 'alice', '... changes nothing');
 is(lost($restored), 1, 'it is one loss');
 
-$_->stop foreach $fourth, $restored;
+# 5. A disk that is put back as it was, on the same timeline.
+$restored->safe_psql('postgres', q{SELECT session_admin.open_session('session of bob', 'bob')});
+$restored->stop;
+$restored->backup_fs_cold('cold');
+$restored->start;
+told($restored, 'n1') foreach 1 .. 2;
+log_out($restored, $_) foreach qw(carol dave bob);
+is(told($restored, 'n1'), 'carol dave bob', 'a node is told');
+is(told($restored, 'n1'), '', '... and says so');
+is(logged_in($restored), 'alice', 'who is logged out');
+$restored->stop;
+my $put_back = PostgreSQL::Test::Cluster->new('put_back');
+$put_back->init_from_backup($restored, 'cold');
+$put_back->start;
+is(logged_in($put_back), 'alice bob', 'the disk is put back, and who was logged out is logged in');
+is(told($put_back, 'n1'), 'resync', 'the node comes');
+is(logged_in($put_back), '', '... and all have to log in again');
+is(lost($put_back), 2, 'it is another loss');
+
+$_->stop foreach $fourth, $put_back;
 done_testing();
