@@ -589,6 +589,7 @@ sa_maintain(PG_FUNCTION_ARGS)
 	/* an earlier call may have failed midway */
 	flush_position = 0;
 	flushed_before = sa_pending_any_flushed();
+	sa_pending_maintained();
 	for (size_t i = 0; i < lengthof(tasks); i++)
 	{
 		Datum		values[2];

@@ -591,6 +591,7 @@ extern void sa_pending_changed(const SaLiveKey *key, bool set_back);
 extern void sa_pending_applications(Oid relation);
 extern void sa_pending_told(int64 id, const char *payload);
 extern void sa_pending_flushed(const SaLiveTouch *touch);
+extern void sa_pending_maintained(void);
 extern bool sa_pending_any_flushed(void);
 extern bool sa_pending_any(void);
 extern void sa_commit_durably(const char *application); /* NULL: all of them */
