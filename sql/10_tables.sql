@@ -61,15 +61,19 @@ COMMENT ON TABLE session_admin.account IS
 'one row per application and user; its row lock orders the logins of a user against the invalidations of that user';
 
 -- Ending a session must lock no account (a DBA's DELETE would deadlock with
--- logins), so that it notes here when the user was last seen.
+-- logins), so that it notes here when the user was last seen.  Nor does a failed
+-- login keep it locked, or whoever guesses would keep the user's own logins waiting.
 CREATE TABLE session_admin.account_seen (
     application     text COLLATE "C" NOT NULL,
     user_name       text COLLATE "C" NOT NULL,
-    at              timestamptz NOT NULL
+    at              timestamptz NOT NULL,
+    login_failed    boolean NOT NULL DEFAULT false,
+    -- of a product's login, if somebody had the account locked
+    logins          integer NOT NULL DEFAULT 0
 );
 CREATE INDEX account_seen_user_idx ON session_admin.account_seen (user_name, application);
 COMMENT ON TABLE session_admin.account_seen IS
-'last access in ended sessions, until maintain() adds it to account.last_seen_at';
+'last access in ended sessions, and failed logins, until maintain() adds them to account';
 
 -- The hash comes first in the key: it tells nearly all rows apart, and a
 -- session_ref is a prefix of it.
@@ -86,6 +90,8 @@ CREATE TABLE session_admin.session (
     product         text COLLATE "C",
     product_key     text COLLATE "C",
     idle_timeout    interval,
+    -- the transaction in which its user logged in: see late_ending
+    opened_xid      xid8 NOT NULL DEFAULT pg_current_xact_id(),
     login_method    text,
     client_address  inet,
     peer_address    inet,
@@ -106,6 +112,19 @@ CREATE INDEX session_user_name_idx ON session_admin.session (user_name, applicat
 CREATE INDEX session_application_idx ON session_admin.session (application, (user_name IS NULL));
 COMMENT ON TABLE session_admin.session IS
 'live sessions; a session ends by its row leaving this table, whoever deletes it';
+
+-- Not unique: who ends a session must not wait for who counts or forgets others.
+CREATE TABLE session_admin.ended_id (
+    session_hash    bytea NOT NULL,
+    application     text COLLATE "C" NOT NULL,
+    until           timestamptz NOT NULL,
+    refused         bigint NOT NULL DEFAULT 0
+);
+CREATE INDEX ended_id_key_idx ON session_admin.ended_id (session_hash, application);
+CREATE INDEX ended_id_until_idx ON session_admin.ended_id (until);
+CREATE INDEX ended_id_refused_idx ON session_admin.ended_id (refused) WHERE refused > 0;
+COMMENT ON TABLE session_admin.ended_id IS
+'ids (by their hash) of sessions that have ended and stay ended, for as long as the session could have lived; how often a product has written one again';
 
 CREATE SEQUENCE session_admin.seat_ticket;
 COMMENT ON SEQUENCE session_admin.seat_ticket IS
@@ -177,6 +196,7 @@ CREATE TABLE session_admin.remember_me_token (
     client_address  inet,
     user_agent      text,
     device          text,
+    opened_xid      xid8 NOT NULL DEFAULT pg_current_xact_id(),
     PRIMARY KEY (series, application),
     CHECK (created_at > '-infinity' AND created_at < '10000-01-01 UTC')
 ) WITH (fillfactor = 80);
@@ -209,6 +229,7 @@ CREATE TABLE session_admin.invalidation (
     tokens_revoked  bigint
 );
 CREATE INDEX invalidation_xid_idx ON session_admin.invalidation (xid, id);
+CREATE INDEX invalidation_at_idx ON session_admin.invalidation (at);
 COMMENT ON TABLE session_admin.invalidation IS
 'the feed: every invalidation, with the transaction that made it';
 
@@ -219,6 +240,13 @@ INSERT INTO session_admin.feed_horizon VALUES ('0');
 COMMENT ON TABLE session_admin.feed_horizon IS
 'one row: the highest transaction of which rows were purged from the feed; a position that may not have seen it is too old';
 
+CREATE TABLE session_admin.feed_running (
+    xid         xid8 PRIMARY KEY,
+    seen_at     timestamptz NOT NULL
+);
+COMMENT ON TABLE session_admin.feed_running IS
+'transactions that a purge of the feed saw running, and when last: of these nothing was purged';
+
 CREATE TABLE session_admin.node (
     node                text COLLATE "C" PRIMARY KEY
                         CHECK (node <> '' AND octet_length(node) <= 255),
@@ -228,10 +256,38 @@ CREATE TABLE session_admin.node (
     lease_expires_at    timestamptz,
     applied             pg_snapshot,
     handed              pg_snapshot,
-    joined_by           text NOT NULL DEFAULT session_user
+    joined_by           text NOT NULL DEFAULT session_user,
+    -- how far the clock that people set was then ahead of the one that nobody sets, in
+    -- microseconds, and in which run of the server: see health_lease_is_over
+    joined_ahead        bigint,
+    joined_run          text,
+    synced_ahead        bigint,
+    synced_run          text
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE session_admin.node IS
 'application nodes with a cache: what each said it applied, and the position it was handed since';
+
+CREATE TABLE session_admin.server_run (
+    singleton   boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    run         text,
+    seen        bigint
+);
+INSERT INTO session_admin.server_run DEFAULT VALUES;
+COMMENT ON TABLE session_admin.server_run IS
+'one row: the latest run of the server as primary, and a moment of it, by the clock that nobody sets';
+
+CREATE TABLE session_admin.lost_history (
+    timeline        bigint NOT NULL,
+    left_timeline   bigint NOT NULL,
+    server_start    timestamptz,
+    left_at         pg_lsn,
+    claimed         pg_lsn NOT NULL,
+    found_at        timestamptz NOT NULL,
+    node            text COLLATE "C" NOT NULL,
+    UNIQUE NULLS NOT DISTINCT (timeline, left_timeline, server_start)
+);
+COMMENT ON TABLE session_admin.lost_history IS
+'timelines that were left before a place up to which a node was told of invalidations: these are lost';
 
 CREATE TABLE session_admin.policy (
     application     text COLLATE "C" NOT NULL,
@@ -249,6 +305,7 @@ SELECT pg_catalog.pg_extension_config_dump('session_admin.application_generation
 SELECT pg_catalog.pg_extension_config_dump('session_admin.account', '');
 SELECT pg_catalog.pg_extension_config_dump('session_admin.account_seen', '');
 SELECT pg_catalog.pg_extension_config_dump('session_admin.session', '');
+SELECT pg_catalog.pg_extension_config_dump('session_admin.ended_id', '');
 SELECT pg_catalog.pg_extension_config_dump('session_admin.ended_session', '');
 SELECT pg_catalog.pg_extension_config_dump('session_admin.ended_session_default', '');
 SELECT pg_catalog.pg_extension_config_dump('session_admin.login_event', '');

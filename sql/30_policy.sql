@@ -80,6 +80,12 @@ INSERT INTO session_admin.policy_definition
 ('on_capture_failure',     'choice', 'record', '{record,error}', false,
  'a change of a product''s table that is not understood is recorded, and whom it may concern is logged out; error: the product''s statement fails',
  'OWASP ASVS 5.0 V16.5.3'),
+('on_lost_history',        'choice', 'invalidate', '{invalidate,keep,witness}', false,
+ 'after a failover or restore that has lost invalidations of which nodes were told, everybody logs in again; witness: nodes tell what they remember',
+ 'OWASP ASVS 5.0 V7.4.1'),
+('invalidation_durability', 'choice', 'on', '{on,remote_apply}', false,
+ 'what ends sessions waits for the disks of the synchronous standbys, whatever synchronous_commit says; remote_apply: until these show it',
+ NULL),
 ('captured_logins',        'choice', 'count', '{count,ignore}', false,
  'logins that a product''s tables tell of are counted; ignore: for an application that tells of each by open_session itself',
  NULL);

@@ -20,6 +20,15 @@ AS 'MODULE_PATHNAME', 'sa_live_requests';
 COMMENT ON FUNCTION session_admin.live_requests(bytea, text) IS
 'requests of a session that its row does not count yet';
 
+CREATE FUNCTION session_admin.ended_until(
+    application text, user_name text, product text, idle_timeout interval,
+    created_at timestamptz, ended_at timestamptz)
+RETURNS timestamptz
+LANGUAGE c STABLE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'sa_ended_until';
+COMMENT ON FUNCTION session_admin.ended_until(text, text, text, interval, timestamptz, timestamptz) IS
+'how long a session that ended then could have lived: until then its id cannot be used again';
+
 CREATE VIEW session_admin.session_state AS
 SELECT s.session_hash, s.application, s.generation, s.created_at, l.last_access_at,
        l.requests, s.user_name, s.login_method, s.client_address, s.peer_address, s.log_id,
@@ -27,13 +36,16 @@ SELECT s.session_hash, s.application, s.generation, s.created_at, l.last_access_
        least(d.idle_end, d.absolute_end) AS expires_at,
        e.ended_at,
        CASE WHEN e.ended_at IS NULL THEN NULL
+            WHEN e.ended_at = d.late_end THEN late.reason
             WHEN e.ended_at = d.generation_end THEN coalesce(g.reason, a.end_reason)
             WHEN e.ended_at = d.absolute_end THEN 'absolute_timeout'
             ELSE 'idle_timeout' END AS end_reason,
        CASE WHEN e.ended_at IS NULL THEN NULL
+            WHEN e.ended_at = d.late_end THEN late.ended_by
             WHEN e.ended_at = d.generation_end THEN coalesce(g.ended_by, 'session_admin')
             ELSE 'session_admin' END AS ended_by,
-       CASE WHEN e.ended_at = d.generation_end THEN g.actor END AS actor,
+       CASE WHEN e.ended_at = d.late_end THEN late.actor
+            WHEN e.ended_at = d.generation_end THEN g.actor END AS actor,
        s.ctid AS tid
 FROM session_admin.session s
 JOIN session_admin.application_state a ON a.name = s.application
@@ -50,7 +62,16 @@ CROSS JOIN LATERAL (SELECT
     CASE WHEN s.product IS NOT NULL THEN s.idle_timeout
          WHEN s.user_name IS NULL THEN t.anonymous_idle_timeout
          ELSE coalesce(u.idle_timeout, t.idle_timeout) END AS idle_timeout) l
+LEFT JOIN LATERAL (
+    SELECT e.at, e.reason, e.ended_by, e.actor
+    FROM session_admin.late_ending e
+    WHERE s.opened_xid < e.before_xid
+      AND (e.application IS NULL OR e.application = s.application)
+      AND (e.user_name IS NULL OR e.user_name = s.user_name)
+      AND (e.session_hash IS NULL OR e.session_hash = s.session_hash)
+    ORDER BY e.at, e.id LIMIT 1) late ON true
 CROSS JOIN LATERAL (SELECT
+    CASE WHEN late.at IS NOT NULL THEN greatest(late.at, s.created_at) END AS late_end,
     l.last_access_at + l.idle_timeout AS idle_end,
     s.created_at + CASE WHEN s.product IS NOT NULL THEN NULL
                         WHEN s.user_name IS NULL THEN t.anonymous_absolute_timeout
@@ -63,6 +84,7 @@ CROSS JOIN LATERAL (SELECT
                AND d.idle_end <= statement_timestamp())
               OR d.absolute_end <= statement_timestamp()
               OR d.generation_end IS NOT NULL
-         THEN least(d.idle_end, d.absolute_end, d.generation_end) END AS ended_at) e;
+              OR d.late_end IS NOT NULL
+         THEN least(d.idle_end, d.absolute_end, d.generation_end, d.late_end) END AS ended_at) e;
 COMMENT ON VIEW session_admin.session_state IS
 'each row of session with the moment, reason and author of its end, if it has ended';

@@ -8,6 +8,34 @@ AS 'MODULE_PATHNAME', 'sa_feed_position';
 COMMENT ON FUNCTION session_admin.feed_position() IS
 'the position in the feed of the statement that calls it; where a node starts is join_node''s to say';
 
+CREATE FUNCTION session_admin.health_lease_is_over(
+    begins timestamptz, ends timestamptz, ahead bigint, run text, seen bigint, seen_run text)
+RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'sa_health_lease_is_over';
+COMMENT ON FUNCTION session_admin.health_lease_is_over(timestamptz, timestamptz, bigint, text, bigint, text) IS
+'has a lease surely run out, by the clock that nobody sets?';
+
+-- The one place that says what is left of a lease.
+CREATE VIEW session_admin.node_state AS
+SELECT n.*,
+       -- one that has not synced yet has nothing to answer from
+       n.lease_expires_at IS NULL
+       OR session_admin.health_lease_is_over(n.last_sync_at, n.lease_expires_at,
+              n.synced_ahead, n.synced_run, (SELECT r.seen FROM session_admin.server_run r),
+              (SELECT r.run FROM session_admin.server_run r)) AS lease_is_over,
+       coalesce(n.last_sync_at >= n.joined_at, false)
+       OR session_admin.health_lease_is_over(n.joined_at, n.joined_at + coalesce(
+              (SELECT p.value::interval FROM session_admin.effective_policy p
+               WHERE p.application = n.application AND p.name = 'node_lease'),
+              (SELECT d.default_value::interval FROM session_admin.policy_definition d
+               WHERE d.name = 'node_lease')),
+           n.joined_ahead, n.joined_run, (SELECT r.seen FROM session_admin.server_run r),
+           (SELECT r.run FROM session_admin.server_run r)) AS join_is_over
+FROM session_admin.node n;
+COMMENT ON VIEW session_admin.node_state IS
+'each node, with whether its lease has surely run out, and whether as much time has passed since it joined, unless it has synced since';
+
 CREATE FUNCTION session_admin.join_node(node text, application text DEFAULT NULL)
 RETURNS pg_snapshot
 LANGUAGE c VOLATILE PARALLEL UNSAFE
@@ -27,6 +55,14 @@ AS 'MODULE_PATHNAME', 'sa_sync_node';
 COMMENT ON FUNCTION session_admin.sync_node(text, pg_snapshot) IS
 'says that a node applied everything up to a position, renews its lease, and gives what was committed since';
 
+CREATE FUNCTION session_admin.witness_invalidations(node text, invalidations jsonb)
+RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'sa_witness_invalidations';
+COMMENT ON FUNCTION session_admin.witness_invalidations(text, jsonb) IS
+'takes back from a node what a server has lost, where policy on_lost_history is witness; how many of them ended something';
+
 CREATE FUNCTION session_admin.leave_node(node text)
 RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE
@@ -42,4 +78,4 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_wait_for_nodes';
 COMMENT ON FUNCTION session_admin.wait_for_nodes(bigint, interval) IS
-'waits until no node is behind an invalidation, or for the timeout; what each node said: applied, behind, or lease expired';
+'waits until no node is behind an invalidation, or for the timeout; what each node said: applied, behind, or lease expired; product:NAME is behind while rows remain in its tables';

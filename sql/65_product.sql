@@ -17,6 +17,9 @@
  * key of another part (key_of).  In part attribute all roles but those of the
  * three columns are names of attributes.  Role realm is of a column that only tells
  * which rows are left alone.
+ *
+ * No table refers to another by a foreign key: pg_restore -j fills them in any order.
+ * The functions keep them together, and verify_attachments() tells what is not.
  */
 
 CREATE TABLE session_admin.product_role (
@@ -80,16 +83,20 @@ COMMENT ON TABLE session_admin.product IS
 'products whose own tables attach_application can watch';
 
 CREATE TABLE session_admin.product_part (
-    product         text COLLATE "C" NOT NULL REFERENCES session_admin.product ON DELETE CASCADE,
+    product         text COLLATE "C" NOT NULL,
     part            text COLLATE "C" NOT NULL
                     CHECK (part IN ('account', 'identity', 'attribute', 'login', 'remember_me', 'session')),
     -- names that the table may have, the likeliest first
     relations       text[] NOT NULL,
-    -- another part of the product; no foreign key, as pg_dump warns of one to the same table
+    -- another part of the product
     key_of          text COLLATE "C",
     required        boolean NOT NULL DEFAULT false,
     -- what is not seen if there is no such table
     unseen          text,
+    -- of a session or token: its row is deleted, or role secret cleared, to this value; null:
+    -- nobody said, it is deleted where that cannot be a row of users
+    ends            text CHECK (ends IN ('delete', 'clear')),
+    clear_to        text,
     PRIMARY KEY (product, part)
 );
 COMMENT ON TABLE session_admin.product_part IS
@@ -112,14 +119,14 @@ CREATE TABLE session_admin.product_column (
     -- what is not seen if there is no such column
     unseen          text,
     PRIMARY KEY (product, part, role),
-    FOREIGN KEY (product, part) REFERENCES session_admin.product_part ON DELETE CASCADE,
+    -- of the extension's own, which no dump brings
     FOREIGN KEY (part, role) REFERENCES session_admin.product_role
 );
 COMMENT ON TABLE session_admin.product_column IS
 'which column of a product''s table plays which role';
 
 CREATE TABLE session_admin.product_mark (
-    product         text COLLATE "C" REFERENCES session_admin.product ON DELETE CASCADE,
+    product         text COLLATE "C",
     columns         text[],
     PRIMARY KEY (product, columns)
 );
@@ -135,6 +142,9 @@ CREATE TABLE session_admin.attachment (
     table_name      text NOT NULL,
     key_of          text COLLATE "C",
     alias_pattern   text,
+    -- as product_part.ends, decided
+    ends            text CHECK (ends IN ('delete', 'clear')),
+    clear_to        text,
     attached_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
     attached_by     text NOT NULL DEFAULT session_user,
     PRIMARY KEY (application, product, part)
@@ -152,9 +162,7 @@ CREATE TABLE session_admin.attachment_column (
     reading         text,
     path            text[],
     excludes        text[],
-    PRIMARY KEY (application, product, part, role, column_name),
-    FOREIGN KEY (application, product, part)
-        REFERENCES session_admin.attachment ON DELETE CASCADE
+    PRIMARY KEY (application, product, part, role, column_name)
 );
 COMMENT ON TABLE session_admin.attachment_column IS
 'columns (and attributes) of them, with the role that each plays';
@@ -200,7 +208,9 @@ SELECT pg_catalog.pg_extension_config_dump('session_admin.product_column',
     'WHERE product IN (SELECT product FROM session_admin.product WHERE NOT built_in)');
 SELECT pg_catalog.pg_extension_config_dump('session_admin.product_mark',
     'WHERE product IN (SELECT product FROM session_admin.product WHERE NOT built_in)');
-SELECT pg_catalog.pg_extension_config_dump('session_admin.attachment', '');
+-- Of a table that is gone there would be a number, which is another table's in the new place.
+SELECT pg_catalog.pg_extension_config_dump('session_admin.attachment',
+    'WHERE relation IN (SELECT oid FROM pg_catalog.pg_class)');
 SELECT pg_catalog.pg_extension_config_dump('session_admin.attachment_column', '');
 SELECT pg_catalog.pg_extension_config_dump('session_admin.account_key', '');
 SELECT pg_catalog.pg_extension_config_dump('session_admin.capture_failure', '');
@@ -305,6 +315,64 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION session_admin.match_product(text, text) IS
 'which tables and columns of a schema play which part and role in the description of a product';
+
+-- Rows of users are never deleted.
+CREATE FUNCTION session_admin.refused_ending(
+    application text, product text, in_schema text, part text, relation oid,
+    user_column text, secret_column text,
+    OUT reason text, OUT ambiguous boolean)
+LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+    WITH this AS MATERIALIZED (
+        SELECT p.part IN ('session', 'remember_me') AND p.ends IS DISTINCT FROM 'clear' AS deletes,
+               p.part NOT IN ('session', 'remember_me') AS of_users, p.ends IS NULL AS unsaid, c.relname
+        FROM session_admin.product_part p, pg_class c
+        WHERE p.product = refused_ending.product AND p.part = refused_ending.part
+          AND c.oid = refused_ending.relation
+    ), single AS MATERIALIZED (
+        SELECT pg_get_indexdef(i.indexrelid, 1, true) AS key
+        FROM pg_index i
+        WHERE i.indrelid = refused_ending.relation AND i.indisunique AND i.indnkeyatts = 1 AND i.indpred IS NULL
+    )
+    SELECT v.reason, v.ambiguous
+    FROM this
+    CROSS JOIN LATERAL (
+        SELECT 1, false, (
+            SELECT format('it is watched as part "%s" of product "%s" for application "%s"', a.part, a.product, a.application)
+            FROM session_admin.attachment a
+            WHERE a.relation = refused_ending.relation
+              AND (a.application, a.product) <> (refused_ending.application, refused_ending.product)
+              AND CASE WHEN this.deletes THEN a.part NOT IN ('session', 'remember_me')
+                       ELSE this.of_users AND a.ends = 'delete' END
+            ORDER BY a.application, a.product, a.part LIMIT 1)
+        UNION ALL
+        SELECT 2, false, (
+            SELECT format('it is part "%s" of product "%s"', m.part, q.product)
+            FROM session_admin.product q
+            CROSS JOIN LATERAL session_admin.match_product(q.product, refused_ending.in_schema) m
+            WHERE this.deletes AND m.role IS NULL AND m.state = 'attached'
+              AND m.relation = refused_ending.relation AND m.part IN ('account', 'identity')
+            ORDER BY q.product LIMIT 1)
+        UNION ALL
+        SELECT 3, true, CASE
+            WHEN NOT (this.deletes AND this.unsaid) THEN NULL
+            WHEN EXISTS (SELECT FROM single s WHERE strpos(s.key, quote_ident(user_column)) > 0)
+            THEN format('column "%s" is unique: each user has one row', user_column)
+            WHEN EXISTS (SELECT FROM pg_attribute a
+                         WHERE a.attrelid = refused_ending.relation AND a.attnum > 0 AND NOT a.attisdropped
+                           AND a.attname ~* 'passw|pwd|passphrase')
+            THEN 'it holds passwords'
+            WHEN EXISTS (SELECT FROM session_admin.product_part p
+                         WHERE p.part = 'account' AND this.relname = ANY (p.relations))
+            THEN 'products have their users in tables of this name'
+            WHEN EXISTS (SELECT FROM pg_constraint k WHERE k.confrelid = refused_ending.relation)
+                 AND NOT EXISTS (SELECT FROM single s WHERE s.key = quote_ident(secret_column))
+            THEN 'other tables refer to its rows' END) AS v (n, ambiguous, reason)
+    WHERE v.reason IS NOT NULL
+    ORDER BY v.n LIMIT 1;
+END;
+COMMENT ON FUNCTION session_admin.refused_ending(text, text, text, text, oid, text, text) IS
+'why a table cannot play this part, as sessions or tokens end there by their row being deleted, and it holds users; null if it can';
 
 CREATE FUNCTION session_admin.capture() RETURNS trigger
 LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp

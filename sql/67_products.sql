@@ -203,3 +203,6 @@ INSERT INTO session_admin.product_mark VALUES
 ('devise', '{encrypted_password,remember_created_at}'),
 ('devise', '{encrypted_password,reset_password_sent_at}'),
 ('devise', '{encrypted_password,sign_in_count}');
+
+-- What these products have there are rows of their own.
+UPDATE session_admin.product_part SET ends = 'delete' WHERE part IN ('session', 'remember_me');

@@ -64,7 +64,10 @@ BEGIN ATOMIC
         GROUP BY f.application, f.relation
     )
     SELECT a.application, a.product, a.part, a.table_name,
-           CASE WHEN NOT a.there THEN 'the table is gone: attach_application() if there is a new one, or detach_application()'
+           CASE WHEN NOT EXISTS (SELECT FROM session_admin.attachment_column c
+                                 WHERE c.application = a.application AND c.product = a.product AND c.part = a.part)
+                THEN 'none of its columns is known: attach_application() finds them again'
+                WHEN NOT a.there THEN 'the table is gone: attach_application() if there is a new one, or detach_application()'
                 WHEN a.relation::text <> a.table_name
                 THEN format('the table is now %s: attach_application() if there is a new one', a.relation)
                 WHEN f.n IS NOT NULL
@@ -72,6 +75,18 @@ BEGIN ATOMIC
                 ELSE 'ok' END
     FROM attached a
     LEFT JOIN failed f ON f.application = a.application AND f.relation = a.relation::text
+    UNION ALL
+    SELECT DISTINCT c.application, c.product, c.part, 'columns',
+           'no table is known: attach_application() finds it again, detach_application() forgets them'
+    FROM session_admin.attachment_column c
+    WHERE NOT EXISTS (SELECT FROM session_admin.attachment a
+                      WHERE a.application = c.application AND a.product = c.product AND a.part = c.part)
+    UNION ALL
+    SELECT DISTINCT NULL, NULL, NULL, t.tgrelid::regclass::text,
+           'the table is watched, but nothing says as what: attach_application() finds it again'
+    FROM pg_trigger t
+    WHERE t.tgfoid = 'session_admin.capture'::regproc
+      AND NOT EXISTS (SELECT FROM session_admin.attachment a WHERE a.relation = t.tgrelid)
     UNION ALL
     SELECT a.application, a.product, a.part, format('%s.%I', a.table_name, c.column_name),
            CASE WHEN t.attname IS NULL
@@ -110,7 +125,8 @@ LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_cata
 BEGIN ATOMIC
     WITH seen AS (
         UPDATE session_admin.capture_failure f SET acknowledged_by = session_user
-        WHERE f.application = session_admin.application_or_current(acknowledge_failures.application)
+        WHERE (f.application = session_admin.application_or_current(acknowledge_failures.application)
+               OR f.application IS NULL)
           AND f.acknowledged_by IS NULL
         RETURNING 1
     )

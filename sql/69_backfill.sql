@@ -17,9 +17,7 @@ CREATE TABLE session_admin.backfill (
     started_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
     last_at         timestamptz,
     finished_at     timestamptz,
-    PRIMARY KEY (application, product, part),
-    FOREIGN KEY (application, product, part)
-        REFERENCES session_admin.attachment ON DELETE CASCADE
+    PRIMARY KEY (application, product, part)
 );
 COMMENT ON TABLE session_admin.backfill IS
 'tables of sessions whose rows are read, or were, and how far';

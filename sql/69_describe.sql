@@ -19,7 +19,8 @@ COMMENT ON FUNCTION session_admin.json_names(jsonb) IS
 'a name, or an array of names; null if it is neither';
 
 CREATE FUNCTION session_admin.described_parts(parts jsonb)
-RETURNS TABLE (part text, relations text[], key_of text, required boolean, problem text, hint text)
+RETURNS TABLE (part text, relations text[], key_of text, required boolean, ends text, clear_to text,
+               problem text, hint text)
 LANGUAGE sql STABLE PARALLEL SAFE
 BEGIN ATOMIC
     WITH described AS MATERIALIZED (
@@ -27,14 +28,17 @@ BEGIN ATOMIC
                CASE WHEN jsonb_typeof(p.d -> 'columns') = 'object' THEN p.d -> 'columns' ELSE '{}' END AS columns
         FROM jsonb_each(CASE WHEN jsonb_typeof(parts) = 'object' THEN parts ELSE '{}' END) AS p (part, d)
     )
-    SELECT d.part, d.relations, d.d ->> 'key_of', d.d -> 'required' IS DISTINCT FROM 'false', w.problem, w.hint
+    SELECT d.part, d.relations, d.d ->> 'key_of', d.d -> 'required' IS DISTINCT FROM 'false',
+           d.d ->> 'ends', d.d ->> 'clear_to', w.problem, w.hint
     FROM described d
     CROSS JOIN LATERAL (SELECT
         (SELECT string_agg(DISTINCT r.part, ', ') FROM session_admin.product_role r) AS known,
         (SELECT min(k.key) FROM jsonb_object_keys(CASE WHEN jsonb_typeof(d.d) = 'object' THEN d.d ELSE '{}' END) AS k (key)
-         WHERE k.key NOT IN ('tables', 'columns', 'key_of', 'required')) AS unknown_key,
+         WHERE k.key NOT IN ('tables', 'columns', 'key_of', 'required', 'ends', 'clear_to')) AS unknown_key,
         (SELECT min(r.role) FROM session_admin.product_role r
-         WHERE r.part = d.part AND r.needed AND NOT d.columns ? r.role) AS missing) k
+         WHERE r.part = d.part AND r.needed AND NOT d.columns ? r.role) AS missing,
+        (SELECT min(o.part) FROM described o
+         WHERE o.part NOT IN ('session', 'remember_me') AND o.relations && d.relations) AS users) k
     LEFT JOIN LATERAL (
         SELECT v.problem, v.hint
         FROM (VALUES
@@ -42,7 +46,7 @@ BEGIN ATOMIC
              format('unknown part "%s"', left(d.part, 63)), format('Parts are %s.', k.known)),
             (2, k.unknown_key IS NOT NULL,
              format('unknown key "%s" in part "%s"', left(k.unknown_key, 63), d.part),
-             'A part has "tables", "columns", and may have "key_of" and "required".'),
+             'A part has "tables", "columns", and may have "key_of", "required", "ends" and "clear_to".'),
             (3, d.relations IS NULL,
              format('part "%s" does not name its table', d.part),
              '"tables" is a name, or an array of names that the table may have.'),
@@ -61,7 +65,21 @@ BEGIN ATOMIC
              format('part "%s" needs both a column for role "user_key" and key_of, a part with role "key"', d.part),
              'Or name the user by role "user_name".'),
             (8, jsonb_typeof(d.d -> 'required') <> 'boolean',
-             format('"required" of part "%s" must be true or false', d.part), NULL))
+             format('"required" of part "%s" must be true or false', d.part), NULL),
+            (9, d.d ?| '{ends,clear_to}' AND d.part NOT IN ('session', 'remember_me'),
+             format('nothing ends in part "%s"', d.part), '"ends" is for parts session and remember_me.'),
+            (10, d.d ? 'ends' AND (d.d ->> 'ends' IN ('delete', 'clear')) IS NOT TRUE,
+             format('"ends" of part "%s" must be "delete" or "clear"', d.part),
+             'A row is deleted, or its column of role "secret" is set to "clear_to".'),
+            (11, d.d ? 'clear_to' AND (d.d ->> 'ends' IS DISTINCT FROM 'clear'
+                                       OR jsonb_typeof(d.d -> 'clear_to') NOT IN ('string', 'null')),
+             format('"clear_to" of part "%s" must be a string, with "ends": "clear"', d.part), NULL),
+            (12, d.d ->> 'ends' = 'clear' AND NOT d.columns ? 'secret',
+             format('part "%s" has no column for role "secret", which could be cleared', d.part), NULL),
+            (13, d.part IN ('session', 'remember_me') AND d.d ->> 'ends' IS DISTINCT FROM 'clear'
+                 AND k.users IS NOT NULL,
+             format('part "%s" would delete rows of part "%s"', d.part, k.users),
+             'With "ends": "clear", a token in a table of users is set to null, or to "clear_to".'))
             AS v (n, is_so, problem, hint)
         WHERE v.is_so ORDER BY v.n LIMIT 1) w ON true;
 END;

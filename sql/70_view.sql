@@ -120,14 +120,14 @@ COMMENT ON COLUMN session_admin.session_history.duration IS
 CREATE VIEW session_admin.last_login WITH (security_barrier) AS
 SELECT a.application,
        a.user_name,
-       a.last_login_at,
+       greatest(a.last_login_at, n.last_login_at) AS last_login_at,
        a.last_login_address,
        a.last_login_method,
        a.previous_login_at,
-       a.login_count,
-       a.last_failed_login_at,
-       a.current_failed_count,
-       a.total_failed_count,
+       a.login_count + coalesce(n.logins, 0) AS login_count,
+       greatest(a.last_failed_login_at, n.last_failed_at) AS last_failed_login_at,
+       a.current_failed_count + coalesce(n.failed_since_login, 0) AS current_failed_count,
+       a.total_failed_count + coalesce(n.failed, 0) AS total_failed_count,
        greatest(a.last_seen_at, n.at, s.last_access_at) AS last_seen_at,
        coalesce(s.live_sessions, 0) AS live_sessions
 FROM session_admin.account a
@@ -140,8 +140,16 @@ LEFT JOIN (
     GROUP BY l.user_name, l.application) s
     ON s.user_name = a.user_name AND s.application = a.application
 LEFT JOIN (
-    SELECT t.user_name, t.application, max(t.at) AS at
+    SELECT t.user_name, t.application,
+           max(t.at) FILTER (WHERE NOT t.login_failed) AS at,
+           max(t.at) FILTER (WHERE t.login_failed) AS last_failed_at,
+           sum(t.logins) AS logins,
+           max(t.at) FILTER (WHERE t.logins > 0) AS last_login_at,
+           count(*) FILTER (WHERE t.login_failed) AS failed,
+           count(*) FILTER (WHERE t.login_failed
+                            AND (t.at > b.last_login_at OR b.last_login_at IS NULL)) AS failed_since_login
     FROM session_admin.account_seen t
+    JOIN session_admin.account b ON b.user_name = t.user_name AND b.application = t.application
     GROUP BY t.user_name, t.application) n
     ON n.user_name = a.user_name AND n.application = a.application;
 COMMENT ON VIEW session_admin.last_login IS
@@ -212,7 +220,11 @@ SELECT t.application,
 FROM session_admin.remember_me_token t
 JOIN session_admin.application_state a ON a.name = t.application AND a.generation = t.generation
 JOIN session_admin.time_limit l ON l.application = t.application
-WHERE t.created_at + l.remember_me_lifetime > statement_timestamp();
+WHERE t.created_at + l.remember_me_lifetime > statement_timestamp()
+  AND NOT EXISTS (SELECT FROM session_admin.late_ending e
+                  WHERE e.tokens AND t.opened_xid < e.before_xid
+                    AND (e.application IS NULL OR e.application = t.application)
+                    AND (e.user_name IS NULL OR e.user_name = t.user_name));
 COMMENT ON VIEW session_admin.remembered_devices IS
 'devices whose remember-me token is valid';
 COMMENT ON COLUMN session_admin.remembered_devices.series IS
@@ -240,24 +252,37 @@ COMMENT ON COLUMN session_admin.invalidations.invalidated_by IS
 COMMENT ON COLUMN session_admin.invalidations.sessions_ended IS
 'null where everybody was logged out at once and nobody was counted';
 
+-- Only these rows are read, by the index, whatever the planner knows of the table: two
+-- bounds that it does not know tell it that they are few.
+CREATE FUNCTION session_admin.health_pending(place pg_snapshot) RETURNS bigint
+LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET jit = off
+BEGIN ATOMIC
+    SELECT (SELECT count(*) FROM session_admin.invalidation i
+            WHERE i.xid >= pg_snapshot_xmax($1)
+              AND i.xid < greatest(pg_snapshot_xmax($1), '9223372036854775807'))
+         + (SELECT coalesce(sum(r.n), 0)::bigint
+            FROM pg_snapshot_xip($1) AS x (xid)
+            CROSS JOIN LATERAL (
+                SELECT count(*) AS n FROM session_admin.invalidation i
+                WHERE i.xid >= x.xid AND i.xid <= x.xid) r);
+END;
+COMMENT ON FUNCTION session_admin.health_pending(pg_snapshot) IS
+'how many invalidations a position in the feed has not seen';
+
 CREATE VIEW session_admin.nodes WITH (security_barrier) AS
 SELECT n.node,
        n.application,
        CASE WHEN n.lease_expires_at IS NULL THEN 'joined'
-            WHEN n.lease_expires_at <= statement_timestamp() THEN 'lease expired'
-            WHEN n.applied IS NULL OR EXISTS (
-                SELECT FROM session_admin.invalidation i
-                WHERE i.xid >= pg_snapshot_xmin(n.applied)
-                  AND NOT pg_visible_in_snapshot(i.xid, n.applied)) THEN 'behind'
+            WHEN n.lease_is_over THEN 'lease expired'
+            WHEN n.applied IS NULL OR n.pending > 0 THEN 'behind'
             ELSE 'current' END AS state,
        n.joined_at,
        n.last_sync_at,
        n.lease_expires_at,
-       (SELECT count(*)
-        FROM session_admin.invalidation i
-        WHERE i.xid >= pg_snapshot_xmin(coalesce(n.applied, n.handed))
-          AND NOT pg_visible_in_snapshot(i.xid, coalesce(n.applied, n.handed))) AS pending
-FROM session_admin.node n;
+       n.pending
+FROM (SELECT s.*, session_admin.health_pending(coalesce(s.applied, s.handed)) AS pending
+      FROM session_admin.node_state s OFFSET 0) n;
 COMMENT ON VIEW session_admin.nodes IS
 'the nodes that keep a cache, and how far each of them is';
 COMMENT ON COLUMN session_admin.nodes.state IS

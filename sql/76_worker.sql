@@ -11,7 +11,11 @@ CREATE FUNCTION session_admin.worker_status(
     OUT succeeded_at timestamptz,
     OUT failures integer,
     OUT sqlstate text,
-    OUT done text)
+    OUT done text,
+    OUT failing text,
+    OUT since_success interval,
+    OUT since_flush interval,
+    OUT overdue interval)
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'sa_worker_status';
 COMMENT ON FUNCTION session_admin.worker_status() IS
@@ -21,11 +25,12 @@ CREATE FUNCTION session_admin.live_status(
     OUT used bigint,
     OUT capacity bigint,
     OUT unflushed bigint,
-    OUT estimated boolean)
+    OUT estimated boolean,
+    OUT touched bigint)
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'sa_live_status';
 COMMENT ON FUNCTION session_admin.live_status() IS
-'sessions in the shared table of live sessions, room there, and requests of this database that the table session does not count yet: estimated from some of the sessions, where there are many';
+'sessions in the shared table of live sessions, room there, requests of this database that the table session does not count yet, and sessions whose last access or requests it does not tell yet: estimated from some of the sessions, where there are many';
 
 CREATE FUNCTION session_admin.note_database() RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE

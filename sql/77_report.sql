@@ -87,10 +87,13 @@ END;
 COMMENT ON FUNCTION session_admin.concurrent_sessions(timestamptz, timestamptz, interval, text) IS
 'how many sessions there were at each step from one time to before another, and at most until the next';
 
+-- In SQL_ASCII a character is a byte, and these above 0x7f are parts of others.
 CREATE FUNCTION session_admin.html(value text) RETURNS text
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
+LANGUAGE sql STABLE PARALLEL SAFE
 RETURN replace(replace(replace(replace(replace(
-    regexp_replace(value COLLATE "C", '[\x01-\x1f\x7f-\x9f\ufffe\uffff]', ' ', 'g'),
+    regexp_replace(value COLLATE "C",
+        CASE getdatabaseencoding() WHEN 'SQL_ASCII' THEN '[\x01-\x1f\x7f]'
+             ELSE '[\x01-\x1f\x7f-\x9f\ufffe\uffff]' END, ' ', 'g'),
     '&', '&amp;'), '<', '&lt;'), '>', '&gt;'), '"', '&quot;'), '''', '&#39;');
 COMMENT ON FUNCTION session_admin.html(text) IS
 'the value as text of an HTML or XML page: nothing in it is markup';

@@ -27,7 +27,10 @@ BEGIN ATOMIC
                    TABLESAMPLE SYSTEM (100 * (SELECT sample.share FROM sample))))
     ), feed AS (
         SELECT (SELECT count(*) FROM (SELECT FROM session_admin.invalidation LIMIT 10001) i) AS rows,
-               (SELECT i.at FROM session_admin.invalidation i ORDER BY i.id LIMIT 1) AS oldest,
+               -- those that stay longer, since they were committed late, aside
+               (SELECT i.at FROM session_admin.invalidation i
+                WHERE NOT EXISTS (SELECT FROM session_admin.feed_running r WHERE r.xid = i.xid)
+                ORDER BY i.at LIMIT 1) AS oldest,
                (SELECT max(i.id) - min(i.id) + 1 FROM session_admin.invalidation i) AS ids
     ), retention AS (
         SELECT coalesce(max(p.value::interval), interval '1 day') AS feed
@@ -41,7 +44,7 @@ BEGIN ATOMIC
                count(*) FILTER (WHERE n.state = 'behind') AS behind
         FROM session_admin.nodes n
     ), live AS (
-        SELECT l.used, l.capacity, l.unflushed, l.estimated FROM session_admin.live_status() l
+        SELECT l.used, l.capacity, l.unflushed, l.estimated, l.touched FROM session_admin.live_status() l
     ), worker AS (
         SELECT w.*, interval '2 minutes'
                     + 3 * current_setting('session_admin.flush_interval')::interval AS patience
@@ -67,6 +70,11 @@ BEGIN ATOMIC
         SELECT count(DISTINCT a.relation) AS tables,
                (SELECT count(*) FROM session_admin.verify_attachments() v WHERE v.status <> 'ok') AS broken
         FROM session_admin.attachment a
+    ), remains AS (
+        SELECT count(*) AS rows,
+               (SELECT format('%s: %s', r.table_name, r.message)
+                FROM session_admin.product_remains r ORDER BY r.at, r.id LIMIT 1) AS first
+        FROM session_admin.product_remains p
     ), failure AS (
         SELECT count(*) AS changes FROM session_admin.capture_failure f WHERE f.acknowledged_by IS NULL
     )
@@ -90,13 +98,20 @@ BEGIN ATOMIC
                 WHEN 'no process' THEN 'raise max_worker_processes'
                 WHEN 'no room' THEN 'call session_admin.maintain() here: too many databases use the extension'
                 WHEN 'other version' THEN 'call ALTER EXTENSION session_admin UPDATE'
-                WHEN 'failed' THEN coalesce(
+                WHEN 'failed' THEN concat_ws('; ', coalesce(
                     format('look in the server log for SQLSTATE %s of "session_admin worker"', worker.sqlstate),
-                    'look in the server log for "session_admin worker"')
+                    'look in the server log for "session_admin worker"'),
+                    'failing: ' || worker.failing)
                 WHEN 'locked out' THEN CASE
-                    WHEN worker.succeeded_at > statement_timestamp() - worker.patience THEN 'ok'
-                    ELSE 'look in pg_locks for who holds locks in schema session_admin' END
-                ELSE 'ok' END
+                    WHEN worker.since_success < worker.patience THEN 'ok'
+                    ELSE concat_ws('; ', 'look in pg_locks for who holds locks in schema session_admin',
+                                   'waiting: ' || worker.failing) END
+                ELSE CASE
+                    WHEN worker.state IN ('running', 'idle') AND worker.overdue > worker.patience
+                    THEN format('look in pg_stat_activity for "session_admin worker": it has stood still for %s',
+                                date_trunc('second', worker.overdue))
+                    ELSE 'ok' END
+                END
     FROM worker
     UNION ALL
     SELECT 'sessions in shared memory',
@@ -106,11 +121,14 @@ BEGIN ATOMIC
     FROM live
     UNION ALL
     SELECT 'requests not flushed',
-           concat(CASE WHEN live.estimated THEN 'about ' END, live.unflushed),
-           CASE WHEN live.unflushed = 0 THEN 'ok'
+           concat(CASE WHEN live.estimated THEN 'about ' END, live.unflushed,
+                  -- touches may count no request
+                  CASE WHEN live.unflushed = 0 AND live.touched > 0
+                       THEN format('; last access of %s sessions', live.touched) END),
+           CASE WHEN live.touched = 0 THEN 'ok'
                 WHEN worker.state = 'off'
                 THEN 'call session_admin.maintain(), or set session_admin.worker = on'
-                WHEN worker.succeeded_at < statement_timestamp() - worker.patience
+                WHEN worker.since_flush > worker.patience
                 THEN 'see "worker", or call session_admin.maintain()'
                 ELSE 'ok' END
     FROM live, worker
@@ -164,7 +182,17 @@ BEGIN ATOMIC
            CASE WHEN failure.changes > 0
                 THEN 'see view session_admin.capture_failures, then call acknowledge_failures()'
                 ELSE 'ok' END
-    FROM failure;
+    FROM failure
+    UNION ALL
+    SELECT 'products'' rows that remain', remains.rows::text,
+           CASE WHEN remains.rows > 0
+                THEN format('they are tried again until they are gone; rows of %s', remains.first)
+                ELSE 'ok' END
+    FROM remains
+    UNION ALL
+    SELECT 'ended sessions written again',
+           coalesce(sum(e.refused), 0)::text, 'ok'
+    FROM session_admin.ended_id e WHERE e.refused > 0;
 END;
 COMMENT ON FUNCTION session_admin.health_items() IS
 'the rows of view health';

@@ -5,11 +5,9 @@
  *
  * Whoever opens a session for a user, and whoever ends all sessions of a user,
  * locks the user's account first and keeps the lock until commit.  So an
- * invalidation waits for a login that is under way and then ends its session
- * too, and a login waits for an invalidation and starts after it.  Nothing else
- * locks accounts while it holds locks on sessions.  Several accounts are locked in
- * the order of their names, several sessions in that of their hashes: there is no
- * deadlock.
+ * invalidation knows of a login that is under way, and ends its session too, and a
+ * login waits for an invalidation and starts after it.  Who waits for whom, in what order
+ * and for how long is told in lock.c.
  */
 #include "session_admin.h"
 
@@ -20,6 +18,8 @@
 #include "catalog/pg_type.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
@@ -111,6 +111,121 @@ sa_account_make(const char *application, const char *user_name)
 	return made;
 }
 
+typedef struct AccountsLock
+{
+	const char *application;
+	ArrayType  *user_names;
+	ArrayBuildState *left;		/* of whom somebody else has it */
+} AccountsLock;
+
+/*
+ * A lock by the name of a user, which a login shares until the end of its transaction.
+ * Nobody keeps it otherwise: no login waits for it.
+ */
+static void
+login_tag(LOCKTAG *tag, const char *application, const char *user_name)
+{
+	Oid			relid = get_relname_relid("session", get_namespace_oid("session_admin", false));
+
+	SET_LOCKTAG_OBJECT(*tag, MyDatabaseId, relid,
+					   (uint32) (sa_user_key(user_name) ^ sa_application_key(application)), 3);
+}
+
+/* Tell of a login of a user whose account somebody else has. */
+void
+sa_login_announce(const char *application, const char *user_name)
+{
+	LOCKTAG		tag;
+
+	login_tag(&tag, application, user_name);
+	(void) LockAcquire(&tag, ShareLock, false, false);
+}
+
+/* Of which of these users does somebody announce a login? */
+static void
+find_logins(AccountsLock *lock, SaBusy *busy)
+{
+	Datum	   *names;
+	bool	   *nulls;
+	int			n;
+
+	deconstruct_array(lock->user_names, TEXTOID, -1, false, TYPALIGN_INT, &names, &nulls, &n);
+	for (int i = 0; i < n && !SA_STOPS(busy); i++)
+	{
+		LOCKTAG		tag;
+
+		if (nulls[i])
+			continue;
+		login_tag(&tag, lock->application, TextDatumGetCString(names[i]));
+		if (LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL)
+		{
+			LockRelease(&tag, ExclusiveLock, false);
+			continue;
+		}
+		lock->left = accumArrayResult(lock->left, names[i], false, TEXTOID, CurrentMemoryContext);
+		if (!busy->any)
+		{
+			busy->any = true;
+			busy->writer = GetLockConflicts(&tag, ExclusiveLock, NULL)[0];
+		}
+	}
+}
+
+static void
+lock_accounts(SaBusy *busy, void *argument)
+{
+	static SaStatement find_accounts = {.sql =
+		"SELECT ctid, user_name::text FROM session_admin.account"
+		" WHERE application = $1 AND user_name = ANY ($2) ORDER BY user_name"
+	};
+	AccountsLock *lock = argument;
+	SaArgs		args = {0};
+
+	lock->left = NULL;
+	find_logins(lock, busy);
+	if (SA_STOPS(busy))
+		return;
+	sa_arg_text(&args, lock->application);
+	sa_arg(&args, TEXTARRAYOID, PointerGetDatum(lock->user_names), false);
+	sa_lock_found("account", LockTupleNoKeyExclusive, &find_accounts, &args, TEXTOID, NULL,
+				  &lock->left, busy);
+}
+
+/*
+ * Lock the accounts of these users (an array of text) without waiting; the names of those
+ * that somebody else has go to "left".  The caller is connected to SPI.
+ */
+void
+sa_accounts_try(const char *application, ArrayType *user_names, ArrayBuildState **left, SaBusy *busy)
+{
+	AccountsLock lock = {.application = application, .user_names = user_names};
+
+	lock_accounts(busy, &lock);
+	*left = lock.left;
+}
+
+/*
+ * Lock all accounts that there are of these users (an array of text) at once, for who may
+ * wait for them while it holds nothing (see lock.c).  An error if that takes too long.
+ * The caller is connected to SPI.
+ */
+void
+sa_accounts_lock(const char *application, ArrayType *user_names)
+{
+	AccountsLock lock = {.application = application, .user_names = user_names};
+	TimestampTz until = sa_wait_until();
+
+	/* later, it has to wait as long as it takes */
+	if (until == 0)
+		return;
+	sa_lock_all(until, lock_accounts, &lock);
+	if (lock.left != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("the user is locked by another transaction"),
+				 errhint("Try again, or see session_admin.lock_wait.")));
+}
+
 /* Count a login, and lock the account.  The caller is connected to SPI. */
 void
 sa_account_logged_in(const char *application, const char *user_name,
@@ -143,27 +258,70 @@ sa_account_logged_in(const char *application, const char *user_name,
 }
 
 /*
- * Count a failed login.  Who is unknown gets no account: somebody who guesses
- * names must not fill the table.  The caller is connected to SPI.
+ * Before a login in a product's transaction: lock the account without waiting, or else
+ * announce the login to who has it.  False if somebody else has it.
+ */
+bool
+sa_account_enter(const char *application, const char *user_name)
+{
+	Datum		name = CStringGetTextDatum(user_name);
+	ArrayBuildState *left;
+	SaBusy		busy = {0};
+
+	sa_accounts_try(application, construct_array(&name, 1, TEXTOID, -1, false, TYPALIGN_INT),
+					&left, &busy);
+	if (left == NULL)
+		return true;
+	sa_login_announce(application, user_name);
+	return false;
+}
+
+/* Count a login of a user whose account somebody else has: see account_seen. */
+void
+sa_account_logged_in_later(const char *application, const char *user_name, TimestampTz at)
+{
+	static SaStatement note_login = {.sql =
+		"INSERT INTO session_admin.account_seen (application, user_name, at, logins)"
+		" VALUES ($1, $2, $3, 1)"
+	};
+	SaArgs		args = {0};
+
+	sa_arg_text(&args, application);
+	sa_arg_text(&args, user_name);
+	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(at), false);
+	sa_run(&note_login, &args);
+}
+
+/*
+ * Count a failed login.  The account is not kept locked: in a transaction that goes on,
+ * or if somebody else has it locked, maintain() counts it later (see account_seen).  Who
+ * is unknown gets no account: somebody who guesses names must not fill the table.  The
+ * caller is connected to SPI.
  */
 void
 sa_account_login_failed(const char *application, const char *user_name, TimestampTz at)
 {
 	static SaStatement count_failure = {.sql =
-		"UPDATE session_admin.account SET"
-		" last_failed_login_at = greatest(last_failed_login_at, $3),"
-		" current_failed_count = current_failed_count + 1,"
-		" total_failed_count = total_failed_count + 1"
+		"WITH free AS ("
+		"  SELECT application, user_name FROM session_admin.account"
+		"  WHERE application = $1 AND user_name = $2 FOR NO KEY UPDATE SKIP LOCKED"
+		")"
+		" UPDATE session_admin.account a SET"
+		" last_failed_login_at = greatest(a.last_failed_login_at, $3),"
+		" current_failed_count = a.current_failed_count + 1,"
+		" total_failed_count = a.total_failed_count + 1"
+		" FROM free WHERE a.application = free.application AND a.user_name = free.user_name"
+	};
+	static SaStatement note_failure = {.sql =
+		"INSERT INTO session_admin.account_seen (application, user_name, at, login_failed)"
+		" SELECT application, user_name, $3, true FROM session_admin.account"
 		" WHERE application = $1 AND user_name = $2"
 	};
 	SaArgs		args = {0};
 
-	/* as above */
-	if (IsolationUsesXactSnapshot())
-		sa_account_lock(application, user_name);
-
 	sa_arg_text(&args, application);
 	sa_arg_text(&args, user_name);
 	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(at), false);
-	sa_run(&count_failure, &args);
+	if (IsTransactionBlock() || IsolationUsesXactSnapshot() || sa_run(&count_failure, &args) == 0)
+		sa_run(&note_failure, &args);
 }

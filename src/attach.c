@@ -58,6 +58,7 @@ typedef struct Match
 	bool		no_path;
 	Datum		excludes;
 	bool		no_excludes;
+	bool		clears;			/* what ends in this part */
 	int64		rows;			/* read of this part */
 } Match;
 
@@ -104,8 +105,10 @@ find_tables(const char *product, const char *schema, int *nmatches)
 {
 	static SaStatement match_product = {.sql =
 		"SELECT part, relation, relation_name, role, column_name, reading, key_of, state, note,"
-		"  path, excludes"
-		" FROM session_admin.match_product($1, $2)"
+		"  path, excludes,"
+		"  (SELECT p.ends = 'clear' FROM session_admin.product_part p"
+		"    WHERE p.product = $1 AND p.part = m.part)"
+		" FROM session_admin.match_product($1, $2) m"
 	};
 	SaArgs		args = {0};
 	Match	   *matches;
@@ -130,6 +133,7 @@ find_tables(const char *product, const char *schema, int *nmatches)
 		matches[i].note = sa_result_text(i, 9);
 		matches[i].path = sa_result(i, 10, &matches[i].no_path);
 		matches[i].excludes = sa_result(i, 11, &matches[i].no_excludes);
+		matches[i].clears = DatumGetBool(sa_result(i, 12, &isnull)) && !isnull;
 	}
 	*nmatches = (int) rows;
 	return matches;
@@ -185,6 +189,61 @@ check_parts(Match *matches, int nmatches, const char *product, const char *schem
 				 errmsg("schema \"%s\" holds no table of product \"%s\"", schema, product)));
 }
 
+/* The column that plays this role in the part; NULL if there is none. */
+static char *
+column_of_role(Match *matches, int nmatches, const char *part, const char *role)
+{
+	for (int i = 0; i < nmatches; i++)
+	{
+		if (matches[i].role != NULL && is_attached(&matches[i]) &&
+			strcmp(matches[i].part, part) == 0 && strcmp(matches[i].role, role) == 0)
+			return matches[i].column_name;
+	}
+	return NULL;
+}
+
+/* Refuse to have rows deleted that are users. */
+static void
+check_endings(Match *matches, int nmatches, const char *application, const char *product,
+			  const char *schema)
+{
+	static SaStatement find_reason = {.sql =
+		"SELECT reason, ambiguous FROM session_admin.refused_ending($1, $2, $3, $4, $5, $6, $7)"
+	};
+
+	for (int i = 0; i < nmatches; i++)
+	{
+		Match	   *match = &matches[i];
+		SaArgs		args = {0};
+		char	   *user;
+		char	   *reason;
+		bool		isnull;
+
+		if (match->role != NULL || !is_attached(match))
+			continue;
+		user = column_of_role(matches, nmatches, match->part, "user_key");
+		if (user == NULL)
+			user = column_of_role(matches, nmatches, match->part, "user_name");
+		sa_arg_text(&args, application);
+		sa_arg_text(&args, product);
+		sa_arg_text(&args, schema);
+		sa_arg_text(&args, match->part);
+		sa_arg(&args, OIDOID, ObjectIdGetDatum(match->relid), false);
+		sa_arg_text(&args, user);
+		sa_arg_text(&args, column_of_role(matches, nmatches, match->part, "secret"));
+		if (sa_run(&find_reason, &args) == 0 || (reason = sa_result_text(0, 1)) == NULL)
+			continue;
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" cannot be part \"%s\": rows of users could be deleted",
+						match->relation_name, match->part),
+				 errdetail("%c%s.", pg_toupper((unsigned char) reason[0]), reason + 1),
+				 DatumGetBool(sa_result(0, 2, &isnull)) ?
+				 errhint("Describe the part with \"ends\": \"clear\", if its token is one column of a row of users, or \"ends\": \"delete\", if each row is one session or token.") :
+				 errhint("A part with \"ends\": \"clear\" sets the token to null, or to \"clear_to\".")));
+	}
+}
+
 /*
  * What came with the extension reads names and times, compares credentials and
  * keeps of secrets a hash: capability administrator is enough.  What somebody
@@ -195,14 +254,16 @@ check_privileges(Match *matches, int nmatches)
 {
 	for (int i = 0; i < nmatches; i++)
 	{
-		AclMode		needed = ACL_SELECT | ACL_TRIGGER | ACL_DELETE;
+		AclMode		needed = ACL_SELECT | ACL_TRIGGER |
+		(matches[i].clears ? ACL_UPDATE : ACL_DELETE);
 
 		if (matches[i].role == NULL && is_attached(&matches[i]) &&
 			pg_class_aclmask(matches[i].relid, GetOuterUserId(), needed, ACLMASK_ALL) != needed)
 			ereport(ERROR,
 					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 					 errmsg("permission denied for table %s", matches[i].relation_name),
-					 errhint("To attach what was described, SELECT, TRIGGER and DELETE are needed on its tables.")));
+					 errhint("To attach what was described, SELECT, TRIGGER and %s are needed on its tables.",
+							 matches[i].clears ? "UPDATE" : "DELETE")));
 	}
 }
 
@@ -214,13 +275,22 @@ static List *
 note_attachment(Match *matches, int nmatches, const char *application, const char *product)
 {
 	static SaStatement forget_attachment = {.sql =
-		"DELETE FROM session_admin.attachment WHERE application = $1 AND product = $2"
+		"WITH columns AS ("
+		"  DELETE FROM session_admin.attachment_column WHERE application = $1 AND product = $2"
+		"), backfills AS ("
+		"  DELETE FROM session_admin.backfill WHERE application = $1 AND product = $2"
+		")"
+		" DELETE FROM session_admin.attachment WHERE application = $1 AND product = $2"
 		" RETURNING relation::oid"
 	};
 	static SaStatement insert_attachment = {.sql =
 		"INSERT INTO session_admin.attachment"
-		" (application, product, part, relation, table_name, key_of, alias_pattern)"
-		" SELECT $1, $2, $3, $4, $4::regclass::text, $5, alias_pattern FROM session_admin.product WHERE product = $2"
+		" (application, product, part, relation, table_name, key_of, alias_pattern, ends, clear_to)"
+		" SELECT $1, $2, $3, $4, $4::regclass::text, $5, alias_pattern,"
+		"  CASE WHEN $3 IN ('session', 'remember_me') THEN coalesce(d.ends, 'delete') END, d.clear_to"
+		" FROM session_admin.product p"
+		" JOIN session_admin.product_part d ON d.product = p.product AND d.part = $3"
+		" WHERE p.product = $2"
 	};
 	static SaStatement insert_column = {.sql =
 		"INSERT INTO session_admin.attachment_column"
@@ -428,6 +498,8 @@ make_triggers(const char *application, const char *product)
 		"SELECT u.statement FROM session_admin.attachment_trigger t"
 		" CROSS JOIN LATERAL (VALUES (1, t.make), (2, t.enable)) AS u (n, statement)"
 		" WHERE t.application = $1 AND t.product = $2 AND u.statement IS NOT NULL"
+		/* two parts may be one table */
+		" GROUP BY t.relation, t.name, u.n, u.statement"
 		" ORDER BY t.relation, t.name, u.n"
 	};
 	SaArgs		args = {0};
@@ -521,7 +593,7 @@ static const char *
 note_on_part(const Match *matches, int nmatches, const Match *match)
 {
 	if (strcmp(match->part, "remember_me") == 0)
-		return match->note;
+		return match->clears ? "tokens are cleared, no row is deleted" : match->note;
 	if (strcmp(match->part, "session") != 0)
 		return psprintf(INT64_FORMAT " rows read", match->rows);
 	for (int i = 0; i < nmatches; i++)
@@ -552,6 +624,19 @@ other_attachments(Oid relid, const char *application, const char *product)
 	return sa_result_text(0, 1);
 }
 
+/* What is seen coming that may keep rows of sessions or tokens that end. */
+static void
+report_obstacles(FunctionCallInfo fcinfo, const Match *match)
+{
+	Datum	   *notes;
+	int			n;
+
+	deconstruct_array(sa_forget_obstacles(match->relid, match->clears), TEXTOID, -1, false,
+					  TYPALIGN_INT, &notes, NULL, &n);
+	for (int i = 0; i < n; i++)
+		report(fcinfo, match->part, match->relation_name, "warning", TextDatumGetCString(notes[i]));
+}
+
 static void
 report_matches(FunctionCallInfo fcinfo, Match *matches, int nmatches, const char *application,
 			   const char *product)
@@ -577,6 +662,9 @@ report_matches(FunctionCallInfo fcinfo, Match *matches, int nmatches, const char
 				   is_attached(match) ? note_on_part(matches, nmatches, match) : match->note);
 			if (others)
 				report(fcinfo, match->part, match->relation_name, "warning", others);
+			if (is_attached(match) &&
+				(strcmp(match->part, "session") == 0 || strcmp(match->part, "remember_me") == 0))
+				report_obstacles(fcinfo, match);
 		}
 		else if (attached_part(matches, nmatches, match->part) == NULL)
 			continue;
@@ -632,6 +720,7 @@ sa_attach_application(PG_FUNCTION_ARGS)
 
 	matches = find_tables(product, schema, &nmatches);
 	check_parts(matches, nmatches, product, schema);
+	check_endings(matches, nmatches, application_name, product, schema);
 	if (!built_in)
 		check_privileges(matches, nmatches);
 
@@ -668,6 +757,21 @@ sa_detach_application(PG_FUNCTION_ARGS)
 		"      JOIN pg_namespace n ON n.oid = c.relnamespace"
 		"      WHERE c.oid = t.relation AND n.nspname <> $2))"
 		"  RETURNING t.product, t.part, t.relation"
+
+		/*
+		 * with the columns of parts that got lost, of which nobody knows the
+		 * schema
+		 */
+		"), columns AS ("
+		"  DELETE FROM session_admin.attachment_column c"
+		"  WHERE c.application = $3 AND ($1 IS NULL OR c.product = $1)"
+		"    AND ((c.product, c.part) IN (SELECT product, part FROM gone)"
+		"      OR NOT EXISTS (SELECT FROM session_admin.attachment t"
+		"        WHERE t.application = $3 AND t.product = c.product AND t.part = c.part))"
+		"  RETURNING c.product, c.part"
+		"), backfills AS ("
+		"  DELETE FROM session_admin.backfill b USING gone"
+		"  WHERE b.application = $3 AND b.product = gone.product AND b.part = gone.part"
 		"), keys AS ("
 		"  DELETE FROM session_admin.account_key k USING gone"
 		"  WHERE k.application = $3 AND k.product = gone.product AND k.part = gone.part"
@@ -677,7 +781,11 @@ sa_detach_application(PG_FUNCTION_ARGS)
 		"  SET product = NULL, product_key = NULL, idle_timeout = NULL"
 		"  FROM gone WHERE s.application = $3 AND s.product = gone.product AND gone.part = 'session'"
 		")"
-		" SELECT part::text, relation::oid, relation::text FROM gone ORDER BY product, part"
+		" SELECT part::text, relation::oid, relation::text FROM ("
+		"  SELECT product, part, relation FROM gone"
+		"  UNION ALL SELECT DISTINCT product, part, 0::regclass FROM columns"
+		"  WHERE (product, part) NOT IN (SELECT product, part FROM gone)) g"
+		" ORDER BY product, part"
 	};
 	char	   *application = sa_application_arg(fcinfo, 2);
 	SaArgs		args = {0};

@@ -60,6 +60,7 @@ typedef struct CachedTable
 	bool		valid;
 	MemoryContext context;
 	List	   *watches;
+	bool		told;			/* that nothing is known of it */
 } CachedTable;
 
 static HTAB *cache = NULL;
@@ -205,7 +206,7 @@ load(Relation relation, MemoryContext context)
 	static SaStatement read_attachments = {.sql =
 		"SELECT a.application::text, a.product::text, a.part::text, a.key_of::text,"
 		"  a.alias_pattern, c.role::text, c.column_name::text, c.reading,"
-		"  c.path, c.excludes"
+		"  c.path, c.excludes, a.ends, a.clear_to"
 		" FROM session_admin.attachment a"
 		" JOIN session_admin.attachment_column c USING (application, product, part)"
 		" WHERE a.relation = $1"
@@ -225,6 +226,8 @@ load(Relation relation, MemoryContext context)
 		char	   *product = sa_result_text(i, 2);
 		char	   *key_of = sa_result_text(i, 4);
 		char	   *alias_pattern = sa_result_text(i, 5);
+		char	   *ends = sa_result_text(i, 11);
+		char	   *clear_to = sa_result_text(i, 12);
 		int			part = sa_find_name(sa_part_names, SA_NPARTS, sa_result_text(i, 3));
 		int			role = sa_find_name(sa_role_names, SA_NROLES, sa_result_text(i, 6));
 		MemoryContext old = MemoryContextSwitchTo(context);
@@ -239,8 +242,12 @@ load(Relation relation, MemoryContext context)
 			watch->part = part;
 			watch->key_of = Max(sa_find_name(sa_part_names, SA_NPARTS, key_of), 0);
 			watch->relid = RelationGetRelid(relation);
+			watch->clears = ends != NULL && strcmp(ends, "clear") == 0;
+			watch->clear_to = clear_to ? pstrdup(clear_to) : NULL;
 			watches = lappend(watches, watch);
 		}
+		if (role == SA_ROLE_USER_NAME || role == SA_ROLE_USER_KEY)
+			watch->names_user = true;
 		if (role >= 0)
 			add_column(watch, relation, role, sa_result_text(i, 7), sa_result_text(i, 8),
 					   result_array(i, 9), result_array(i, 10));
@@ -290,6 +297,7 @@ sa_watches_of(Relation relation)
 		MemoryContextSetParent(table->context, TopTransactionContext);
 	table->context = NULL;
 	table->watches = NIL;
+	table->told = false;
 
 	context = AllocSetContextCreate(CurrentMemoryContext, "session_admin attachment",
 									ALLOCSET_SMALL_SIZES);
@@ -313,46 +321,17 @@ sa_watches_of(Relation relation)
 	return watches;
 }
 
-/* The SaWatches of all tables of sessions and remember-me tokens in the application. */
-List *
-sa_watches_to_forget(const char *application)
+/*
+ * Has it been told already, since it was read, that nothing is known of this table,
+ * which has our triggers?  From here on it has.
+ */
+bool
+sa_is_told_unknown(Relation relation)
 {
-	static SaStatement read_relations = {.sql =
-		"SELECT DISTINCT relation::oid FROM session_admin.attachment"
-		" WHERE application = $1 AND part IN ('session', 'remember_me') ORDER BY 1"
-	};
-	SaArgs		args = {0};
-	List	   *relids = NIL;
-	List	   *result = NIL;
-	ListCell   *cell;
-	uint64		rows;
+	Oid			relid = RelationGetRelid(relation);
+	CachedTable *table = hash_search(cache, &relid, HASH_FIND, NULL);
+	bool		told = table->told;
 
-	sa_arg_text(&args, application);
-	rows = sa_run(&read_relations, &args);
-	for (uint64 i = 0; i < rows; i++)
-	{
-		bool		isnull;
-
-		relids = lappend_oid(relids, DatumGetObjectId(sa_result(i, 1, &isnull)));
-	}
-
-	foreach(cell, relids)
-	{
-		/* the product may have dropped it */
-		Relation	relation = try_table_open(lfirst_oid(cell), AccessShareLock);
-		ListCell   *watch_cell;
-
-		if (relation == NULL)
-			continue;
-		foreach(watch_cell, sa_watches_of(relation))
-		{
-			SaWatch    *watch = lfirst(watch_cell);
-
-			if ((watch->part == SA_PART_SESSION || watch->part == SA_PART_REMEMBER_ME) &&
-				strcmp(watch->application, application) == 0)
-				result = lappend(result, watch);
-		}
-		table_close(relation, NoLock);
-	}
-	return result;
+	table->told = true;
+	return told;
 }

@@ -256,8 +256,8 @@ users_concerned(const SaCaptured *captured)
 }
 
 /* Run a step that may fail; returns why, NULL if it did not. */
-static ErrorData *
-attempt(void (*step) (void *), void *argument)
+ErrorData *
+sa_capture_attempt(void (*step) (void *), void *argument)
 {
 	ErrorData  *error = sa_attempt(step, argument);
 
@@ -294,6 +294,29 @@ sa_capture_failure(const char *application, Oid relid, const char *event, const 
 	sa_arg_text(&args, message);
 	sa_arg(&args, TEXTARRAYOID, PointerGetDatum(users), users == NULL);
 	sa_run(&insert_failure, &args);
+}
+
+/*
+ * The same of what may happen with each statement and concerns no user: once, until
+ * somebody has acknowledged it.  False if it is there.  The caller is connected to SPI.
+ */
+bool
+sa_capture_failure_once(const char *application, Oid relid, const char *event, const char *message)
+{
+	static SaStatement insert_failure = {.sql =
+		"INSERT INTO session_admin.capture_failure (application, relation, event, message, user_names)"
+		" SELECT $1, $2::regclass::text, $3, $4, '{}'"
+		" WHERE NOT EXISTS (SELECT FROM session_admin.capture_failure"
+		"  WHERE application IS NOT DISTINCT FROM $1 AND relation = $2::regclass::text"
+		"   AND message = $4 AND acknowledged_by IS NULL)"
+	};
+	SaArgs		args = {0};
+
+	sa_arg_text(&args, application);
+	sa_arg(&args, OIDOID, ObjectIdGetDatum(relid), false);
+	sa_arg_text(&args, event);
+	sa_arg_text(&args, message);
+	return sa_run(&insert_failure, &args) > 0;
 }
 
 /* Record what was not understood, and log out whom it may have concerned. */
@@ -348,16 +371,16 @@ capture_failed(const SaWatch *watch, TriggerData *trigdata, const char *message,
 				 errhint("Policy \"on_capture_failure\" of application \"%s\" makes this an error.",
 						 watch->application)));
 
-	error = attempt(record_failure, &failure);
+	error = sa_capture_attempt(record_failure, &failure);
 	if (error)
 	{
 		failure.ending.spares_products = true;
-		error = attempt(record_failure, &failure);
+		error = sa_capture_attempt(record_failure, &failure);
 	}
 	if (error && !failure.nobody)
 	{
 		failure.users = NULL;
-		error = attempt(record_failure, &failure);
+		error = sa_capture_attempt(record_failure, &failure);
 		if (error)
 			ReThrowError(error);
 	}
@@ -396,9 +419,9 @@ capture_guarded(const SaWatch *watch, TriggerData *trigdata)
 	sa_captured_begin(captured, watch);
 	captured->insertion = TRIGGER_FIRED_BY_INSERT(trigdata->tg_event);
 	captured->backfill = is_first_copy();
-	captured->forgetting = sa_forgetting(RelationGetRelid(trigdata->tg_relation));
+	captured->forgetting = sa_forgetting(watch);
 
-	error = attempt(follow_statement, &statement);
+	error = sa_capture_attempt(follow_statement, &statement);
 	if (error)
 		capture_failed(watch, trigdata, error->message, users_concerned(captured));
 	else if (captured->unclear)
@@ -406,6 +429,36 @@ capture_guarded(const SaWatch *watch, TriggerData *trigdata)
 					   captured->unclear_whom ? NULL :
 					   DatumGetArrayTypeP(makeArrayResult(captured->unclear_users,
 														  CurrentMemoryContext)));
+}
+
+#define UNKNOWN_TABLE "the table is watched, but nothing says as what"
+
+static void
+record_unknown(void *argument)
+{
+	TriggerData *trigdata = argument;
+	bool		first;
+
+	SPI_connect();
+	first = sa_capture_failure_once(NULL, RelationGetRelid(trigdata->tg_relation),
+									event_name(trigdata->tg_event), UNKNOWN_TABLE);
+	SPI_finish();
+	if (first)
+		ereport(WARNING,
+				(errmsg("session_admin could not follow %s of \"%s\": %s", event_name(trigdata->tg_event),
+						RelationGetRelationName(trigdata->tg_relation), UNKNOWN_TABLE),
+				 errhint("Call session_admin.attach_application() again.")));
+}
+
+/*
+ * Our triggers are there, and what they are for has got lost, in a restore for instance:
+ * tell, once, as nobody is logged out by what happens here.
+ */
+static void
+follow_unknown(TriggerData *trigdata)
+{
+	if (!sa_is_told_unknown(trigdata->tg_relation))
+		(void) sa_capture_attempt(record_unknown, trigdata);
 }
 
 static bool
@@ -420,6 +473,7 @@ Datum
 sa_capture(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+	List	   *watches;
 	ListCell   *cell;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigdata->tg_event) ||
@@ -441,8 +495,17 @@ sa_capture(PG_FUNCTION_ARGS)
 		(trigdata->tg_oldtable && tuplestore_tuple_count(trigdata->tg_oldtable) == 0))
 		PG_RETURN_POINTER(NULL);
 
-	foreach(cell, sa_watches_of(trigdata->tg_relation))
-		capture_guarded(lfirst(cell), trigdata);
+	watches = sa_watches_of(trigdata->tg_relation);
+	if (watches == NIL)
+		follow_unknown(trigdata);
+	foreach(cell, watches)
+	{
+		const SaWatch *watch = lfirst(cell);
+
+		/* whose sessions these are cannot be seen: there is nothing to follow */
+		if (watch->part != SA_PART_SESSION || watch->names_user)
+			capture_guarded(watch, trigdata);
+	}
 
 	PG_RETURN_POINTER(NULL);
 }

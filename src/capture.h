@@ -99,6 +99,9 @@ typedef struct SaWatch
 	SaPart		part;
 	SaPart		key_of;			/* whose key user_key is */
 	Oid			relid;
+	bool		clears;			/* what ends there is cleared, not deleted */
+	const char *clear_to;		/* to this; NULL: to null */
+	bool		names_user;		/* or did, before a column was dropped */
 	SaColumn	columns[SA_NROLES];
 	SaAttribute *attributes;
 	int			nattributes;
@@ -111,7 +114,7 @@ typedef struct SaWatch
 /* attachment.c */
 extern int	sa_find_name(const char *const *names, int n, const char *name);
 extern List *sa_watches_of(Relation relation);
-extern List *sa_watches_to_forget(const char *application);
+extern bool sa_is_told_unknown(Relation relation);
 
 /* captured.c: what the rows of one statement tell, and what follows of it */
 
@@ -145,6 +148,8 @@ typedef struct SaSessionRow
 {
 	SaSessionId id;
 	SaSessionId old_id;			/* the same, unless it was changed */
+	char	   *secret;			/* the id itself, to find the row: wiped with
+								 * the batch */
 	char	   *key;			/* NULL: there is none */
 	char	   *user;			/* or its key, if the part has a key_of; NULL:
 								 * anonymous */
@@ -152,6 +157,7 @@ typedef struct SaSessionRow
 	TimestampTz created_at;
 	TimestampTz last_access_at;
 	int64		idle_timeout;	/* SA_NO_TIMEOUT: for ever */
+	bool		refused;		/* it is that of a session that stays ended */
 } SaSessionRow;
 
 typedef struct SaCaptured
@@ -161,7 +167,8 @@ typedef struct SaCaptured
 	bool		backfill;		/* these rows were there before: no events */
 	bool		insertion;		/* these rows are new */
 	bool		complete;		/* all rows of the statement are in this batch */
-	SaEnding   *forgetting;		/* we delete these rows ourselves, as sessions end */
+	SaEnding   *forgetting;		/* we delete these rows ourselves, as sessions
+								 * end */
 	int			rows;
 
 	/* each group of lists is a table with one column a list */
@@ -213,6 +220,7 @@ extern void sa_captured_add_text(SaCaptured *captured, SaValues *values, const c
 extern bool sa_captured_ignores_logins(const SaCaptured *captured);
 extern void sa_captured_unclear(SaCaptured *captured, const char *user_name);
 extern void sa_captured_make_accounts(SaCaptured *captured, const SaValues *names);
+extern void sa_captured_enter_accounts(SaCaptured *captured, const SaValues *names);
 extern void sa_captured_lock_accounts(SaCaptured *captured, const SaValues *names);
 extern void sa_captured_resolve(SaCaptured *captured, const SaValues *keys, SaValues *users);
 extern void sa_captured_flush(SaCaptured *captured);
@@ -222,17 +230,92 @@ extern void sa_captured_truncated(SaCaptured *captured);
 extern void sa_row_inserted(SaCaptured *captured, TupleTableSlot *slot);
 extern void sa_row_deleted(SaCaptured *captured, TupleTableSlot *slot);
 extern void sa_row_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new);
+extern bool sa_row_holds_secret(const SaWatch *watch, TupleTableSlot *slot);
+extern bool sa_row_is_excluded(const SaWatch *watch, TupleTableSlot *slot);
+extern bool sa_row_hash(const SaWatch *watch, TupleTableSlot *slot, uint8 *hash);
+extern char *sa_row_user(const SaWatch *watch, TupleTableSlot *slot);
 
 /* captured_session.c */
 extern void sa_captured_flush_sessions(SaCaptured *captured);
 extern void sa_captured_truncated_sessions(SaCaptured *captured);
 
-/* forget.c */
-extern SaEnding *sa_forgetting(Oid relid);
+/* forget.c: rows of sessions and users in the products' own tables */
+
+/* Which rows: any of these. */
+typedef struct SaTarget
+{
+	ArrayType  *user_names;		/* text[]: of these users */
+	ArrayType  *users;			/* text[]: their names or keys, as the table
+								 * has them */
+	ArrayType  *keys;			/* text[]: role key */
+	ArrayType  *hashes;			/* bytea[]: of role secret, where there is no
+								 * key */
+	ArrayType  *all_hashes;		/* bytea[]: the same, of all; sorted */
+	ArrayType  *secrets;		/* text[]: of these only, to find them by an
+								 * index */
+	const uint8 *keep;			/* the hash of a session that stays */
+} SaTarget;
+
+typedef struct SaForgetRow
+{
+	ItemPointerData tid;
+	bool		by_user;		/* the row says that it is one of these users' */
+	bool		has_hash;
+	uint8		hash[SA_HASH_LEN];
+} SaForgetRow;
+
+typedef struct SaRows
+{
+	int			n;
+	int			allocated;
+	SaForgetRow *rows;
+} SaRows;
+
+/* What is to be deleted from one table, and what becomes of it. */
+typedef struct SaForget
+{
+	const char *application;
+	const char *product;
+	SaPart		part;
+	Oid			relid;
+	const char *table;			/* its name when it was attached */
+	SaTarget	target;
+	TransactionId before;		/* only what transactions before this one
+								 * wrote; 0: all */
+	int			tries;			/* so often it has failed before */
+	/* the rest is the result */
+	SaWatch    *watch;			/* NULL: it is not watched any more */
+	SaRows		rows;			/* these are locked */
+	SaRows		busy;			/* these somebody else has locked */
+	SaRows		left;			/* these could not be deleted */
+	bool		spares_valid;	/* sessions that are valid stay */
+	bool		everything;		/* whatever the target */
+	bool		unsearched;		/* nor could the table be searched */
+	bool		invisible;		/* there may be rows that nobody sees yet */
+	uint64		deleted;
+	int			failures;
+	int			sqlstate;
+	const char *message;		/* why */
+} SaForget;
+
+extern SaEnding *sa_forgetting(const SaWatch *watch);
+extern List *sa_forgets_of(const char *application, const char *product);
+extern void sa_forget_rows(SaForget *forget, SaEnding *ending);
+extern bool sa_capture_forget_rows(const SaWatch *watch, ArrayType *secrets, ArrayType *hashes,
+								   SaEnding *ending);
+extern void sa_forget_table(SaForget *forget, SaEnding *ending);
+extern ArrayType *sa_forget_obstacles(Oid relid, bool clears);
+extern ArrayType *sa_hashes_of(const SaRows *rows);
+
+/* remains.c: what could not be deleted */
+extern void sa_remain(const SaForget *forget, const SaEnding *ending);
 
 /* capture.c */
 extern void sa_capture_failure(const char *application, Oid relid, const char *event,
 							   const char *message, ArrayType *users);
+extern bool sa_capture_failure_once(const char *application, Oid relid, const char *event,
+									const char *message);
+extern ErrorData *sa_capture_attempt(void (*step) (void *), void *argument);
 extern int64 sa_capture_existing(const SaWatch *watch, Relation relation,
 								 Snapshot snapshot, Snapshot done);
 

@@ -115,6 +115,26 @@ is_excluded(const SaWatch *watch, TupleTableSlot *slot)
 	return false;
 }
 
+/* Is the row one of those that are left alone? */
+bool
+sa_row_is_excluded(const SaWatch *watch, TupleTableSlot *slot)
+{
+	return is_excluded(watch, slot);
+}
+
+/* The hash of the session id or token in this row; false if there is none. */
+bool
+sa_row_hash(const SaWatch *watch, TupleTableSlot *slot, uint8 *hash)
+{
+	char	   *secret = role_text(watch, SA_ROLE_SECRET, slot);
+
+	if (secret == NULL || *secret == '\0')
+		return false;
+	sa_sha256(secret, strlen(secret), hash);
+	explicit_bzero(secret, strlen(secret));
+	return true;
+}
+
 /* Null before, and not any more? */
 static bool
 became_set(const SaWatch *watch, SaRole role, TupleTableSlot *old, TupleTableSlot *new)
@@ -272,6 +292,13 @@ user_of(const SaWatch *watch, TupleTableSlot *slot)
 	if (SA_HAS(watch, SA_ROLE_USER_KEY))
 		return role_text(watch, SA_ROLE_USER_KEY, slot);
 	return user_name_of(watch, slot);
+}
+
+/* The same of a row that somebody else looks at. */
+char *
+sa_row_user(const SaWatch *watch, TupleTableSlot *slot)
+{
+	return user_of(watch, slot);
 }
 
 static void
@@ -454,6 +481,30 @@ secret_ref(char *secret)
 	return ref;
 }
 
+/* Is there anything in the column of the secret?  It may have been cleared. */
+static bool
+holds_secret(const SaWatch *watch, TupleTableSlot *slot)
+{
+	char	   *secret;
+	bool		result;
+
+	if (!watch->clears)
+		return true;
+	secret = role_text(watch, SA_ROLE_SECRET, slot);
+	if (secret == NULL)
+		return false;
+	result = *secret != '\0' && (watch->clear_to == NULL || strcmp(secret, watch->clear_to) != 0);
+	explicit_bzero(secret, strlen(secret));
+	return result;
+}
+
+/* The same of a row that somebody else looks at. */
+bool
+sa_row_holds_secret(const SaWatch *watch, TupleTableSlot *slot)
+{
+	return holds_secret(watch, slot);
+}
+
 static void
 add_token(SaCaptured *captured, TupleTableSlot *slot, const char *event)
 {
@@ -499,7 +550,7 @@ session_idle_timeout(const SaWatch *watch, TupleTableSlot *slot, TimestampTz las
 
 	/* of touches by other backends, the row may not tell yet */
 	if (result != SA_NO_TIMEOUT && !sa_live_enabled())
-		result += sa_touch_interval * USECS_PER_SEC;
+		result += Min(sa_touch_interval * USECS_PER_SEC, result / 2);
 	return result;
 }
 
@@ -512,7 +563,7 @@ read_session(SaCaptured *captured, TupleTableSlot *slot, SaSessionRow *row)
 	char	   *id = role_text(watch, SA_ROLE_SECRET, slot);
 
 	memset(row, 0, sizeof(*row));
-	if (id == NULL || *id == '\0')
+	if (id == NULL || *id == '\0' || !holds_secret(watch, slot))
 		return false;
 	sa_sha256(id, strlen(id), row->id.hash);
 	explicit_bzero(id, strlen(id));
@@ -544,7 +595,7 @@ add_session(SaCaptured *captured, TupleTableSlot *slot, const SaSessionRow *row,
 
 	*added = *row;
 	sa_session_id_from_datum(CStringGetTextDatum(id), TEXTOID, &added->id);
-	explicit_bzero(id, strlen(id));
+	added->secret = id;
 	added->old_id = old_id ? *old_id : added->id;
 	added->key = role_text(watch, SA_ROLE_KEY, slot);
 	added->user = user_of(watch, slot);
@@ -584,7 +635,8 @@ session_inserted(SaCaptured *captured, TupleTableSlot *slot)
 {
 	SaSessionRow row;
 
-	if (read_session(captured, slot, &row) && row.idle_timeout > 0)
+	/* what somebody makes of a row that we delete is no login */
+	if (captured->forgetting == NULL && read_session(captured, slot, &row) && row.idle_timeout > 0)
 		add_session(captured, slot, &row, NULL, NULL);
 }
 
@@ -616,6 +668,9 @@ session_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
 	SaSessionRow old_row;
 	SaSessionRow row;
 
+	/* nor is it a use */
+	if (captured->forgetting != NULL)
+		return;
 	if (is_excluded(watch, old) || is_excluded(watch, new))
 	{
 		captured->rows++;
@@ -686,7 +741,7 @@ sa_row_inserted(SaCaptured *captured, TupleTableSlot *slot)
 				add_failure(captured, NULL, slot);
 			break;
 		case SA_PART_REMEMBER_ME:
-			if (!captured->backfill)
+			if (!captured->backfill && holds_secret(watch, slot))
 				add_token(captured, slot, "remember_me_issued");
 			break;
 		case SA_PART_SESSION:
@@ -713,7 +768,8 @@ sa_row_deleted(SaCaptured *captured, TupleTableSlot *slot)
 			add_key_gone(captured, slot);
 			break;
 		case SA_PART_REMEMBER_ME:
-			add_token(captured, slot, "remember_me_revoked");
+			if (holds_secret(captured->watch, slot))
+				add_token(captured, slot, "remember_me_revoked");
 			break;
 		case SA_PART_SESSION:
 			session_deleted(captured, slot);
@@ -804,6 +860,25 @@ user_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
 	logins_updated(captured, old, new);
 }
 
+/* A row of a remember-me token: rotated, or marked as used; or one column of many. */
+static void
+token_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
+{
+	const SaWatch *watch = captured->watch;
+	bool		was_set = holds_secret(watch, old);
+	bool		is_set = holds_secret(watch, new);
+
+	if (role_unchanged(watch, SA_ROLE_SECRET, old, new) &&
+		role_unchanged(watch, SA_ROLE_USED_AT, old, new))
+		return;
+	if (was_set && is_set)
+		add_token(captured, new, "remember_me_used");
+	else if (is_set)
+		add_token(captured, new, "remember_me_issued");
+	else if (was_set)
+		add_token(captured, old, "remember_me_revoked");
+}
+
 /* A row that was written, perhaps with nothing new in it. */
 void
 sa_row_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
@@ -845,10 +920,7 @@ sa_row_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
 			logins_updated(captured, old, new);
 			break;
 		case SA_PART_REMEMBER_ME:
-			/* rotated, or marked as used */
-			if (!role_unchanged(watch, SA_ROLE_SECRET, old, new) ||
-				!role_unchanged(watch, SA_ROLE_USED_AT, old, new))
-				add_token(captured, new, "remember_me_used");
+			token_updated(captured, old, new);
 			break;
 		case SA_PART_SESSION:
 			break;

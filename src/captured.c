@@ -15,7 +15,6 @@
  */
 #include "capture.h"
 
-#include "access/xact.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "regex/regex.h"
@@ -448,6 +447,20 @@ sa_captured_lock_accounts(SaCaptured *captured, const SaValues *names)
 	sa_run(&lock, &args);
 }
 
+/* Lock the accounts, or be seen by who has them: see sa_account_enter. */
+void
+sa_captured_enter_accounts(SaCaptured *captured, const SaValues *names)
+{
+	ArrayBuildState *left;
+	SaBusy		busy = {0};
+	SaArgs		args = {0};
+
+	arg_array(&args, names, TEXTOID);
+	sa_accounts_try(captured->watch->application, DatumGetArrayTypeP(args.values[0]), &left, &busy);
+	for (int i = 0; left != NULL && i < left->nelems; i++)
+		sa_login_announce(captured->watch->application, TextDatumGetCString(left->dvalues[i]));
+}
+
 /*
  * Find the users behind these keys; null where nobody is known by the key, or the
  * key itself, if the product is said to use both.
@@ -646,7 +659,7 @@ flush_tokens(SaCaptured *captured)
 	if (captured->insertion)
 	{
 		sa_captured_make_accounts(captured, &users);
-		sa_captured_lock_accounts(captured, &users);
+		sa_captured_enter_accounts(captured, &users);
 	}
 
 	row.reason = forgetting ? forgetting->reason : "token_revoked";
@@ -667,7 +680,7 @@ flush_tokens(SaCaptured *captured)
 		row.id = sa_result_int64(0, 2);
 		row.user_name = sa_result_text(0, 3);
 		note_feed(captured, &row, sa_result_int64(0, 1));
-		ForceSyncCommit();
+		sa_commit_durably(captured->watch->application);
 	}
 	if (forgetting != NULL)
 		forgetting->tokens_revoked += users.n;
@@ -678,8 +691,9 @@ flush_tokens(SaCaptured *captured)
 }
 
 /*
- * Lock all accounts of the batch before the first session ends, in the order of
- * names: what follows locks them again, for one reason after the other.
+ * If users are renamed, lock all accounts of the batch before the first session ends, in
+ * the order of names: what follows locks them again, for one reason after the other.
+ * Who only ends sessions waits for no account.
  */
 static void
 lock_users(SaCaptured *captured)
@@ -688,7 +702,7 @@ lock_users(SaCaptured *captured)
 	&captured->renamed_to, &captured->login_user};
 	SaValues	names = {0};
 
-	if (captured->ended_name.n + captured->renamed_from.n == 0)
+	if (captured->renamed_from.n == 0)
 		return;
 	for (size_t list = 0; list < lengthof(lists); list++)
 	{

@@ -17,6 +17,13 @@
 PG_FUNCTION_INFO_V1(sa_describe_product);
 PG_FUNCTION_INFO_V1(sa_forget_product);
 
+/* All that describes a product. */
+#define DELETE_PRODUCT_SQL \
+	"WITH marks AS (DELETE FROM session_admin.product_mark WHERE product = $1)," \
+	" columns AS (DELETE FROM session_admin.product_column WHERE product = $1)," \
+	" parts AS (DELETE FROM session_admin.product_part WHERE product = $1)" \
+	" DELETE FROM session_admin.product WHERE product = $1"
+
 /* The argument as the name of a product that may be described. */
 static char *
 product_arg(FunctionCallInfo fcinfo, int argno)
@@ -100,11 +107,11 @@ Datum
 sa_describe_product(PG_FUNCTION_ARGS)
 {
 	static SaStatement describe[] = {
-		{.sql = "DELETE FROM session_admin.product WHERE product = $1"},
+		{.sql = DELETE_PRODUCT_SQL},
 		{.sql = "INSERT INTO session_admin.product (product, title, notes, alias_pattern)"
 		" VALUES ($1, coalesce($3, $1), ARRAY(SELECT n FROM unnest($4) AS n WHERE n IS NOT NULL), $5)"},
-		{.sql = "INSERT INTO session_admin.product_part (product, part, relations, key_of, required)"
-			" SELECT $1, part, relations, key_of, required"
+		{.sql = "INSERT INTO session_admin.product_part (product, part, relations, key_of, required, ends, clear_to)"
+			" SELECT $1, part, relations, key_of, required, ends, clear_to"
 		" FROM session_admin.described_parts($2)"},
 		{.sql = "INSERT INTO session_admin.product_column"
 			" (product, part, role, columns, required, reading, path, excludes)"
@@ -149,9 +156,7 @@ sa_describe_product(PG_FUNCTION_ARGS)
 Datum
 sa_forget_product(PG_FUNCTION_ARGS)
 {
-	static SaStatement delete_product = {.sql =
-		"DELETE FROM session_admin.product WHERE product = $1"
-	};
+	static SaStatement delete_product = {.sql = DELETE_PRODUCT_SQL};
 	static SaStatement is_attached = {.sql =
 		"SELECT application::text FROM session_admin.attachment WHERE product = $1 LIMIT 1"
 	};

@@ -6,7 +6,8 @@
  * A row carries its top-level transaction id, so that nodes can follow the feed
  * by snapshots (see node.c).  It commits synchronously even where the
  * application runs with synchronous_commit = off: who was told that a session
- * has ended must not see it come back after a crash.
+ * has ended must not see it come back after a crash, or after a failover to a
+ * synchronous standby (see sa_commit_durably).
  *
  * There is one notification a statement, sent before the commit, whatever number of
  * rows it has ended.  One that cannot be sent costs a poll.  So the queue is looked
@@ -15,26 +16,28 @@
  */
 #include "session_admin.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "commands/async.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
-#include "utils/json.h"
 #include "utils/timestamp.h"
 
 #define CHANNEL				"session_admin"
 #define PAYLOAD_MAX			(BLCKSZ - NAMEDATALEN - 128)	/* as in async.c */
 #define QUEUE_USAGE_MAX		0.75
+#define PURGE_BATCH			1000	/* rows */
 
-/* Append ,"key":"value" unless there is no value. */
-static void
+/*
+ * Append ,"key":"value" unless there is no value; false if it has bytes that are no
+ * characters.  A listener whose encoding does not have them would fail on any but ASCII.
+ */
+static bool
 append_pair(StringInfo json, const char *key, const char *value)
 {
 	if (value == NULL)
-		return;
+		return true;
 	appendStringInfo(json, ",\"%s\":", key);
-	escape_json(json, value);
+	return sa_append_json(json, value);
 }
 
 /*
@@ -92,7 +95,7 @@ sa_feed_write(SaFeedRow *row, const SaEnding *ending)
 	sa_run(&insert_invalidation, &args);
 
 	row->id = sa_result_int64(0, 1);
-	ForceSyncCommit();
+	sa_commit_durably(row->application);
 }
 
 /* Tell of one row of the feed, when the transaction commits. */
@@ -101,24 +104,25 @@ sa_feed_notify(const SaFeedRow *row)
 {
 	MemoryContext context = MemoryContextSwitchTo(TopTransactionContext);
 	StringInfoData json;
+	bool		told;
 
 	initStringInfo(&json);
 	appendStringInfo(&json, "{\"id\":" INT64_FORMAT, row->id);
-	append_pair(&json, "scope", row->scope);
-	append_pair(&json, "application", row->application);
-	append_pair(&json, "user", row->user_name);
+	told = append_pair(&json, "scope", row->scope);
+	told = append_pair(&json, "application", row->application) && told;
+	told = append_pair(&json, "user", row->user_name) && told;
 	if (row->session_hash != NULL)
 	{
 		char		hex[SA_HASH_LEN * 2 + 1];
 
 		hex[hex_encode((const char *) row->session_hash, SA_HASH_LEN, hex)] = '\0';
-		append_pair(&json, strcmp(row->scope, "session") == 0 ? "session" : "keep", hex);
+		told = append_pair(&json, strcmp(row->scope, "session") == 0 ? "session" : "keep", hex) && told;
 	}
-	append_pair(&json, "reason", row->reason);
+	told = append_pair(&json, "reason", row->reason) && told;
 	appendStringInfoChar(&json, '}');
 	MemoryContextSwitchTo(context);
 
-	sa_pending_told(row->id, json.len < PAYLOAD_MAX ? json.data : NULL);
+	sa_pending_told(row->id, told && json.len < PAYLOAD_MAX ? json.data : NULL);
 }
 
 /* Tell of several rows, up to this one. */
@@ -126,4 +130,113 @@ void
 sa_feed_notify_many(int64 id)
 {
 	sa_pending_told(id, NULL);
+}
+
+/*
+ * sa_feed_purge
+ *		Delete what is older than the retention, and forget nodes as long gone.
+ *
+ * One batch, of the oldest rows.  Positions that may not have seen them are refused
+ * from then on, and no others: a transaction that is open for long keeps no row but its
+ * own from being purged, and no node from going on.
+ *
+ * Whatever runs while rows are purged is noted in feed_running, and stays there while
+ * it runs, and for the retention after it was last seen running.  As long as it is
+ * there, nothing of it is purged.  So:
+ *
+ * - Of what is noted now nothing was ever purged: before it was first noted it was
+ *	 running, and its rows were visible to nobody, and since then they were kept.
+ * - A position has missed nothing that was purged if its xmax is higher than all of
+ *	 that, and those of its running transactions that are not are all noted: every other
+ *	 transaction below its xmax it has seen.
+ * - A node in touch has such a position.  What was purged was committed before its last
+ *	 call, or had ended by the purge before it, and then its position does not list it;
+ *	 or it was running at a purge within the retention, and is noted.
+ * - What has ended and wrote nothing is forgotten earlier, when the longest lease has
+ *	 passed since: whoever is in touch has a later position.
+ * - What was written early and committed late is kept for the retention from then on:
+ *	 its rows are older than that when they become visible, but it was noted as running.
+ */
+int64
+sa_feed_purge(bool *more)
+{
+	/*
+	 * The feed is one for all applications: the longest retention of any of
+	 * them
+	 */
+	static SaStatement feed_cutoff = {.sql =
+		"SELECT clock_timestamp() - coalesce(max(value::interval)"
+		"    FILTER (WHERE name = 'feed_retention'), '1 day'),"
+		"  clock_timestamp() - coalesce(max(value::interval)"
+		"    FILTER (WHERE name = 'node_lease'), '1 day')"
+		" FROM session_admin.effective_policy WHERE name IN ('feed_retention', 'node_lease')"
+	};
+
+	/* written when the clock was ahead: they would stay for as long as it was, too */
+	static SaStatement set_back = {.sql =
+		"UPDATE session_admin.invalidation SET at = clock_timestamp()"
+		" WHERE id = ANY (ARRAY(SELECT id FROM session_admin.invalidation"
+		"   WHERE at > clock_timestamp() + '1 minute' LIMIT $1 FOR UPDATE SKIP LOCKED))"
+	};
+
+	/* where there is nothing to purge, nor will be, nothing is written */
+	static SaStatement feed_purge = {.sql =
+		"WITH running AS MATERIALIZED ("
+		"  SELECT xid FROM ("
+		"    SELECT pg_snapshot_xip(pg_current_snapshot())"
+		"    UNION SELECT pg_current_xact_id_if_assigned()) AS r (xid)"
+		"  WHERE xid IS NOT NULL AND (EXISTS (SELECT FROM session_admin.invalidation)"
+		"    OR EXISTS (SELECT FROM pg_locks WHERE granted AND mode = 'RowExclusiveLock'"
+		"      AND locktype = 'relation' AND pid <> pg_backend_pid()"
+		"      AND relation = 'session_admin.invalidation'::regclass"
+		"      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())))),"
+		" noted AS ("
+		"  INSERT INTO session_admin.feed_running AS r (xid, seen_at)"
+		"  SELECT xid, clock_timestamp() FROM running"
+		"  ON CONFLICT (xid) DO UPDATE SET seen_at = excluded.seen_at),"
+		" forgotten AS ("
+		"  DELETE FROM session_admin.feed_running"
+		"  WHERE xid NOT IN (SELECT xid FROM running) AND (seen_at < $1"
+		"    OR seen_at < $3 AND NOT EXISTS (SELECT FROM session_admin.invalidation i"
+		"      WHERE i.xid >= feed_running.xid AND i.xid <= feed_running.xid))),"
+		" purged AS ("
+		"  DELETE FROM session_admin.invalidation WHERE id = ANY (ARRAY("
+		"    SELECT id FROM session_admin.invalidation"
+		"    WHERE at < $1 AND xid NOT IN (SELECT xid FROM running)"
+		"      AND xid NOT IN (SELECT xid FROM session_admin.feed_running WHERE seen_at >= $1)"
+		"    ORDER BY at LIMIT $2))"
+		"  RETURNING xid),"
+		" raised AS ("
+		"  UPDATE session_admin.feed_horizon SET purged_xid = greatest(purged_xid, highest)"
+		"  FROM (SELECT xid FROM purged ORDER BY xid DESC LIMIT 1) AS h (highest))"
+		" SELECT count(*) FROM purged"
+	};
+	static SaStatement nodes_forget = {.sql =
+		"DELETE FROM session_admin.node WHERE node = ANY (ARRAY("
+		"  SELECT node FROM session_admin.node_state"
+		"  WHERE lease_is_over AND join_is_over AND coalesce(lease_expires_at, joined_at) < $1))"
+	};
+	SaArgs		args = {0};
+	SaArgs		batch = {0};
+	Datum		cutoff;
+	Datum		longest_lease;
+	bool		isnull;
+	int64		deleted;
+
+	SPI_connect();
+	sa_note_server_run();
+	sa_run(&feed_cutoff, NULL);
+	cutoff = sa_result(0, 1, &isnull);
+	longest_lease = sa_result(0, 2, &isnull);
+	sa_arg(&args, TIMESTAMPTZOID, cutoff, false);
+	sa_run(&nodes_forget, &args);
+	sa_arg(&batch, INT8OID, Int64GetDatum(PURGE_BATCH), false);
+	*more = sa_run(&set_back, &batch) >= PURGE_BATCH;
+	sa_arg(&args, INT8OID, Int64GetDatum(PURGE_BATCH), false);
+	sa_arg(&args, TIMESTAMPTZOID, longest_lease, false);
+	sa_run(&feed_purge, &args);
+	deleted = sa_result_int64(0, 1);
+	SPI_finish();
+	*more = *more || deleted >= PURGE_BATCH;
+	return deleted;
 }

@@ -14,8 +14,10 @@ bool		sa_notify_detail = true;
 int			sa_touch_interval = 60;
 int			sa_max_live_sessions = 100000;
 int			sa_flush_interval = 60;
+int			sa_lock_wait = 1000;
 bool		sa_use_shared_memory = true;
 bool		sa_worker_enabled = true;
+int			sa_max_applications = 1000;
 
 /* The person behind a change, made harmless; NULL if none is named. */
 const char *
@@ -95,6 +97,14 @@ sa_guc_init(void)
 							PGC_SIGHUP, GUC_UNIT_S,
 							NULL, NULL, NULL);
 
+	DefineCustomIntVariable("session_admin.lock_wait",
+							"Time that an invalidation waits for transactions of others.",
+							"What they have locked longer ends all the same, and is cleared up later.",
+							&sa_lock_wait,
+							1000, 0, 60 * 60 * 1000,
+							PGC_USERSET, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+
 	DefineCustomBoolVariable("session_admin.worker",
 							 "Does the housekeeping in the background.",
 							 "When off, something has to call session_admin.maintain().",
@@ -102,6 +112,14 @@ sa_guc_init(void)
 							 true,
 							 PGC_SIGHUP, 0,
 							 NULL, NULL, NULL);
+
+	DefineCustomIntVariable("session_admin.max_applications",
+							"Applications that there may be.",
+							"One is made by its first session, token or policy, unless there are as many.",
+							&sa_max_applications,
+							1000, 1, 1000000,
+							PGC_SUSET, 0,
+							NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("session_admin");
 }

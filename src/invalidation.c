@@ -28,6 +28,7 @@
 #include "utils/fmgrprotos.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
+#include "utils/xid8.h"
 
 PG_FUNCTION_INFO_V1(sa_session_ended);
 PG_FUNCTION_INFO_V1(sa_session_changed);
@@ -46,6 +47,9 @@ PG_FUNCTION_INFO_V1(sa_invalidate_all);
  */
 #define COUNT_MAX 1000
 #define COUNT_MAX_BYTES (2 * 1024 * 1024)
+
+/* So often sessions that match a filter are looked for while others get new ids. */
+#define FIND_MAX 3
 
 /* Why the rows that leave now do so; NULL: nobody said. */
 SaEnding   *sa_ending = NULL;
@@ -87,6 +91,7 @@ session_was_valid(TupleTableSlot *slot, const SaApplication *application, Timest
 	session.created_at = DatumGetTimestampTz(slot_getattr(slot, SA_SESSION_CREATED_AT, &isnull));
 	session.last_access_at = DatumGetTimestampTz(slot_getattr(slot, SA_SESSION_LAST_ACCESS_AT, &isnull));
 	session.idle_timeout = sa_session_idle_timeout(slot);
+	session.opened_xid = sa_session_opened_xid(slot);
 	hash = DatumGetByteaPP(slot_getattr(slot, SA_SESSION_HASH, &isnull));
 
 	valid = sa_session_is_valid(&session, application, (uint8 *) VARDATA_ANY(hash), now);
@@ -101,7 +106,9 @@ token_was_valid(TupleTableSlot *slot, const SaApplication *application, Timestam
 {
 	bool		isnull;
 
+	/* of late endings, the tables tell */
 	return DatumGetInt64(slot_getattr(slot, SA_TOKEN_GENERATION, &isnull)) == application->generation &&
+		application->n_late_endings == 0 &&
 		DatumGetTimestampTz(slot_getattr(slot, SA_TOKEN_CREATED_AT, &isnull)) >
 		now - application->remember_me_lifetime;
 }
@@ -118,10 +125,10 @@ typedef struct Archive
 	/*
 	 * These archive old_table, and give one row: how many were live, how many
 	 * rows of the feed were written, the highest id of these and (meaningful
-	 * of one) the reason, and the users of those that were live, if the ending
-	 * wants them.  The second is for rows that were all valid until now: then
-	 * nobody has to ask how each of them had ended before, which costs more
-	 * than all the rest.
+	 * of one) the reason, and the users of those that were live, if the
+	 * ending wants them.  The second is for rows that were all valid until
+	 * now: then nobody has to ask how each of them had ended before, which
+	 * costs more than all the rest.
 	 */
 	SaStatement of_any;
 	SaStatement of_valid;
@@ -142,6 +149,7 @@ all_were_valid(const Archive *archive, TriggerData *trigdata, TimestampTz now)
 	{
 		bool		isnull;
 		SaApplication application;
+
 		/* the same column of both */
 		char	   *name = TextDatumGetCString(slot_getattr(slot, SA_SESSION_APPLICATION, &isnull));
 
@@ -226,19 +234,47 @@ any_of_products(TriggerData *trigdata)
 	return any;
 }
 
+/* The application of the row, if there is only one. */
+static char *
+only_application(TriggerData *trigdata)
+{
+	Tuplestorestate *rows = trigdata->tg_oldtable;
+	TupleTableSlot *slot;
+	char	   *name;
+	bool		isnull;
+
+	if (tuplestore_tuple_count(rows) != 1)
+		return NULL;
+	slot = MakeSingleTupleTableSlot(RelationGetDescr(trigdata->tg_relation), &TTSOpsMinimalTuple);
+	tuplestore_select_read_pointer(rows, tuplestore_alloc_read_pointer(rows, EXEC_FLAG_REWIND));
+	tuplestore_rescan(rows);
+	(void) tuplestore_gettupleslot(rows, true, false, slot);
+	/* the same column of both tables */
+	name = TextDatumGetCString(slot_getattr(slot, SA_SESSION_APPLICATION, &isnull));
+	tuplestore_select_read_pointer(rows, 0);
+	ExecDropSingleTupleTableSlot(slot);
+	return name;
+}
+
 /* Both triggers: archive the rows, and tell of what that wrote to the feed. */
 static Datum
 archive_rows(FunctionCallInfo fcinfo, Archive *archive)
 {
-	/* what ended with its generation was deleted there then */
+	/*
+	 * what ended with its generation was deleted there then, but for what
+	 * nobody saw
+	 */
 	static SaStatement of_products = {.sql =
 		"SELECT o.application::text, o.product::text,"
 		"  array_agg(o.product_key::text) FILTER (WHERE o.product_key IS NOT NULL),"
-		"  array_agg(o.session_hash) FILTER (WHERE o.product_key IS NULL)"
+		"  array_agg(o.session_hash) FILTER (WHERE o.product_key IS NULL),"
+		"  array_agg(o.session_hash)"
 		" FROM old_table o"
-		" JOIN session_admin.application_state a"
-		"  ON a.name = o.application AND a.generation = o.generation"
-		" WHERE o.product IS NOT NULL"
+		" JOIN session_admin.application_state a ON a.name = o.application"
+		" WHERE o.product IS NOT NULL AND $1 = (a.generation = o.generation"
+		"  AND NOT EXISTS (SELECT FROM " SA_LATE_ENDINGS_OF("o")
+		"   AND (l.user_name IS NULL OR l.user_name = o.user_name)"
+		"   AND (l.session_hash IS NULL OR l.session_hash = o.session_hash)))"
 		" GROUP BY o.application, o.product"
 	};
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
@@ -269,13 +305,23 @@ archive_rows(FunctionCallInfo fcinfo, Archive *archive)
 	SPI_register_trigger_data(trigdata);
 
 	if (archive->sessions && !ending->spares_products && any_of_products(trigdata))
-		sa_capture_forget_sessions(&of_products, NULL, ending);
+	{
+		SaEnding	ended_before = {.reason = ending->reason, .at = ending->at};
+		SaArgs		current = {0};
+		SaArgs		old = {0};
+
+		sa_arg(&current, BOOLOID, BoolGetDatum(true), false);
+		sa_capture_forget_sessions(&of_products, &current, ending);
+		sa_arg(&old, BOOLOID, BoolGetDatum(false), false);
+		sa_capture_forget_sessions(&of_products, &old, &ended_before);
+	}
 
 	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(ending->at), false);
 	sa_arg_text(&args, ending->reason);
 	sa_arg_text(&args, sa_actor_or_null());
 	sa_arg(&args, BOOLOID, BoolGetDatum(!ending->caller_writes_feed), false);
 	sa_arg(&args, BOOLOID, BoolGetDatum(ending->wants_users), false);
+	sa_arg(&args, BOOLOID, BoolGetDatum(ending->may_return), false);
 	sa_run(all_were_valid(archive, trigdata, ending->at) ? &archive->of_valid : &archive->of_any,
 		   &args);
 
@@ -284,8 +330,10 @@ archive_rows(FunctionCallInfo fcinfo, Archive *archive)
 	fed = sa_result_int64(0, 2);
 	if (fed > 0)
 		ending->id = sa_result_int64(0, 3);
-	if (fed > 0 || ending->caller_writes_feed)
+	if (ending->had_ended)
 		ForceSyncCommit();
+	else if (fed > 0 || ending->caller_writes_feed)
+		sa_commit_durably(only_application(trigdata));
 	if (fed == 1 && tuplestore_tuple_count(trigdata->tg_oldtable) == 1)
 		notify_only_row(archive, trigdata, ending->id, sa_result_text(0, 4));
 	else if (fed > 0)
@@ -295,46 +343,111 @@ archive_rows(FunctionCallInfo fcinfo, Archive *archive)
 	return PointerGetDatum(NULL);
 }
 
+/* The rows of a transition table. */
+typedef struct SessionRows
+{
+	Tuplestorestate *rows;
+	int			read_pointer;
+	TupleTableSlot *slot;
+	int			hash_column;
+	int			application_column;
+	int			last_access_column;
+	SaApplication application;	/* of the last row */
+	SaLiveKey	key;			/* this and the next are the last row's, too */
+	TimestampTz last_access_at;
+} SessionRows;
+
+static void
+session_rows_begin(SessionRows *rows, Relation rel, Tuplestorestate *table)
+{
+	memset(rows, 0, sizeof(*rows));
+	rows->rows = table;
+	rows->read_pointer = tuplestore_alloc_read_pointer(table, EXEC_FLAG_REWIND);
+	tuplestore_select_read_pointer(table, rows->read_pointer);
+	tuplestore_rescan(table);
+	rows->slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsMinimalTuple);
+	rows->hash_column = SPI_fnumber(RelationGetDescr(rel), "session_hash");
+	rows->application_column = SPI_fnumber(RelationGetDescr(rel), "application");
+	rows->last_access_column = SPI_fnumber(RelationGetDescr(rel), "last_access_at");
+	rows->application.session_relid = RelationGetRelid(rel);
+}
+
+static void
+session_rows_end(SessionRows *rows)
+{
+	tuplestore_select_read_pointer(rows->rows, 0);
+	ExecDropSingleTupleTableSlot(rows->slot);
+}
+
+/* Go to the next row; false at the end. */
+static bool
+session_rows_next(SessionRows *rows)
+{
+	bool		isnull;
+	char	   *name;
+	bytea	   *hash;
+
+	CHECK_FOR_INTERRUPTS();
+	tuplestore_select_read_pointer(rows->rows, rows->read_pointer);
+	if (!tuplestore_gettupleslot(rows->rows, true, false, rows->slot))
+		return false;
+
+	name = TextDatumGetCString(slot_getattr(rows->slot, rows->application_column, &isnull));
+	/* the application itself may be gone, and be made again later */
+	if (strcmp(rows->application.name, name) != 0)
+	{
+		strlcpy(rows->application.name, name, sizeof(rows->application.name));
+		rows->application.key = sa_application_key(name);
+	}
+	pfree(name);
+	hash = DatumGetByteaPP(slot_getattr(rows->slot, rows->hash_column, &isnull));
+	sa_live_key(&rows->key, &rows->application, (uint8 *) VARDATA_ANY(hash));
+	rows->last_access_at =
+		DatumGetTimestampTz(slot_getattr(rows->slot, rows->last_access_column, &isnull));
+	return true;
+}
+
 /*
  * Tell the shared table of live sessions which sessions end with this
  * transaction.
  */
 static void
-add_pending(TriggerData *trigdata, Tuplestorestate *rows, bool rows_remain)
+add_ended(TriggerData *trigdata)
 {
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(trigdata->tg_relation),
-													&TTSOpsMinimalTuple);
-	int			hash_column = SPI_fnumber(slot->tts_tupleDescriptor, "session_hash");
-	int			application_column = SPI_fnumber(slot->tts_tupleDescriptor, "application");
-	SaApplication application = {.session_relid = RelationGetRelid(trigdata->tg_relation)};
+	SessionRows old;
 
-	tuplestore_select_read_pointer(rows, tuplestore_alloc_read_pointer(rows, EXEC_FLAG_REWIND));
-	tuplestore_rescan(rows);
-	while (tuplestore_gettupleslot(rows, true, false, slot))
+	session_rows_begin(&old, trigdata->tg_relation, trigdata->tg_oldtable);
+	while (session_rows_next(&old))
+		sa_pending_ended(&old.key);
+	session_rows_end(&old);
+}
+
+/* And which rows change: both tables have them in the same order. */
+static void
+add_changed(TriggerData *trigdata)
+{
+	SessionRows old;
+	SessionRows new;
+
+	session_rows_begin(&old, trigdata->tg_relation, trigdata->tg_oldtable);
+	session_rows_begin(&new, trigdata->tg_relation, trigdata->tg_newtable);
+	while (session_rows_next(&old) && session_rows_next(&new))
 	{
-		bool		isnull;
-		char	   *name = TextDatumGetCString(slot_getattr(slot, application_column, &isnull));
-		bytea	   *hash = DatumGetByteaPP(slot_getattr(slot, hash_column, &isnull));
-		SaLiveKey	key;
+		bool		same_id = memcmp(&old.key, &new.key, sizeof(SaLiveKey)) == 0;
 
-		CHECK_FOR_INTERRUPTS();
-		/* the application itself may be gone, and be made again later */
-		if (strcmp(application.name, name) != 0)
-		{
-			strlcpy(application.name, name, sizeof(application.name));
-			application.key = sa_application_key(name);
-		}
-		sa_live_key(&key, &application, (uint8 *) VARDATA_ANY(hash));
-		sa_pending_ended(&key, rows_remain);
-		pfree(name);
+		/* under its old id there is no session any more */
+		if (!same_id)
+			sa_pending_ended(&old.key);
+		sa_pending_changed(&new.key, !same_id || new.last_access_at < old.last_access_at);
 	}
-	tuplestore_select_read_pointer(rows, 0);
-	ExecDropSingleTupleTableSlot(slot);
+	session_rows_end(&old);
+	session_rows_end(&new);
 }
 
 /*
  * Trigger: rows of session were updated, other than by a touch.  What the shared
- * table of live sessions has of them is read anew.
+ * table of live sessions has of them is read anew.  It still knows of touches that
+ * are not written yet, unless the update has set back the last access.
  */
 Datum
 sa_session_changed(PG_FUNCTION_ARGS)
@@ -350,10 +463,7 @@ sa_session_changed(PG_FUNCTION_ARGS)
 				 errmsg("function \"session_changed\" must be fired after UPDATE for each statement")));
 
 	if (!sa_session_writing)
-	{
-		add_pending(trigdata, trigdata->tg_oldtable, true);
-		add_pending(trigdata, trigdata->tg_newtable, true);
-	}
+		add_changed(trigdata);
 	return PointerGetDatum(NULL);
 }
 
@@ -375,6 +485,14 @@ sa_session_changed(PG_FUNCTION_ARGS)
 	"    reauthenticated_at," \
 	"    coalesce(ended_before, $1), end_reason, ended_by, actor" \
 	"  FROM gone" \
+	"), remembered AS (" \
+	"  INSERT INTO session_admin.ended_id (session_hash, application, until)" \
+	"  SELECT session_hash, application, until FROM (" \
+	"    SELECT session_hash, application, session_admin.ended_until(application, user_name," \
+	"      product, idle_timeout, created_at, coalesce(ended_before, $1)) AS until" \
+	"    FROM gone WHERE end_reason NOT IN ('idle_timeout', 'absolute_timeout', 'replaced')" \
+	"      AND NOT (ended_before IS NULL AND $6)) e" \
+	"  WHERE until > $1" \
 	"), seen AS (" \
 	"  INSERT INTO session_admin.account_seen (application, user_name, at)" \
 	"  SELECT application, user_name, last_access FROM gone WHERE user_name IS NOT NULL" \
@@ -412,15 +530,19 @@ sa_session_ended(PG_FUNCTION_ARGS)
 		ARCHIVE_SESSIONS_SQL,
 		.of_any.sql =
 		"WITH gone AS MATERIALIZED ("
-		"  SELECT o.*, d.generation_end, e.ended_at AS ended_before,"
+		"  SELECT o.*, least(d.generation_end, d.late_end) AS generation_end,"
+		"         e.ended_at AS ended_before,"
 		"         CASE WHEN e.ended_at IS NULL THEN $2"
+		"              WHEN e.ended_at = d.late_end THEN late.reason"
 		"              WHEN e.ended_at = d.generation_end THEN coalesce(g.reason, a.end_reason, 'admin')"
 		"              WHEN e.ended_at = d.absolute_end THEN 'absolute_timeout'"
 		"              ELSE 'idle_timeout' END AS end_reason,"
 		"         CASE WHEN e.ended_at IS NULL THEN session_user"
+		"              WHEN e.ended_at = d.late_end THEN late.ended_by"
 		"              WHEN e.ended_at = d.generation_end THEN coalesce(g.ended_by, 'session_admin')"
 		"              ELSE 'session_admin' END AS ended_by,"
 		"         CASE WHEN e.ended_at IS NULL THEN $3"
+		"              WHEN e.ended_at = d.late_end THEN late.actor"
 		"              WHEN e.ended_at = d.generation_end THEN g.actor END AS actor,"
 		"         l.last_access_at AS last_access, l.requests AS request_count"
 		"  FROM old_table o"
@@ -435,7 +557,13 @@ sa_session_ended(PG_FUNCTION_ARGS)
 		"             session_admin.live_last_access(o.session_hash, o.application)) AS last_access_at,"
 		"    o.requests + coalesce(session_admin.live_requests(o.session_hash, o.application), 0)"
 		"      AS requests) l"
+		"  LEFT JOIN LATERAL (SELECT l.at, l.reason, l.ended_by, l.actor"
+		"    FROM " SA_LATE_ENDINGS_OF("o")
+		"      AND (l.user_name IS NULL OR l.user_name = o.user_name)"
+		"      AND (l.session_hash IS NULL OR l.session_hash = o.session_hash)"
+		"    ORDER BY l.at, l.id LIMIT 1) late ON true"
 		"  CROSS JOIN LATERAL (SELECT"
+		"    CASE WHEN late.at IS NOT NULL THEN greatest(late.at, o.created_at) END AS late_end,"
 		"    l.last_access_at + CASE WHEN o.product IS NOT NULL THEN o.idle_timeout"
 		"                            WHEN o.user_name IS NULL THEN t.anonymous_idle_timeout"
 		"                            ELSE coalesce(u.idle_timeout, t.idle_timeout) END AS idle_end,"
@@ -446,13 +574,14 @@ sa_session_ended(PG_FUNCTION_ARGS)
 		"         THEN greatest(g.ended_at, a.restored_at, o.created_at) END AS generation_end) d"
 		"  CROSS JOIN LATERAL (SELECT"
 		"    CASE WHEN least(d.idle_end, d.absolute_end) <= $1 OR d.generation_end IS NOT NULL"
-		"         THEN least(d.idle_end, d.absolute_end, d.generation_end) END AS ended_at) e"
+		"           OR d.late_end IS NOT NULL"
+		"         THEN least(d.idle_end, d.absolute_end, d.generation_end, d.late_end) END AS ended_at) e"
 		ARCHIVE_SESSIONS_SQL
 	};
 	Datum		result = archive_rows(fcinfo, &archive);
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
 
-	add_pending(trigdata, trigdata->tg_oldtable, false);
+	add_ended(trigdata);
 	return result;
 }
 
@@ -496,6 +625,7 @@ sa_token_revoked(PG_FUNCTION_ARGS)
 		"WITH gone AS MATERIALIZED ("
 		"  SELECT o.*, e.ended_at AS ended_before,"
 		"         CASE WHEN e.ended_at IS NULL THEN $2"
+		"              WHEN e.ended_at = d.late_end THEN late.reason"
 		"              WHEN e.ended_at = d.generation_end THEN coalesce(g.reason, a.end_reason, 'admin')"
 		"              ELSE 'absolute_timeout' END AS end_reason"
 		"  FROM old_table o"
@@ -503,13 +633,17 @@ sa_token_revoked(PG_FUNCTION_ARGS)
 		"  LEFT JOIN session_admin.time_limit t ON t.application = o.application"
 		"  LEFT JOIN session_admin.application_generation g"
 		"    ON g.application = o.application AND g.generation = o.generation"
+		"  LEFT JOIN LATERAL (SELECT l.at, l.reason FROM " SA_LATE_ENDINGS_OF("o")
+		"      AND l.tokens AND (l.user_name IS NULL OR l.user_name = o.user_name)"
+		"    ORDER BY l.at, l.id LIMIT 1) late ON true"
 		"  CROSS JOIN LATERAL (SELECT"
+		"    CASE WHEN late.at IS NOT NULL THEN greatest(late.at, o.created_at) END AS late_end,"
 		"    o.created_at + t.remember_me_lifetime AS lifetime_end,"
 		"    CASE WHEN o.generation <> a.generation"
 		"         THEN greatest(g.ended_at, a.restored_at, o.created_at) END AS generation_end) d"
 		"  CROSS JOIN LATERAL (SELECT"
-		"    CASE WHEN d.lifetime_end <= $1 OR d.generation_end IS NOT NULL"
-		"         THEN least(d.lifetime_end, d.generation_end) END AS ended_at) e"
+		"    CASE WHEN d.lifetime_end <= $1 OR d.generation_end IS NOT NULL OR d.late_end IS NOT NULL"
+		"         THEN least(d.lifetime_end, d.generation_end, d.late_end) END AS ended_at) e"
 		ARCHIVE_TOKENS_SQL
 	};
 
@@ -562,36 +696,169 @@ only_name(ArrayType *names)
 	return TextDatumGetCString(values[0]);
 }
 
+/* What sa_end_users locks. */
+typedef struct UsersLock
+{
+	const char *application;
+	ArrayType  *user_names;
+	const uint8 *keep_session;
+	bool		keep_remember_me;
+	SaEnding   *ending;
+	List	   *forgets;		/* the products' rows */
+	ArrayBuildState *left;		/* users, of whom somebody has something
+								 * locked */
+	ArrayBuildState *sessions_left; /* the same, one a session */
+	ArrayBuildState *tokens_left;
+} UsersLock;
+
+static void
+lock_users(SaBusy *busy, void *argument)
+{
+	static SaStatement find_sessions = {.sql =
+		"SELECT ctid, user_name::text FROM session_admin.session"
+		" WHERE application = $1 AND user_name = ANY ($2)"
+		"   AND session_hash IS DISTINCT FROM $3"
+		" ORDER BY session_hash"
+	};
+	static SaStatement find_tokens = {.sql =
+		"SELECT ctid, user_name::text FROM session_admin.remember_me_token"
+		" WHERE application = $1 AND user_name = ANY ($2) ORDER BY series"
+	};
+	UsersLock  *lock = argument;
+	const uint8 *keep = lock->keep_session;
+	SaArgs		args = {0};
+	SaArgs		session_args;
+
+	lock->left = lock->sessions_left = lock->tokens_left = NULL;
+	if (!lock->ending->spares_products)
+	{
+		lock->forgets = sa_forgets_of_users(lock->application, lock->user_names, keep,
+											lock->keep_remember_me);
+		sa_forget_lock(lock->forgets, busy);
+	}
+	sa_arg_text(&args, lock->application);
+	sa_arg(&args, TEXTARRAYOID, PointerGetDatum(lock->user_names), false);
+	session_args = args;
+	sa_arg(&session_args, BYTEAOID,
+		   keep ? PointerGetDatum(sa_bytea(keep, SA_HASH_LEN)) : (Datum) 0, keep == NULL);
+	if (!SA_STOPS(busy))
+		sa_accounts_try(lock->application, lock->user_names, &lock->left, busy);
+	if (!SA_STOPS(busy))
+		sa_lock_found("session", LockTupleExclusive, &find_sessions, &session_args, TEXTOID,
+					  NULL, &lock->sessions_left, busy);
+	if (!SA_STOPS(busy) && !lock->keep_remember_me)
+		sa_lock_found("remember_me_token", LockTupleExclusive, &find_tokens, &args, TEXTOID,
+					  NULL, &lock->tokens_left, busy);
+}
+
+/* Of the names in all these lists, each one once. */
+static ArrayType *
+all_names(ArrayBuildState **lists, int n)
+{
+	static SaStatement collect = {.sql =
+		"SELECT coalesce(array_agg(DISTINCT name), '{}') FROM unnest($1::text[]) AS name"
+	};
+	ArrayBuildState *all = initArrayResult(TEXTOID, CurrentMemoryContext, false);
+	SaArgs		args = {0};
+	bool		isnull;
+
+	for (int list = 0; list < n; list++)
+	{
+		for (int i = 0; lists[list] != NULL && i < lists[list]->nelems; i++)
+			accumArrayResult(all, lists[list]->dvalues[i], false, TEXTOID, CurrentMemoryContext);
+	}
+	sa_arg(&args, TEXTARRAYOID, makeArrayResult(all, CurrentMemoryContext), false);
+	sa_run(&collect, &args);
+	return DatumGetArrayTypePCopy(sa_result(0, 1, &isnull));
+}
+
+/* The session that is kept was opened after what ends. */
+static void
+keep_session_from(const char *application, const uint8 *hash, uint64 before)
+{
+	static SaStatement open_later = {.sql =
+		"UPDATE session_admin.session SET opened_xid = $3"
+		" WHERE (session_hash, application) IN (SELECT session_hash, application"
+		"   FROM session_admin.session WHERE session_hash = $1 AND application = $2"
+		"   FOR NO KEY UPDATE SKIP LOCKED)"
+	};
+	SaArgs		args = {0};
+
+	sa_arg(&args, BYTEAOID, PointerGetDatum(sa_bytea(hash, SA_HASH_LEN)), false);
+	sa_arg_text(&args, application);
+	sa_arg(&args, XID8OID, FullTransactionIdGetDatum(FullTransactionIdFromU64(before)), false);
+	sa_run(&open_later, &args);
+}
+
+/*
+ * Users of whom somebody has something locked, be it only the account, as who logs in
+ * has: all that they have by now ends late.  Their sessions are counted here.
+ */
+static void
+end_users_late(UsersLock *lock)
+{
+	ArrayBuildState *lists[] = {lock->left, lock->sessions_left, lock->tokens_left};
+	SaEnding   *ending = lock->ending;
+	ArrayType  *names = ending->first_login || sa_forgets_busy(lock->forgets) ?
+	lock->user_names : all_names(lists, lengthof(lists));
+	Datum	   *values;
+	int			n;
+
+	deconstruct_array(names, TEXTOID, -1, false, TYPALIGN_INT, &values, NULL, &n);
+	for (int i = 0; i < n; i++)
+	{
+		uint64		before = sa_late_end(lock->application, TextDatumGetCString(values[i]), NULL,
+										 !lock->keep_remember_me, ending);
+
+		if (lock->keep_session != NULL)
+			keep_session_from(lock->application, lock->keep_session, before);
+	}
+	for (int i = 0; lock->sessions_left && i < lock->sessions_left->nelems; i++)
+	{
+		ending->sessions_ended++;
+		if (ending->wants_users)
+			ending->ended_users = accumArrayResult(ending->ended_users,
+												   lock->sessions_left->dvalues[i], false,
+												   TEXTOID, ending->context);
+	}
+	for (int i = 0; lock->tokens_left && i < lock->tokens_left->nelems; i++)
+	{
+		ending->tokens_revoked++;
+		if (ending->wants_users)
+			ending->revoked_users = accumArrayResult(ending->revoked_users,
+													 lock->tokens_left->dvalues[i], false,
+													 TEXTOID, ending->context);
+	}
+}
+
 /*
  * End all sessions of these users (an array of text, all of one application)
  * and, unless kept, their remember-me tokens, ours and the product's own.  Each
- * user gets one row of the feed; there is one notification.  The caller is
- * connected to SPI and has set reason and time.
+ * user gets one row of the feed; there is one notification.  What somebody has locked is
+ * waited for only as lock.c says.  The caller is connected to SPI and has set reason and
+ * time.
  */
 void
 sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_session,
 			 bool keep_remember_me, SaEnding *ending)
 {
-	static SaStatement lock_accounts = {.sql =
-		"SELECT FROM session_admin.account"
-		" WHERE application = $1 AND user_name = ANY ($2)"
-		" ORDER BY user_name FOR NO KEY UPDATE"
-	};
-	/* their order is that of all who end several at once */
-	static SaStatement lock_sessions = {.sql =
-		"SELECT FROM session_admin.session"
-		" WHERE application = $1 AND user_name = ANY ($2)"
-		"   AND session_hash IS DISTINCT FROM $3"
-		" ORDER BY session_hash FOR UPDATE"
-	};
-	static SaStatement end_users = {.sql =
-		"WITH ended AS ("
-		"  DELETE FROM session_admin.session"
+	static SaStatement end_sessions = {.sql =
+		"DELETE FROM session_admin.session WHERE ctid = ANY (ARRAY("
+		"  SELECT ctid FROM session_admin.session"
 		"  WHERE application = $1 AND user_name = ANY ($2)"
-		"    AND session_hash IS DISTINCT FROM $3"
-		")"
-		" DELETE FROM session_admin.remember_me_token"
-		" WHERE application = $1 AND user_name = ANY ($2) AND NOT $4"
+		"    AND session_hash IS DISTINCT FROM $3 FOR UPDATE SKIP LOCKED))"
+	};
+	static SaStatement end_tokens = {.sql =
+		"DELETE FROM session_admin.remember_me_token WHERE ctid = ANY (ARRAY("
+		"  SELECT ctid FROM session_admin.remember_me_token"
+		"  WHERE application = $1 AND user_name = ANY ($2) FOR UPDATE SKIP LOCKED))"
+	};
+
+	/* whose row in a product's table was one of these users' */
+	static SaStatement end_forgotten = {.sql =
+		"DELETE FROM session_admin.session WHERE ctid = ANY (ARRAY("
+		"  SELECT ctid FROM session_admin.session"
+		"  WHERE application = $1 AND session_hash = ANY ($2) FOR UPDATE SKIP LOCKED))"
 	};
 	static SaStatement feed_users = {.sql =
 		"INSERT INTO session_admin.invalidation (at, scope, application, user_name,"
@@ -611,29 +878,56 @@ sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_s
 		.at = ending->at,
 		.caller_writes_feed = true,
 		.spares_products = ending->spares_products,
+		.wait_until = ending->wait_until,
+		.first_login = ending->first_login,
 		.wants_users = n_users > 1,
 		.context = CurrentMemoryContext
+	};
+	UsersLock	lock = {
+		.application = application,
+		.user_names = user_names,
+		.keep_session = keep_session,
+		.keep_remember_me = keep_remember_me,
+		.ending = &these
 	};
 	SaArgs		args = {0};
 
 	if (n_users == 0)
 		return;
 
-	sa_arg_text(&args, application);
-	sa_arg(&args, TEXTARRAYOID, PointerGetDatum(user_names), false);
-	sa_run(&lock_accounts, &args);
-
-	sa_capture_forget_users(application, user_names, keep_session, keep_remember_me, &these);
+	sa_lock_all(ending->wait_until, lock_users, &lock);
+	sa_forget(lock.forgets, &these);
 	these.spares_products = true;
 
+	sa_arg_text(&args, application);
+	sa_arg(&args, TEXTARRAYOID, PointerGetDatum(user_names), false);
+	if (!keep_remember_me)
+		sa_run_ending(&these, &end_tokens, &args);
 	sa_arg(&args, BYTEAOID,
 		   keep_session ? PointerGetDatum(sa_bytea(keep_session, SA_HASH_LEN)) : (Datum) 0,
 		   keep_session == NULL);
-	sa_run(&lock_sessions, &args);
-	sa_arg(&args, BOOLOID, BoolGetDatum(keep_remember_me), false);
-	sa_run_ending(&these, &end_users, &args);
+	sa_run_ending(&these, &end_sessions, &args);
+	if (these.forgotten != NULL)
+	{
+		SaArgs		forgotten = {0};
 
-	if (n_users == 1)
+		sa_arg_text(&forgotten, application);
+		sa_arg(&forgotten, BYTEAARRAYOID, makeArrayResult(these.forgotten, CurrentMemoryContext),
+			   false);
+		sa_run_ending(&these, &end_forgotten, &forgotten);
+	}
+
+	/*
+	 * a product's row that is written now may be about to go on under another
+	 * id
+	 */
+	if (lock.left || lock.sessions_left || lock.tokens_left || these.first_login ||
+		sa_forgets_busy(lock.forgets))
+		end_users_late(&lock);
+
+	if (ending->caller_writes_feed)
+		these.id = ending->id;
+	else if (n_users == 1)
 	{
 		SaFeedRow	row = {
 			.scope = "user",
@@ -649,14 +943,13 @@ sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_s
 	}
 	else
 	{
-		args.n--;
 		sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(ending->at), false);
 		sa_arg_text(&args, ending->reason);
 		sa_arg_text(&args, sa_actor_or_null());
 		arg_users(&args, these.ended_users);
 		arg_users(&args, these.revoked_users);
 		these.id = sa_result_int64(sa_run(&feed_users, &args) - 1, 1);
-		ForceSyncCommit();
+		sa_commit_durably(application);
 		if (!ending->caller_notifies)
 			sa_feed_notify_many(these.id);
 	}
@@ -676,6 +969,174 @@ sa_end_user(const char *application, const char *user_name, const uint8 *keep_se
 				 keep_session, keep_remember_me, ending);
 }
 
+/* What sa_end_sessions locks: these, or those that are found. */
+typedef struct SessionsLock
+{
+	ArrayType  *hashes;
+	ArrayType  *(*find) (void *);
+	void	   *argument;
+	const char *application;
+	const char *user_name;		/* all of this user, NULL: no matter whose */
+	bool		spares_products;
+	List	   *forgets;
+	ArrayBuildState *left;		/* hashes, of what somebody has locked */
+	ArrayBuildState *account_left;	/* that of the user */
+} SessionsLock;
+
+static void
+lock_these_sessions(SessionsLock *lock, SaBusy *busy)
+{
+	static SaStatement of_products = {.sql =
+		"SELECT application::text, product::text,"
+		"  array_agg(product_key::text) FILTER (WHERE product_key IS NOT NULL),"
+		"  array_agg(session_hash) FILTER (WHERE product_key IS NULL),"
+		"  array_agg(session_hash)"
+		" FROM session_admin.session"
+		" WHERE session_hash = ANY ($1) AND application = $2 AND product IS NOT NULL"
+		" GROUP BY application, product"
+	};
+	static SaStatement find_sessions = {.sql =
+		"SELECT ctid, session_hash FROM session_admin.session"
+		" WHERE session_hash = ANY ($1) AND application = $2 ORDER BY session_hash"
+	};
+	SaArgs		args = {0};
+
+	lock->left = NULL;
+
+	sa_arg(&args, BYTEAARRAYOID, PointerGetDatum(lock->hashes), false);
+	sa_arg_text(&args, lock->application);
+	if (!lock->spares_products)
+	{
+		lock->forgets = sa_forgets_of_sessions(&of_products, &args);
+		sa_forget_lock(lock->forgets, busy);
+	}
+	if (!SA_STOPS(busy))
+		sa_lock_found("session", LockTupleExclusive, &find_sessions, &args, BYTEAOID, NULL,
+					  &lock->left, busy);
+}
+
+/* Those that are in both arrays; *all: all of the second. */
+static ArrayType *
+in_both(ArrayType *a, ArrayType *b, bool *all)
+{
+	static SaStatement intersect = {.sql =
+		"SELECT array_agg(h) FILTER (WHERE h = ANY ($1)), coalesce(bool_and(h = ANY ($1)), true)"
+		" FROM unnest($2) AS h"
+	};
+	SaArgs		args = {0};
+	Datum		result;
+	bool		isnull;
+
+	sa_arg(&args, BYTEAARRAYOID, PointerGetDatum(a), false);
+	sa_arg(&args, BYTEAARRAYOID, PointerGetDatum(b), false);
+	sa_run(&intersect, &args);
+	*all = DatumGetBool(sa_result(0, 2, &isnull));
+	result = sa_result(0, 1, &isnull);
+	return isnull ? construct_empty_array(BYTEAOID) : DatumGetArrayTypePCopy(result);
+}
+
+/*
+ * Lock sessions.  Those that are looked for are looked for again, as they may be somebody
+ * else's by now, or go on under a new id.
+ */
+static void
+lock_sessions(SaBusy *busy, void *argument)
+{
+	SessionsLock *lock = argument;
+	bool		all;
+
+	lock->account_left = NULL;
+	if (lock->user_name != NULL)
+	{
+		Datum		name = CStringGetTextDatum(lock->user_name);
+
+		sa_accounts_try(lock->application,
+						construct_array(&name, 1, TEXTOID, -1, false, TYPALIGN_INT),
+						&lock->account_left, busy);
+	}
+	if (SA_STOPS(busy))
+		return;
+	if (lock->find != NULL)
+		lock->hashes = lock->find(lock->argument);
+	for (int i = 0; i < FIND_MAX; i++)
+	{
+		ArrayType  *again;
+
+		lock_these_sessions(lock, busy);
+		if (lock->find == NULL || SA_STOPS(busy))
+			return;
+		again = lock->find(lock->argument);
+		lock->hashes = in_both(lock->hashes, again, &all);
+		if (all)
+			break;
+		lock->hashes = again;
+	}
+	/* only now is it known which these are */
+	if (!lock->spares_products)
+		lock->forgets = sa_forgets_keep(lock->forgets, lock->hashes);
+}
+
+/* Sessions that somebody has locked end late; nodes are told of them now. */
+static void
+end_sessions_late(SessionsLock *lock, SaEnding *ending)
+{
+	for (int i = 0; i < lock->left->nelems; i++)
+	{
+		bytea	   *hash = DatumGetByteaPP(lock->left->dvalues[i]);
+		SaFeedRow	row = {
+			.scope = "session",
+			.application = lock->application,
+			.session_hash = (uint8 *) VARDATA_ANY(hash)
+		};
+		SaEnding	one = {.reason = ending->reason, .at = ending->at, .sessions_ended = 1};
+		SaApplication application;
+		SaSession	session;
+
+		/* what has ended by itself is not ended once more */
+		if (!sa_application_find(lock->application, &application) ||
+			!sa_session_read(row.session_hash, lock->application, &session) ||
+			!sa_session_is_valid(&session, &application, row.session_hash, ending->at))
+			continue;
+		row.user_name = session.user_name;
+		sa_late_end(lock->application, NULL, row.session_hash, false, ending);
+		ending->sessions_ended++;
+		if (ending->caller_writes_feed)
+			continue;
+		sa_feed_write(&row, &one);
+		ending->id = row.id;
+		sa_feed_notify(&row);
+	}
+}
+
+static uint64
+end_sessions(SessionsLock *lock, SaEnding *ending)
+{
+	static SaStatement delete_sessions = {.sql =
+		"DELETE FROM session_admin.session WHERE ctid = ANY (ARRAY("
+		"  SELECT ctid FROM session_admin.session"
+		"  WHERE session_hash = ANY ($1) AND application = $2 FOR UPDATE SKIP LOCKED))"
+	};
+	bool		spares_products = ending->spares_products;
+	SaArgs		args = {0};
+	uint64		rows;
+
+	lock->spares_products = spares_products;
+	sa_lock_all(ending->wait_until, lock_sessions, lock);
+	sa_forget(lock->forgets, ending);
+	ending->spares_products = true;
+	sa_arg(&args, BYTEAARRAYOID, PointerGetDatum(lock->hashes), false);
+	sa_arg_text(&args, lock->application);
+	rows = sa_run_ending(ending, &delete_sessions, &args);
+	if (lock->left != NULL)
+		end_sessions_late(lock, ending);
+	/* whoever has the account, or a session, may have one that nobody sees */
+	if (lock->user_name != NULL &&
+		(lock->left || lock->account_left || sa_forgets_busy(lock->forgets)))
+		sa_late_end(lock->application, lock->user_name, NULL, false, ending);
+	ending->spares_products = spares_products;
+	return rows;
+}
+
 /*
  * End these sessions (an array of hashes, all of one application).  The caller is
  * connected to SPI and has set reason and time.  Returns how many rows there were.
@@ -683,36 +1144,9 @@ sa_end_user(const char *application, const char *user_name, const uint8 *keep_se
 uint64
 sa_end_sessions(ArrayType *hashes, const char *application, SaEnding *ending)
 {
-	static SaStatement of_products = {.sql =
-		"SELECT application::text, product::text,"
-		"  array_agg(product_key::text) FILTER (WHERE product_key IS NOT NULL),"
-		"  array_agg(session_hash) FILTER (WHERE product_key IS NULL)"
-		" FROM session_admin.session"
-		" WHERE session_hash = ANY ($1) AND application = $2 AND product IS NOT NULL"
-		" GROUP BY application, product"
-	};
-	/* as in sa_end_users */
-	static SaStatement lock_sessions = {.sql =
-		"SELECT FROM session_admin.session WHERE session_hash = ANY ($1) AND application = $2"
-		" ORDER BY session_hash FOR UPDATE"
-	};
-	static SaStatement delete_sessions = {.sql =
-		"DELETE FROM session_admin.session WHERE session_hash = ANY ($1) AND application = $2"
-	};
-	bool		spares_products = ending->spares_products;
-	SaArgs		args = {0};
-	uint64		rows;
+	SessionsLock lock = {.hashes = hashes, .application = application};
 
-	sa_arg(&args, BYTEAARRAYOID, PointerGetDatum(hashes), false);
-	sa_arg_text(&args, application);
-	if (!spares_products)
-		sa_capture_forget_sessions(&of_products, &args, ending);
-	ending->spares_products = true;
-	if (ArrayGetNItems(ARR_NDIM(hashes), ARR_DIMS(hashes)) > 1)
-		sa_run(&lock_sessions, &args);
-	rows = sa_run_ending(ending, &delete_sessions, &args);
-	ending->spares_products = spares_products;
-	return rows;
+	return end_sessions(&lock, ending);
 }
 
 /* The same for one session. */
@@ -795,6 +1229,7 @@ sa_invalidate_session(PG_FUNCTION_ARGS)
 				 errmsg("session_ref must not be null")));
 
 	SPI_connect();
+	ending.wait_until = sa_wait_until();
 	sa_session_by_ref(ref, application, hash);
 	ending.at = GetCurrentTimestamp();
 	sa_end_session(hash, application, &ending);
@@ -808,6 +1243,20 @@ sa_invalidate_session(PG_FUNCTION_ARGS)
 	return sa_ending_result(fcinfo, &ending);
 }
 
+/* Those that match the filters; the arguments are of sessions_to_invalidate. */
+static ArrayType *
+find_matching(void *argument)
+{
+	static SaStatement find_sessions = {.sql =
+		"SELECT coalesce(array_agg(session_hash), '{}')"
+		" FROM session_admin.sessions_to_invalidate($1, $2, $3, $4, $5, $6, $7, $8)"
+	};
+	bool		isnull;
+
+	sa_run(&find_sessions, argument);
+	return DatumGetArrayTypePCopy(sa_result(0, 1, &isnull));
+}
+
 /*
  * invalidate_sessions(user_name, address, user_agent_like, node, idle_for,
  * opened_before, anonymous, reason, application): those that
@@ -816,37 +1265,77 @@ sa_invalidate_session(PG_FUNCTION_ARGS)
 Datum
 sa_invalidate_sessions(PG_FUNCTION_ARGS)
 {
-	static SaStatement find_sessions = {.sql =
-		"SELECT count(*), coalesce(array_agg(session_hash), '{}')"
-		" FROM session_admin.sessions_to_invalidate($1, $2, $3, $4, $5, $6, $7, $8)"
-	};
 	static const Oid types[] = {TEXTOID, CIDROID, TEXTOID, TEXTOID, INTERVALOID, TIMESTAMPTZOID, BOOLOID};
 	SaEnding	ending = {.reason = reason_arg(fcinfo, 7)};
 	char	   *application = sa_application_arg(fcinfo, 8);
 	SaArgs		args = {0};
-	uint64		found;
-	uint64		ended;
+	SessionsLock lock = {.find = find_matching, .argument = &args, .application = application};
 
 	for (size_t i = 0; i < lengthof(types); i++)
 		sa_arg(&args, types[i], PG_GETARG_DATUM(i), PG_ARGISNULL(i));
 	sa_arg_text(&args, application);
 
 	SPI_connect();
+	ending.wait_until = sa_wait_until();
 	ending.at = GetCurrentTimestamp();
-	do
+	/* with the user as the only filter, it is all that the user has */
+	if (!PG_ARGISNULL(0))
 	{
-		/* those that somebody else ended meanwhile may go on under a new id */
-		bool		isnull;
-
-		CHECK_FOR_INTERRUPTS();
-		sa_run(&find_sessions, &args);
-		found = (uint64) sa_result_int64(0, 1);
-		ended = found == 0 ? 0 :
-			sa_end_sessions(DatumGetArrayTypePCopy(sa_result(0, 2, &isnull)), application, &ending);
-	} while (ended < found);
+		lock.user_name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+		for (size_t i = 1; i < lengthof(types); i++)
+		{
+			if (!PG_ARGISNULL(i))
+				lock.user_name = NULL;
+		}
+	}
+	(void) end_sessions(&lock, &ending);
 	SPI_finish();
 
 	return sa_ending_result(fcinfo, &ending);
+}
+
+typedef struct AccountMaking
+{
+	const char *application;
+	const char *user_name;
+	bool		made;
+} AccountMaking;
+
+static void
+make_account(SaBusy *busy, void *argument)
+{
+	static SaStatement insert_account = {.sql =
+		"INSERT INTO session_admin.account (application, user_name) VALUES ($1, $2)"
+		" ON CONFLICT (application, user_name) DO NOTHING"
+	};
+	AccountMaking *making = argument;
+	SaArgs		args = {0};
+
+	(void) busy;
+	sa_arg_text(&args, making->application);
+	sa_arg_text(&args, making->user_name);
+	making->made = sa_run(&insert_account, &args) > 0;
+}
+
+/*
+ * Is there an account of this name?  A first login that is under way has made one that
+ * nobody sees: it is waited for, by making one, too.
+ */
+static bool
+user_is_known(const char *application, const char *user_name, SaEnding *ending)
+{
+	static SaStatement find_account = {.sql =
+		"SELECT FROM session_admin.account WHERE application = $1 AND user_name = $2"
+	};
+	AccountMaking making = {application, user_name, false};
+	SaArgs		args = {0};
+
+	sa_arg_text(&args, application);
+	sa_arg_text(&args, user_name);
+	if (sa_run(&find_account, &args) > 0)
+		return true;
+	ending->first_login = !sa_wait_with(ending->wait_until, make_account, &making);
+	return ending->first_login || !making.made;
 }
 
 /* invalidate_user(user_name, keep_session, keep_remember_me, reason, application) */
@@ -864,8 +1353,8 @@ sa_invalidate_user(PG_FUNCTION_ARGS)
 		sa_session_id_arg(fcinfo, 1, &keep);
 
 	SPI_connect();
-	/* made, to wait for a first login that is under way; the error undoes it */
-	if (sa_account_make(application, user_name))
+	ending.wait_until = sa_wait_until();
+	if (!user_is_known(application, user_name, &ending))
 		ereport(ERROR,
 				(errcode(SA_ERRCODE_NOT_FOUND),
 				 errmsg("user \"%s\" is not known in application \"%s\"",
@@ -902,6 +1391,68 @@ count_live(SaStatement *count_all, SaStatement *count, const char *application)
 	return sa_result_int64(0, 1);
 }
 
+/* What sa_end_generation locks. */
+typedef struct GenerationLock
+{
+	const char *application;	/* NULL: all */
+	ArrayBuildState *locked;	/* their names */
+	ArrayBuildState *left;		/* of those that somebody else has locked */
+	bool		unseen;			/* somebody may be making one more */
+} GenerationLock;
+
+/*
+ * Lock applications: who ends them at the same time does so first.  Of one that is being
+ * made now, sessions may be open already.
+ */
+static void
+lock_applications(SaBusy *busy, void *argument)
+{
+	static SaStatement find_applications = {.sql =
+		"SELECT ctid, name::text FROM session_admin.application"
+		" WHERE $1 IS NULL OR name = $1 ORDER BY name"
+	};
+	GenerationLock *lock = argument;
+	SaArgs		args = {0};
+
+	lock->locked = lock->left = NULL;
+	lock->unseen = lock->application == NULL && sa_others_write("application", busy);
+	if (SA_STOPS(busy))
+		return;
+	sa_arg_text(&args, lock->application);
+	sa_lock_found("application", LockTupleNoKeyExclusive, &find_applications, &args, TEXTOID,
+				  &lock->locked, &lock->left, busy);
+}
+
+/* The names as an array, which are read again later. */
+static Datum
+names_array(ArrayBuildState *names)
+{
+	if (names == NULL)
+		return (Datum) 0;
+	return PointerGetDatum(construct_array(names->dvalues, names->nelems, TEXTOID, -1, false,
+										   TYPALIGN_INT));
+}
+
+/* Empty the products' own tables of these applications. */
+static void
+forget_applications(ArrayBuildState *names, bool in_vain, SaEnding *ending)
+{
+	for (int i = 0; names != NULL && i < names->nelems; i++)
+	{
+		SaEnding	forgotten = {
+			.reason = ending->reason,
+			.at = ending->at,
+			.spares_products = ending->spares_products,
+			/* who came since then is not told of */
+			.wait_until = in_vain ? ending->wait_until : 0
+		};
+
+		sa_capture_forget_application(TextDatumGetCString(names->dvalues[i]), &forgotten);
+		if (ending->tokens_revoked >= 0)
+			ending->tokens_revoked += forgotten.tokens_revoked;
+	}
+}
+
 /*
  * End the generation of one application, or of all.  What it ended is counted
  * only as far as that costs nothing, however many they are.  The caller is
@@ -910,38 +1461,33 @@ count_live(SaStatement *count_all, SaStatement *count, const char *application)
 void
 sa_end_generation(const char *application, SaEnding *ending)
 {
-	static SaStatement lock_applications = {.sql =
-		"LOCK TABLE session_admin.application IN SHARE ROW EXCLUSIVE MODE"
-	};
-	static SaStatement lock_application = {.sql =
-		"SELECT FROM session_admin.application WHERE name = $1 FOR NO KEY UPDATE"
-	};
-	static SaStatement count_sessions = {.generic = true, .sql =
+	static SaStatement count_sessions = {.generic = true,.sql =
 		"SELECT CASE WHEN pg_relation_size('session_admin.session') <= $2"
 		"  THEN (SELECT count(*) FROM session_admin.session"
 		"    WHERE $1 IS NULL OR application = $1) ELSE -1 END"
 	};
-	static SaStatement count_live_sessions = {.generic = true, .sql =
+	static SaStatement count_live_sessions = {.generic = true,.sql =
 		"SELECT count(*) FROM session_admin.session_state"
 		" WHERE ($1 IS NULL OR application = $1) AND ended_at IS NULL"
 	};
-	static SaStatement count_tokens = {.generic = true, .sql =
+	static SaStatement count_tokens = {.generic = true,.sql =
 		"SELECT CASE WHEN pg_relation_size('session_admin.remember_me_token') <= $2"
 		"  THEN (SELECT count(*) FROM session_admin.remember_me_token"
 		"    WHERE $1 IS NULL OR application = $1) ELSE -1 END"
 	};
-	static SaStatement count_live_tokens = {.generic = true, .sql =
+	static SaStatement count_live_tokens = {.generic = true,.sql =
 		"SELECT count(*) FROM session_admin.remember_me_token t"
 		" JOIN session_admin.application_state a"
 		"   ON a.name = t.application AND a.generation = t.generation"
 		" JOIN session_admin.time_limit l ON l.application = t.application"
 		"   AND t.created_at + l.remember_me_lifetime > clock_timestamp()"
-		" WHERE $1 IS NULL OR t.application = $1"
+		" WHERE ($1 IS NULL OR t.application = $1)"
+		"   AND NOT " SA_TOKEN_ENDED_LATE("t")
 	};
 	static SaStatement next_generation = {.sql =
 		"WITH locked AS ("
 		"  SELECT name, generation FROM session_admin.application"
-		"  WHERE $1 IS NULL OR name = $1 ORDER BY name FOR NO KEY UPDATE"
+		"  WHERE name = ANY ($1) ORDER BY name FOR NO KEY UPDATE"
 		"), noted AS ("
 		"  INSERT INTO session_admin.application_generation"
 		"    (application, generation, ended_at, reason, ended_by, actor)"
@@ -949,57 +1495,38 @@ sa_end_generation(const char *application, SaEnding *ending)
 		")"
 		" UPDATE session_admin.application a SET generation = locked.generation + 1,"
 		"  home = (SELECT home FROM session_admin.installation_mark)"
-		" FROM locked WHERE a.name = locked.name RETURNING a.name::text"
+		" FROM locked WHERE a.name = locked.name"
 	};
 	SaFeedRow	row = {.scope = application ? "application" : "all", .application = application};
+	GenerationLock lock = {.application = application};
 	SaArgs		args = {0};
-	uint64		ended;
-	char	  **names;
+	bool		in_vain = false;
 
-	/*
-	 * Who ends them at the same time does so first.  Of an application that
-	 * is being made now, sessions may be open already: that is waited for,
-	 * too.
-	 */
-	if (application == NULL)
-		sa_run(&lock_applications, NULL);
-	else
-	{
-		SaArgs		lock_args = {0};
+	if (!ending->spares_products)
+		in_vain = !sa_forget_wait_for_writers(application, ending->wait_until);
 
-		sa_arg_text(&lock_args, application);
-		sa_run(&lock_application, &lock_args);
-	}
-
-	ending->sessions_ended = count_live(&count_sessions, &count_live_sessions, application);
-	ending->tokens_revoked = count_live(&count_tokens, &count_live_tokens, application);
-
-	sa_arg_text(&args, application);
-	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(ending->at), false);
-	sa_arg_text(&args, ending->reason);
-	sa_arg_text(&args, sa_actor_or_null());
-	sa_arg_text(&args, ending->ended_by);
-	ended = sa_run(&next_generation, &args);
-	if (application != NULL && ended == 0)
+	sa_lock_all(ending->wait_until, lock_applications, &lock);
+	if (application != NULL && lock.locked == NULL && lock.left == NULL)
 		ereport(ERROR,
 				(errcode(SA_ERRCODE_NOT_FOUND),
 				 errmsg("application \"%s\" does not exist", application)));
 
-	names = palloc(ended * sizeof(char *));
-	for (uint64 i = 0; i < ended; i++)
-		names[i] = sa_result_text(i, 1);
-	for (uint64 i = 0; i < ended; i++)
-	{
-		SaEnding	forgotten = {
-			.reason = ending->reason,
-			.at = ending->at,
-			.spares_products = ending->spares_products
-		};
+	ending->sessions_ended = count_live(&count_sessions, &count_live_sessions, application);
+	ending->tokens_revoked = count_live(&count_tokens, &count_live_tokens, application);
 
-		sa_capture_forget_application(names[i], &forgotten);
-		if (ending->tokens_revoked >= 0)
-			ending->tokens_revoked += forgotten.tokens_revoked;
-	}
+	sa_arg(&args, TEXTARRAYOID, names_array(lock.locked), lock.locked == NULL);
+	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(ending->at), false);
+	sa_arg_text(&args, ending->reason);
+	sa_arg_text(&args, sa_actor_or_null());
+	sa_arg_text(&args, ending->ended_by);
+	sa_run(&next_generation, &args);
+
+	forget_applications(lock.locked, in_vain, ending);
+	forget_applications(lock.left, in_vain, ending);
+	for (int i = 0; lock.left && i < lock.left->nelems; i++)
+		sa_late_end(TextDatumGetCString(lock.left->dvalues[i]), NULL, NULL, true, ending);
+	if (lock.unseen)
+		sa_late_end(NULL, NULL, NULL, true, ending);
 
 	sa_feed_write(&row, ending);
 	ending->id = row.id;
@@ -1013,8 +1540,9 @@ sa_invalidate_application(PG_FUNCTION_ARGS)
 	SaEnding	ending = {.reason = reason_arg(fcinfo, 0)};
 	char	   *application = sa_application_arg(fcinfo, 1);
 
-	ending.at = GetCurrentTimestamp();
 	SPI_connect();
+	ending.wait_until = sa_wait_until();
+	ending.at = GetCurrentTimestamp();
 	sa_end_generation(application, &ending);
 	SPI_finish();
 
@@ -1027,8 +1555,9 @@ sa_invalidate_all(PG_FUNCTION_ARGS)
 {
 	SaEnding	ending = {.reason = reason_arg(fcinfo, 0)};
 
-	ending.at = GetCurrentTimestamp();
 	SPI_connect();
+	ending.wait_until = sa_wait_until();
+	ending.at = GetCurrentTimestamp();
 	sa_end_generation(NULL, &ending);
 	SPI_finish();
 

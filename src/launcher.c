@@ -40,7 +40,8 @@
 PGDLLEXPORT void sa_launcher_main(Datum arg);
 
 #define PAUSE			SECONDS(1)	/* between runs, so that others get in */
-#define BACKOFF_MAX		SECONDS(600)
+#define BATCH_MAX		SECONDS(16 * 60)	/* a statement_timeout goes by a clock
+											 * that may be set back */
 #define LOOK			(SECONDS(1) / 2)	/* how often the launcher looks
 											 * after workers */
 
@@ -48,7 +49,7 @@ PGDLLEXPORT void sa_launcher_main(Datum arg);
 typedef struct Visit
 {
 	Oid			database;
-	TimestampTz at;
+	int64		at;
 } Visit;
 
 /* The workers that do sa_workers->runs; NULL where there is none. */
@@ -57,7 +58,7 @@ static BackgroundWorkerHandle *handles[WORKERS_MAX];
 /* Databases that a worker has looked into, and when one may look into others. */
 static List *visited = NIL;
 static int	failed_visits = 0;	/* since the last that did not fail */
-static TimestampTz next_visit = 0;
+static int64 next_visit = 0;
 
 /* All databases, and those among them that can be connected to. */
 static void
@@ -105,30 +106,37 @@ others_want(Oid database)
 	return wanted;
 }
 
-/*
- * When to try again after so many runs that came to nothing.  Locks will be free
- * soon; an error may need somebody to look at it.
- */
-static TimestampTz
-back_off(TimestampTz now, int failures, bool is_error)
+/* Has it flushed what there was to flush? */
+static bool
+has_flushed(const SaRun *run)
 {
-	int64		most = is_error ? BACKOFF_MAX : SECONDS(sa_flush_interval);
+	int			n;
+	const SaTask *tasks = sa_tasks(&n);
 
-	return now + Min(PAUSE << Min(failures, 10), most);
+	if (run->outcome != OUTCOME_DONE && run->outcome != OUTCOME_UNFINISHED &&
+		run->outcome != OUTCOME_TASKS_FAILED && run->outcome != OUTCOME_TASKS_LOCKED_OUT)
+		return false;
+	for (int i = 0; i < n; i++)
+	{
+		if (tasks[i].every == 0 && run->troubles[i].failures > 0)
+			return false;
+	}
+	return true;
 }
 
 /* What a run that has ended means for the database that it ran in. */
 static void
 take_report(SaRun *run)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	int64		now = sa_monotonic_now();
 	Oid			database = run->database;
 	bool		conclusive;
 
 	SpinLockAcquire(&sa_workers->mutex);
 	conclusive = run->outcome != OUTCOME_NONE && run->outcome != OUTCOME_FAILED;
 	run->pid = 0;
-	run->ended_at = now;
+	run->ended = now;
+	run->ended_at = GetCurrentTimestamp();
 	if (run->outcome == OUTCOME_NOT_USED)
 	{
 		SaDatabase *entry = sa_worker_find(database, false);
@@ -145,20 +153,28 @@ take_report(SaRun *run)
 		{
 			entry->last = *run;
 			entry->not_before = now + PAUSE;
+			if (has_flushed(run))
+				entry->flushed = now;
 			if (run->outcome == OUTCOME_DONE || run->outcome == OUTCOME_UNFINISHED)
 			{
 				entry->failures = 0;
-				entry->succeeded_at = now;
+				entry->succeeded = now;
+				entry->succeeded_at = run->ended_at;
 			}
 			else
-				entry->not_before = back_off(now, ++entry->failures, !conclusive);
+			{
+				entry->failures++;
+				/* a task in trouble rests by itself */
+				if (run->outcome != OUTCOME_TASKS_FAILED && run->outcome != OUTCOME_TASKS_LOCKED_OUT)
+					entry->not_before = sa_worker_back_off(now, entry->failures, !conclusive);
+			}
 		}
 	}
 	run->database = InvalidOid;
 	SpinLockRelease(&sa_workers->mutex);
 
 	failed_visits = conclusive ? 0 : failed_visits + 1;
-	next_visit = conclusive ? now : back_off(now, failed_visits, true);
+	next_visit = conclusive ? now : sa_worker_back_off(now, failed_visits, true);
 	if (conclusive && !list_member_oid(visited, database))
 	{
 		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
@@ -166,6 +182,18 @@ take_report(SaRun *run)
 		visited = lappend_oid(visited, database);
 		MemoryContextSwitchTo(old);
 	}
+}
+
+/* Has its batch taken longer than any may? */
+static bool
+stands_still(const SaRun *run)
+{
+	int64		moved;
+
+	SpinLockAcquire(&sa_workers->mutex);
+	moved = run->moved;
+	SpinLockRelease(&sa_workers->mutex);
+	return sa_monotonic_now() - moved > BATCH_MAX;
 }
 
 /* Take the reports of workers that have ended; returns how many have not. */
@@ -188,7 +216,7 @@ look_after_workers(void)
 			continue;
 		}
 		running++;
-		if (others_want(sa_workers->runs[i].database))
+		if (others_want(sa_workers->runs[i].database) || stands_still(&sa_workers->runs[i]))
 			TerminateBackgroundWorker(handles[i]);
 	}
 	return running;
@@ -210,10 +238,12 @@ start_worker(int place, Oid database)
 	if (entry != NULL)
 	{
 		memcpy(run->due, entry->last.due, sizeof(run->due));
+		memcpy(run->troubles, entry->last.troubles, sizeof(run->troubles));
 		run->notes = entry->notes;
 	}
 	run->database = database;
 	run->started_at = GetCurrentTimestamp();
+	run->moved = sa_monotonic_now();
 	SpinLockRelease(&sa_workers->mutex);
 
 	sa_worker_describe(&worker, "session_admin worker", "sa_worker_main");
@@ -232,12 +262,12 @@ start_worker(int place, Oid database)
 }
 
 /* When is there something to do in this database? */
-static TimestampTz
-next_run(Oid database, TimestampTz now)
+static int64
+next_run(Oid database, int64 now)
 {
 	SaDatabase	copy;
 	SaDatabase *entry;
-	TimestampTz next = DT_NOEND;
+	int64		next = NEVER;
 	int			n;
 	const SaTask *tasks = sa_tasks(&n);
 
@@ -247,11 +277,11 @@ next_run(Oid database, TimestampTz now)
 		copy = *entry;
 	SpinLockRelease(&sa_workers->mutex);
 	if (entry == NULL)
-		return list_member_oid(visited, database) ? DT_NOEND : next_visit;
+		return list_member_oid(visited, database) ? NEVER : next_visit;
 
 	for (int i = 0; i < n; i++)
 	{
-		TimestampTz due = copy.last.due[i];
+		int64		due = copy.last.due[i];
 
 		/* nothing to flush: look again later */
 		if (tasks[i].every == 0 && due <= now)
@@ -299,14 +329,14 @@ forget_dropped(const Oid *known, int n, const List *all)
 static int
 compare_visits(const void *a, const void *b)
 {
-	TimestampTz at_a = ((const Visit *) a)->at;
-	TimestampTz at_b = ((const Visit *) b)->at;
+	int64		at_a = ((const Visit *) a)->at;
+	int64		at_b = ((const Visit *) b)->at;
 
 	return at_a < at_b ? -1 : at_a > at_b;
 }
 
 /* Start workers where something is due.  Returns when to come again. */
-static TimestampTz
+static int64
 make_round(int *running)
 {
 	Oid			known[DATABASES_MAX];
@@ -316,8 +346,8 @@ make_round(int *running)
 	ListCell   *cell;
 	Visit	   *visits;
 	int			n_visits = 0;
-	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz again = DT_NOEND;
+	int64		now = sa_monotonic_now();
+	int64		again = NEVER;
 	bool		no_process = false;
 
 	/*
@@ -424,8 +454,8 @@ sa_launcher_main(pg_attribute_unused() Datum arg)
 
 	while (!ShutdownRequestPending)
 	{
-		TimestampTz again = DT_NOEND;
-		TimestampTz now;
+		int64		again = NEVER;
+		int64		now;
 		int			running;
 
 		ResetLatch(MyLatch);
@@ -442,14 +472,14 @@ sa_launcher_main(pg_attribute_unused() Datum arg)
 		if (sa_worker_enabled)
 			again = make_round(&running);
 
-		now = GetCurrentTimestamp();
+		now = sa_monotonic_now();
 		if (running > 0)
 			again = Min(again, now + LOOK);
 		if (!ConfigReloadPending && again > now)
 			(void) WaitLatch(MyLatch,
 							 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH |
-							 (again == DT_NOEND ? 0 : WL_TIMEOUT),
-							 again == DT_NOEND ? -1 : TimestampDifferenceMilliseconds(now, again),
+							 (again == NEVER ? 0 : WL_TIMEOUT),
+							 again == NEVER ? -1 : (again - now + 999) / 1000,
 							 PG_WAIT_EXTENSION);
 	}
 	for (int i = 0; i < WORKERS_MAX; i++)

@@ -132,8 +132,10 @@ is_live(TupleTableSlot *slot, const SaApplication *application, const uint8 *has
 	int64		idle_timeout = sa_session_idle_timeout(slot);
 
 	if (!anonymous)
-		user_key = application->n_user_limits == 0 ? 1 :
+		user_key = application->n_user_limits == 0 && application->n_late_endings == 0 ? 1 :
 			sa_user_key(TextDatumGetCString(user_name));
+	if (sa_late_ended(application, user_key, hash, sa_session_opened_xid(slot)))
+		return false;
 	if (sa_times_are_valid(application, user_key, generation, created_at, last_access_at,
 						   idle_timeout, now))
 		return true;

@@ -59,20 +59,36 @@
  * if it aborts.  Until then it has the row locked: who archives the session waits,
  * and counts them once.
  *
+ * What is not in the table yet.  An entry counts requests that its row does not, and
+ * knows the last access, which the row may not; it also knows what the row tells at
+ * least (written_access_at).  Requests, or a later access, make it unflushed: it is
+ * written to its row, and by restart.c to a file.
+ *
+ * The table.  It has an array of entries, as many as there may be, and an array of
+ * buckets, each of which begins a chain of entries; what belongs together is told by
+ * its place in the array, so that it may lie at any address.  The hash of a key
+ * depends on numbers that nobody knows: no ids can be chosen that meet in one
+ * chain.  If some do, that costs time and nothing else: who looks at all entries goes
+ * along the array and not along the chains.
+ *
  * Locks.  Partition locks protect finding, adding and removing entries; fields
  * that change under a shared lock are atomic.  Nothing under these locks throws,
- * allocates or waits.
+ * allocates or waits.  An entry may be looked at with no lock, to see whether it is
+ * worth a closer look.
  */
 #include "session_admin.h"
 
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
+#include "common/pg_prng.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "port/atomics.h"
+#include "port/pg_bitutils.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
+#include "storage/spin.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
@@ -87,8 +103,9 @@ PG_FUNCTION_INFO_V1(sa_live_status);
 #define EPOCH_NONE		PG_UINT64_MAX	/* of an entry that has to be read
 										 * again */
 #define CREATED_CHANGED	DT_NOBEGIN	/* of an entry whose row has changed */
-#define CHAIN_MAX		64		/* no bucket has as many entries */
-#define BUCKETS_MAX		1000	/* in one go, while all locks are held */
+#define NOWHERE			(-1)	/* the place of no entry */
+#define KEY_WORDS		(sizeof(SaLiveKey) / sizeof(uint32))
+#define LOOKS_MAX		10000	/* entries in one go, which nothing interrupts */
 #define TALLY_MAX		20000	/* entries that live_status() looks at */
 
 /*
@@ -104,27 +121,48 @@ typedef struct Slot
 	pg_atomic_uint64 finished;
 } Slot;
 
+/* Entries that are not in use, and how many are. */
+typedef struct Free
+{
+	slock_t		mutex;
+	int32		first;			/* of those that were in use before */
+	int32		top;			/* from here on, none ever was */
+	int32		used;
+} Free;
+
 typedef struct Shared
 {
 	Slot		everything;
 	Slot		applications;	/* those that change what holds for one */
 	pg_atomic_uint64 epoch;
+	uint64		seed[KEY_WORDS + 1];
 	Slot		slots[SLOTS];
+	char		padding[PG_CACHE_LINE_SIZE];	/* what follows changes often */
+	Free		free;
 } Shared;
 
+/* Of an entry that is not in use, there is only next: the next of them. */
 typedef struct Entry
 {
-	SaLiveKey	key;
+	uint32		hash_value;
+	int32		next;			/* in the chain of its bucket */
+	SaLiveKey	key;			/* no database: not in use */
+	int32		previous;
 	/* these change only under the exclusive lock */
 	uint64		user_key;
 	int64		generation;
 	TimestampTz created_at;
 	int64		idle_timeout;	/* see SaSession */
+	uint64		opened_xid;
 	uint64		epoch;
 	/* and these also under the shared one */
 	pg_atomic_uint64 last_access_at;
+	pg_atomic_uint64 written_access_at; /* the row tells this one, or a later */
 	pg_atomic_uint64 requests;	/* that the table does not count yet */
 } Entry;
+
+StaticAssertDecl(sizeof(SaLiveKey) == 2 * sizeof(Oid) + sizeof(uint64) + SA_HASH_LEN,
+				 "SaLiveKey has gaps, which would be hashed");
 
 /* Counted in this backend only, where the shared table does not. */
 typedef struct Unwritten
@@ -136,20 +174,33 @@ typedef struct Unwritten
 
 static Shared *shared = NULL;
 static LWLockPadded *locks = NULL;
-static HTAB *entries = NULL;
+static int32 *buckets = NULL;
+static uint32 n_buckets = 0;	/* a power of 2 */
+static Entry *entries = NULL;
 static HTAB *unwritten = NULL;
 
 static shmem_request_hook_type prev_shmem_request_hook = NULL;
 static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
 
-/* The key's hash value: a SHA-256 has bits to spare. */
+/*
+ * The key's hash value.  Of two keys that are not the same, it is the same for one of
+ * 2^32 seeds only ("multilinear" hashing): whoever chooses keys does not know which.
+ */
 static uint32
-hash_key(const void *key, pg_attribute_unused() Size keysize)
+hash_key(const SaLiveKey *key)
 {
-	uint32		value;
+	uint32		words[KEY_WORDS];
+	uint64		sum = shared->seed[0];
 
-	memcpy(&value, ((const SaLiveKey *) key)->hash, sizeof(value));
-	return value ^ (uint32) ((const SaLiveKey *) key)->application;
+	memcpy(words, key, sizeof(words));
+	for (size_t i = 0; i < KEY_WORDS; i++)
+		sum += shared->seed[i + 1] * words[i];
+#ifdef SA_TEST_POINTS
+	/* all keys meet in one chain, and some have the same hash value */
+	if (sa_test_collisions)
+		sum &= PG_UINT64_MAX << 50;
+#endif
+	return (uint32) (sum >> 32);
 }
 
 static LWLock *
@@ -174,49 +225,189 @@ in_doubt(Slot *slot)
 	return pg_atomic_read_u64(&slot->started) != finished;
 }
 
+/* The bucket of the hash value.  All keys of a bucket are of one partition. */
+static int32 *
+bucket_of(uint32 hash_value)
+{
+	return &buckets[hash_value & (n_buckets - 1)];
+}
+
+static bool
+is_used(const Entry *entry)
+{
+	return OidIsValid(entry->key.database);
+}
+
+static bool
+is_entry_of(const Entry *entry, const SaLiveKey *key, uint32 hash_value)
+{
+	return entry->hash_value == hash_value && memcmp(&entry->key, key, sizeof(*key)) == 0;
+}
+
+/* The entry of the key, under its partition's lock; NULL if there is none. */
+static Entry *
+find_entry(const SaLiveKey *key, uint32 hash_value)
+{
+	for (int32 i = *bucket_of(hash_value); i != NOWHERE; i = entries[i].next)
+	{
+		if (is_entry_of(&entries[i], key, hash_value))
+			return &entries[i];
+	}
+	return NULL;
+}
+
+/* The same, of one that was seen at a place where it probably still is. */
+static Entry *
+find_entry_at(const SaLiveTouch *touch, uint32 hash_value)
+{
+	Entry	   *entry = &entries[touch->place];
+
+	/* what is in use with this hash value is of the partition that is locked */
+	if (is_used(entry))
+	{
+		pg_read_barrier();
+		if (is_entry_of(entry, &touch->key, hash_value))
+			return entry;
+	}
+	return find_entry(&touch->key, hash_value);
+}
+
+/* A new one, under its partition's exclusive lock; NULL if there is no room. */
+static Entry *
+add_entry(const SaLiveKey *key, uint32 hash_value)
+{
+	int32	   *bucket = bucket_of(hash_value);
+	int32		place;
+	Entry	   *entry;
+
+	SpinLockAcquire(&shared->free.mutex);
+	place = shared->free.first;
+	if (place != NOWHERE)
+		shared->free.first = entries[place].next;
+	else if (shared->free.top < sa_max_live_sessions)
+		place = shared->free.top++;
+	if (place != NOWHERE)
+		shared->free.used++;
+	SpinLockRelease(&shared->free.mutex);
+	if (place == NOWHERE)
+		return NULL;
+
+	entry = &entries[place];
+	entry->hash_value = hash_value;
+	entry->next = *bucket;
+	entry->previous = NOWHERE;
+	entry->user_key = 0;
+	entry->generation = 0;
+	entry->created_at = CREATED_CHANGED;
+	entry->idle_timeout = 0;
+	entry->opened_xid = 0;
+	entry->epoch = EPOCH_NONE;
+	pg_atomic_init_u64(&entry->last_access_at, 0);
+	pg_atomic_init_u64(&entry->written_access_at, 0);
+	pg_atomic_init_u64(&entry->requests, 0);
+
+	/*
+	 * who looks at it with another partition's lock finds its hash value
+	 * first
+	 */
+	pg_write_barrier();
+	entry->key = *key;
+	if (*bucket != NOWHERE)
+		entries[*bucket].previous = place;
+	*bucket = place;
+	return entry;
+}
+
+/* Remove it, under its partition's exclusive lock. */
+static void
+remove_entry(Entry *entry)
+{
+	if (entry->previous != NOWHERE)
+		entries[entry->previous].next = entry->next;
+	else
+		*bucket_of(entry->hash_value) = entry->next;
+	if (entry->next != NOWHERE)
+		entries[entry->next].previous = entry->previous;
+	entry->key.database = InvalidOid;
+
+	SpinLockAcquire(&shared->free.mutex);
+	entry->next = shared->free.first;
+	shared->free.first = (int32) (entry - entries);
+	shared->free.used--;
+	SpinLockRelease(&shared->free.mutex);
+}
+
+/* How large each part of the table is, and where it begins. */
+static Size
+table_size(Size *buckets_at, Size *entries_at)
+{
+	n_buckets = pg_nextpower2_32(Max(sa_max_live_sessions, PARTITIONS));
+	*buckets_at = CACHELINEALIGN(sizeof(Shared));
+	*entries_at = CACHELINEALIGN(add_size(*buckets_at, mul_size(n_buckets, sizeof(int32))));
+	return add_size(*entries_at, mul_size(sa_max_live_sessions, sizeof(Entry)));
+}
+
 static void
 shmem_request(void)
 {
+	Size		buckets_at;
+	Size		entries_at;
+
 	if (prev_shmem_request_hook)
 		prev_shmem_request_hook();
 
-	RequestAddinShmemSpace(add_size(MAXALIGN(sizeof(Shared)),
-									hash_estimate_size(sa_max_live_sessions, sizeof(Entry))));
+	RequestAddinShmemSpace(table_size(&buckets_at, &entries_at));
 	RequestNamedLWLockTranche("session_admin", PARTITIONS);
+}
+
+static void
+init_slot(Slot *slot)
+{
+	pg_atomic_init_u64(&slot->started, 0);
+	pg_atomic_init_u64(&slot->finished, 0);
+}
+
+/* An empty table, with a seed of its own. */
+static void
+init_shared(void)
+{
+	init_slot(&shared->everything);
+	init_slot(&shared->applications);
+	for (int i = 0; i < SLOTS; i++)
+		init_slot(&shared->slots[i]);
+	pg_atomic_init_u64(&shared->epoch, 0);
+	if (!pg_strong_random(shared->seed, sizeof(shared->seed)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not generate random numbers")));
+
+	SpinLockInit(&shared->free.mutex);
+	shared->free.first = NOWHERE;
+	shared->free.top = 0;
+	shared->free.used = 0;
+	for (uint32 i = 0; i < n_buckets; i++)
+		buckets[i] = NOWHERE;
+	for (int i = 0; i < sa_max_live_sessions; i++)
+		entries[i].key.database = InvalidOid;
 }
 
 static void
 shmem_startup(void)
 {
-	HASHCTL		ctl = {0};
+	Size		buckets_at;
+	Size		entries_at;
+	Size		size = table_size(&buckets_at, &entries_at);
 	bool		found;
 
 	if (prev_shmem_startup_hook)
 		prev_shmem_startup_hook();
 
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	shared = ShmemInitStruct("session_admin", sizeof(Shared), &found);
+	shared = ShmemInitStruct("session_admin", size, &found);
+	buckets = (int32 *) ((char *) shared + buckets_at);
+	entries = (Entry *) ((char *) shared + entries_at);
 	if (!found)
-	{
-		pg_atomic_init_u64(&shared->everything.started, 0);
-		pg_atomic_init_u64(&shared->everything.finished, 0);
-		pg_atomic_init_u64(&shared->applications.started, 0);
-		pg_atomic_init_u64(&shared->applications.finished, 0);
-		pg_atomic_init_u64(&shared->epoch, 0);
-		for (int i = 0; i < SLOTS; i++)
-		{
-			pg_atomic_init_u64(&shared->slots[i].started, 0);
-			pg_atomic_init_u64(&shared->slots[i].finished, 0);
-		}
-	}
-
-	ctl.keysize = sizeof(SaLiveKey);
-	ctl.entrysize = sizeof(Entry);
-	ctl.hash = hash_key;
-	ctl.num_partitions = PARTITIONS;
-	entries = ShmemInitHash("session_admin live sessions",
-							sa_max_live_sessions, sa_max_live_sessions, &ctl,
-							HASH_ELEM | HASH_FUNCTION | HASH_PARTITION | HASH_FIXED_SIZE);
+		init_shared();
 	LWLockRelease(AddinShmemInitLock);
 
 	locks = GetNamedLWLockTranche("session_admin");
@@ -296,21 +487,22 @@ sa_live_touch(const SaApplication *application, const uint8 *hash,
 		return false;
 
 	sa_live_key(&key, application, hash);
-	hash_value = hash_key(&key, sizeof(key));
+	hash_value = hash_key(&key);
 	lock = partition_lock(hash_value);
 
 	LWLockAcquire(lock, LW_SHARED);
-	entry = hash_search_with_hash_value(entries, &key, hash_value, HASH_FIND, NULL);
+	entry = find_entry(&key, hash_value);
 	if (entry != NULL &&
 		sa_idle_timeout_holds(entry->idle_timeout, idle_timeout) &&
 		!in_doubt(slot_of(hash_value)) &&
 		!in_doubt(&shared->everything) &&
 		entry->epoch == pg_atomic_read_u64(&shared->epoch))
 	{
-		valid = sa_times_are_valid(application, entry->user_key, entry->generation,
-								   entry->created_at,
-								   (TimestampTz) pg_atomic_read_u64(&entry->last_access_at),
-								   entry->idle_timeout, now);
+		valid = !sa_late_ended(application, entry->user_key, hash, entry->opened_xid) &&
+			sa_times_are_valid(application, entry->user_key, entry->generation,
+							   entry->created_at,
+							   (TimestampTz) pg_atomic_read_u64(&entry->last_access_at),
+							   entry->idle_timeout, now);
 		if (valid)
 			count_requests(entry, now, requests);
 	}
@@ -327,7 +519,7 @@ sa_live_fill_start(SaLiveFill *fill, const SaApplication *application, const uin
 	sa_live_key(&fill->key, application, hash);
 	if (sa_live_enabled() && !sa_pending_any())
 	{
-		Slot	   *slot = slot_of(hash_key(&fill->key, sizeof(SaLiveKey)));
+		Slot	   *slot = slot_of(hash_key(&fill->key));
 
 		fill->epoch = pg_atomic_read_u64(&shared->epoch);
 		fill->everything_started = pg_atomic_read_u64(&shared->everything.started);
@@ -356,21 +548,24 @@ sa_live_fill(SaLiveFill *fill, const SaSession *session, TimestampTz now, int64 
 	if (!sa_use_shared_memory || !sa_live_enabled() || session->written_here)
 		return false;
 
-	hash_value = hash_key(&fill->key, sizeof(SaLiveKey));
+	hash_value = hash_key(&fill->key);
 	slot = slot_of(hash_value);
 	lock = partition_lock(hash_value);
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
-	entry = hash_search_with_hash_value(entries, &fill->key, hash_value,
-										HASH_ENTER_NULL, &found);
+	entry = find_entry(&fill->key, hash_value);
+	found = entry != NULL;
+	if (!found)
+		entry = add_entry(&fill->key, hash_value);
 	if (entry != NULL)
 	{
 		/* what an earlier session of this id was touched is not this one's */
 		if (!found || (entry->created_at != session->created_at &&
 					   entry->created_at != CREATED_CHANGED))
 		{
-			pg_atomic_init_u64(&entry->last_access_at, (uint64) session->last_access_at);
-			pg_atomic_init_u64(&entry->requests, 0);
+			pg_atomic_write_u64(&entry->last_access_at, (uint64) session->last_access_at);
+			pg_atomic_write_u64(&entry->written_access_at, (uint64) session->last_access_at);
+			pg_atomic_write_u64(&entry->requests, 0);
 			entry->created_at = session->created_at;
 			entry->idle_timeout = session->idle_timeout;
 			entry->epoch = EPOCH_NONE;
@@ -383,7 +578,9 @@ sa_live_fill(SaLiveFill *fill, const SaSession *session, TimestampTz now, int64 
 			entry->generation = session->generation;
 			entry->created_at = session->created_at;
 			entry->idle_timeout = session->idle_timeout;
+			entry->opened_xid = session->opened_xid;
 			entry->epoch = fill->epoch;
+			pg_atomic_write_u64(&entry->written_access_at, (uint64) session->last_access_at);
 		}
 		count_requests(entry, now, requests);
 	}
@@ -432,7 +629,7 @@ sa_live_end_start(const SaLiveKey *key)
 {
 	if (shared == NULL)
 		return;
-	pg_atomic_fetch_add_u64(key ? &slot_of(hash_key(key, sizeof(SaLiveKey)))->started :
+	pg_atomic_fetch_add_u64(key ? &slot_of(hash_key(key))->started :
 							&shared->everything.started, 1);
 }
 
@@ -444,13 +641,6 @@ sa_live_end_commit(const SaLiveKey *key, bool row_remains)
 	LWLock	   *lock;
 	Entry	   *entry;
 
-	if (key != NULL && row_remains)
-	{
-		Unwritten  *mine = find_unwritten(key, HASH_FIND);
-
-		if (mine != NULL)
-			mine->last_access_at = DT_NOBEGIN;
-	}
 	if (shared == NULL)
 		return;
 	if (key == NULL)
@@ -459,17 +649,43 @@ sa_live_end_commit(const SaLiveKey *key, bool row_remains)
 		return;
 	}
 
-	hash_value = hash_key(key, sizeof(SaLiveKey));
+	hash_value = hash_key(key);
 	lock = partition_lock(hash_value);
 	LWLockAcquire(lock, LW_EXCLUSIVE);
-	entry = hash_search_with_hash_value(entries, key, hash_value,
-										row_remains ? HASH_FIND : HASH_REMOVE, NULL);
-	if (entry != NULL && row_remains)
+	entry = find_entry(key, hash_value);
+	if (entry != NULL && !row_remains)
+		remove_entry(entry);
+	else if (entry != NULL)
 	{
-		/* all but the requests is read from the row again */
+		/* all but the touches is read from the row again */
 		entry->epoch = EPOCH_NONE;
 		entry->created_at = CREATED_CHANGED;
+	}
+	LWLockRelease(lock);
+}
+
+/* It has set back the last access: what is known of a later one is of no use. */
+void
+sa_live_set_back(const SaLiveKey *key)
+{
+	Unwritten  *mine = find_unwritten(key, HASH_FIND);
+	uint32		hash_value;
+	LWLock	   *lock;
+	Entry	   *entry;
+
+	if (mine != NULL)
+		mine->last_access_at = DT_NOBEGIN;
+	if (shared == NULL)
+		return;
+
+	hash_value = hash_key(key);
+	lock = partition_lock(hash_value);
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	entry = find_entry(key, hash_value);
+	if (entry != NULL)
+	{
 		pg_atomic_write_u64(&entry->last_access_at, 0);
+		pg_atomic_write_u64(&entry->written_access_at, 0);
 	}
 	LWLockRelease(lock);
 }
@@ -480,7 +696,7 @@ sa_live_end_finish(const SaLiveKey *key)
 {
 	if (shared == NULL)
 		return;
-	pg_atomic_fetch_add_u64(key ? &slot_of(hash_key(key, sizeof(SaLiveKey)))->finished :
+	pg_atomic_fetch_add_u64(key ? &slot_of(hash_key(key))->finished :
 							&shared->everything.finished, 1);
 }
 
@@ -507,56 +723,81 @@ sa_live_applications_in_doubt(void)
 	return shared != NULL && in_doubt(&shared->applications);
 }
 
+/* Places of entries that are or were in use: all of them are below this one. */
+static uint32
+places_in_use(void)
+{
+	uint32		top;
+
+	SpinLockAcquire(&shared->free.mutex);
+	top = shared->free.top;
+	SpinLockRelease(&shared->free.mutex);
+	return top;
+}
+
+static void
+copy_entry(SaLiveTouch *touch, const Entry *entry)
+{
+	touch->key = entry->key;
+	touch->place = (int32) (entry - entries);
+	touch->requests = (int64) pg_atomic_read_u64(unconstify(pg_atomic_uint64 *, &entry->requests));
+	touch->last_access_at =
+		(TimestampTz) pg_atomic_read_u64(unconstify(pg_atomic_uint64 *, &entry->last_access_at));
+}
+
 /*
  * At most n of the entries that are wanted; *position says where to go on, and
- * is 0 at the beginning and again at the end.  All locks are held meanwhile, so
- * that no entry comes or goes, but only shared: touches go on.  Fills and removals
- * wait, but never for more than BUCKETS_MAX buckets.  What they do between two
- * calls cannot confuse a pass: the table never grows, so that each key stays in its
- * bucket, and each bucket is read once, and whole.
+ * is 0 at the beginning and again at the end.  A pass looks at each place once,
+ * whatever comes and goes meanwhile.
  */
 static int
 scan(SaLiveTouch *touches, int n, uint32 *position,
 	 bool (*wanted) (const Entry *entry, void *arg), void *arg)
 {
-	HASH_SEQ_STATUS status;
-	Entry	   *entry;
-	uint32		first = *position;
+	uint32		top = places_in_use();
+	uint32		end = Min(top, *position + LOOKS_MAX);
+	uint32		place;
 	int			found = 0;
 
-	hash_seq_init(&status, entries);
-	status.curBucket = first;
-	*position = 0;
-	for (int i = 0; i < PARTITIONS; i++)
-		LWLockAcquire(&locks[i].lock, LW_SHARED);
-	while ((entry = hash_seq_search(&status)) != NULL)
+	for (place = *position; place < end && found < n; place++)
 	{
-		if (wanted(entry, arg))
-		{
-			touches[found].key = entry->key;
-			touches[found].requests = (int64) pg_atomic_read_u64(&entry->requests);
-			touches[found].last_access_at = (TimestampTz) pg_atomic_read_u64(&entry->last_access_at);
-			found++;
-		}
+		Entry	   *entry = &entries[place];
+		uint32		hash_value;
+		LWLock	   *lock;
+
+		/* nearly all are found not to be wanted with no lock */
+		if (!is_used(entry) || !wanted(entry, arg))
+			continue;
 
 		/*
-		 * stop at the end of a bucket's chain: the next call starts at a
-		 * bucket
+		 * Another key may get this place meanwhile.  If that is of the same
+		 * partition, then not while we have its lock; if it is not, its hash
+		 * value is there before it is in use.
 		 */
-		if (found == n ||
-			(status.curEntry == NULL &&
-			 (found >= n - CHAIN_MAX || status.curBucket - first >= BUCKETS_MAX)))
+		hash_value = *(volatile uint32 *) &entry->hash_value;
+		lock = partition_lock(hash_value);
+		LWLockAcquire(lock, LW_SHARED);
+		if (is_used(entry))
 		{
-			*position = status.curBucket;
-			break;
+			pg_read_barrier();
+			if (*(volatile uint32 *) &entry->hash_value == hash_value && wanted(entry, arg))
+				copy_entry(&touches[found++], entry);
 		}
+		LWLockRelease(lock);
 	}
-	for (int i = 0; i < PARTITIONS; i++)
-		LWLockRelease(&locks[i].lock);
-	if (entry != NULL)
-		hash_seq_term(&status);
-
+	*position = place < top ? place : 0;
 	return found;
+}
+
+/* Has it got what the table does not tell yet? */
+static bool
+has_unflushed(const Entry *entry)
+{
+	Entry	   *read = unconstify(Entry *, entry);
+
+	return pg_atomic_read_u64(&read->requests) != 0 ||
+		(TimestampTz) pg_atomic_read_u64(&read->last_access_at) >
+		(TimestampTz) pg_atomic_read_u64(&read->written_access_at);
 }
 
 static bool
@@ -564,11 +805,11 @@ is_unflushed(const Entry *entry, void *relation)
 {
 	return entry->key.database == MyDatabaseId &&
 		entry->key.relation == *(const Oid *) relation &&
-		pg_atomic_read_u64(unconstify(pg_atomic_uint64 *, &entry->requests)) != 0;
+		has_unflushed(entry);
 }
 
 /*
- * Requests that the table session (this one) does not count yet.  There may be
+ * Touches that the table session (this one) does not tell yet.  There may be
  * more, although there was none, until *position is 0 again.
  */
 int
@@ -579,63 +820,56 @@ sa_live_unflushed(SaLiveTouch *touches, int n, uint32 *position, Oid relation)
 	return scan(touches, n, position, is_unflushed, &relation);
 }
 
-/* With InvalidOid, of any database. */
-static bool
-is_unflushed_of(const Entry *entry, void *database)
-{
-	return (*(const Oid *) database == InvalidOid ||
-			*(const Oid *) database == entry->key.database) &&
-		pg_atomic_read_u64(unconstify(pg_atomic_uint64 *, &entry->requests)) != 0;
-}
-
-/* The same of all databases, for restart.c. */
+/* Those of all databases, for restart.c: no other process is left. */
 int
 sa_live_unflushed_anywhere(SaLiveTouch *touches, int n, uint32 *position)
 {
-	Oid			any = InvalidOid;
+	uint32		place;
+	int			found = 0;
 
-	return scan(touches, n, position, is_unflushed_of, &any);
+	for (place = *position; place < (uint32) shared->free.top && found < n; place++)
+	{
+		if (is_used(&entries[place]) && has_unflushed(&entries[place]))
+			copy_entry(&touches[found++], &entries[place]);
+	}
+	*position = place < (uint32) shared->free.top ? place : 0;
+	return found;
 }
 
-/* Are there any of this database? */
+/* Are there any of this database?  It takes no lock: what comes meanwhile is not seen. */
 bool
 sa_live_any_unflushed(Oid database)
 {
-	SaLiveTouch touches[CHAIN_MAX + 1];
-	uint32		position = 0;
-	int			n;
+	uint32		top;
 
 	if (!sa_live_enabled())
 		return false;
-	do
+	top = places_in_use();
+	for (uint32 place = 0; place < top; place++)
 	{
-		CHECK_FOR_INTERRUPTS();
-		n = scan(touches, lengthof(touches), &position, is_unflushed_of, &database);
-	} while (n == 0 && position != 0);
-	return n > 0;
+		if (place % LOOKS_MAX == 0)
+			CHECK_FOR_INTERRUPTS();
+		if (entries[place].key.database == database && has_unflushed(&entries[place]))
+			return true;
+	}
+	return false;
 }
 
 /*
- * Requests that were not flushed when the server was shut down.  What else there
- * is to know of the session is read from its row at the first touch.
+ * Touches that were not flushed when the server was shut down.  What else there
+ * is to know of the session is read from its row at the first one.  False if there is
+ * no room.
  */
-void
+bool
 sa_live_restore(const SaLiveTouch *touch)
 {
-	uint32		hash_value = hash_key(&touch->key, sizeof(SaLiveKey));
-	bool		found;
-	Entry	   *entry = hash_search_with_hash_value(entries, &touch->key, hash_value,
-													HASH_ENTER_NULL, &found);
+	Entry	   *entry = add_entry(&touch->key, hash_key(&touch->key));
 
-	if (entry == NULL || found)
-		return;
-	entry->user_key = 0;
-	entry->generation = 0;
-	entry->created_at = CREATED_CHANGED;
-	entry->idle_timeout = 0;
-	entry->epoch = EPOCH_NONE;
-	pg_atomic_init_u64(&entry->last_access_at, (uint64) touch->last_access_at);
-	pg_atomic_init_u64(&entry->requests, (uint64) touch->requests);
+	if (entry == NULL)
+		return false;
+	pg_atomic_write_u64(&entry->last_access_at, (uint64) touch->last_access_at);
+	pg_atomic_write_u64(&entry->requests, (uint64) touch->requests);
+	return true;
 }
 
 /* Entries that no touch will find, or that it has to read again anyway. */
@@ -650,8 +884,7 @@ is_stale(const Entry *entry, void *arg)
 			continue;
 		return entry->key.database == MyDatabaseId &&
 			(entry->key.relation != owners->relation ||
-			 (entry->epoch != pg_atomic_read_u64(&shared->epoch) &&
-			  pg_atomic_read_u64(unconstify(pg_atomic_uint64 *, &entry->requests)) == 0));
+			 (entry->epoch != pg_atomic_read_u64(&shared->epoch) && !has_unflushed(entry)));
 	}
 	return true;				/* its database was dropped */
 }
@@ -660,40 +893,46 @@ is_stale(const Entry *entry, void *arg)
 int
 sa_live_forget_stale(SaLiveOwners *owners, uint32 *position)
 {
-	SaLiveTouch touches[CHAIN_MAX * 2];
+	SaLiveTouch touches[128];
 	int			n = scan(touches, lengthof(touches), position, is_stale, owners);
 
 	for (int i = 0; i < n; i++)
 	{
-		uint32		hash_value = hash_key(&touches[i].key, sizeof(SaLiveKey));
+		uint32		hash_value = hash_key(&touches[i].key);
 		LWLock	   *lock = partition_lock(hash_value);
 		Entry	   *entry;
 
 		LWLockAcquire(lock, LW_EXCLUSIVE);
-		entry = hash_search_with_hash_value(entries, &touches[i].key, hash_value, HASH_FIND, NULL);
+		entry = find_entry_at(&touches[i], hash_value);
 		if (entry != NULL && is_stale(entry, owners))
-			(void) hash_search_with_hash_value(entries, &touches[i].key, hash_value,
-											   HASH_REMOVE, NULL);
+			remove_entry(entry);
 		LWLockRelease(lock);
 	}
 	return n;
 }
 
 /*
- * These requests are about to be in the table, or are not after all.  Called
+ * These touches are about to be in the table, or are not after all.  Called
  * before commit, and after abort.
  */
 void
 sa_live_flushed(const SaLiveTouch *touch, bool flushed)
 {
-	uint32		hash_value = hash_key(&touch->key, sizeof(SaLiveKey));
+	uint32		hash_value = hash_key(&touch->key);
 	LWLock	   *lock = partition_lock(hash_value);
 	Entry	   *entry;
 
 	LWLockAcquire(lock, LW_SHARED);
-	entry = hash_search_with_hash_value(entries, &touch->key, hash_value, HASH_FIND, NULL);
+	entry = find_entry_at(touch, hash_value);
 	if (entry != NULL)
+	{
 		pg_atomic_fetch_add_u64(&entry->requests, flushed ? -touch->requests : touch->requests);
+		/* what the row tells after all is not known: once more does no harm */
+		if (flushed)
+			advance(&entry->written_access_at, touch->last_access_at);
+		else
+			pg_atomic_write_u64(&entry->written_access_at, 0);
+	}
 	LWLockRelease(lock);
 }
 
@@ -701,8 +940,8 @@ sa_live_flushed(const SaLiveTouch *touch, bool flushed)
 void
 sa_live_usage(int64 *used, int64 *capacity)
 {
-	*used = entries ? hash_get_num_entries(entries) : 0;
-	*capacity = entries ? sa_max_live_sessions : 0;
+	*used = shared ? *(volatile int32 *) &shared->free.used : 0;
+	*capacity = shared ? sa_max_live_sessions : 0;
 }
 
 /* Count requests in this backend; returns how many are not written. */
@@ -738,12 +977,12 @@ sa_live_read(const SaLiveKey *key, TimestampTz *last_access_at, int64 *requests)
 
 	if (sa_live_enabled())
 	{
-		uint32		hash_value = hash_key(key, sizeof(SaLiveKey));
+		uint32		hash_value = hash_key(key);
 		LWLock	   *lock = partition_lock(hash_value);
 		Entry	   *entry;
 
 		LWLockAcquire(lock, LW_SHARED);
-		entry = hash_search_with_hash_value(entries, key, hash_value, HASH_FIND, NULL);
+		entry = find_entry(key, hash_value);
 		if (entry != NULL)
 		{
 			TimestampTz at = (TimestampTz) pg_atomic_read_u64(&entry->last_access_at);
@@ -795,59 +1034,83 @@ sa_live_requests(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(requests);
 }
 
-/* Of the entries that were looked at, the requests of a database that are not flushed. */
+/* Of the entries that were looked at, what of a database is not flushed. */
 typedef struct Tally
 {
-	Oid			database;
 	int64		looked;
-	int64		unflushed;
+	int64		requests;
+	int64		sessions;		/* that were touched since their row was
+								 * written */
 } Tally;
 
-static bool
-add_to_tally(const Entry *entry, void *arg)
+static void
+add_to_tally(Tally *tally, uint32 place)
 {
-	Tally	   *tally = arg;
+	Entry	   *entry = &entries[place];
 
+	if (!is_used(entry))
+		return;
 	tally->looked++;
-	if (entry->key.database == tally->database)
-		tally->unflushed += (int64) pg_atomic_read_u64(unconstify(pg_atomic_uint64 *, &entry->requests));
-	return false;
+	if (entry->key.database == MyDatabaseId && has_unflushed(entry))
+	{
+		tally->requests += (int64) pg_atomic_read_u64(&entry->requests);
+		tally->sessions++;
+	}
 }
 
 /*
- * live_status() returns (used, capacity, unflushed, estimated).  The hash spreads
- * the entries of any database evenly: with many, some tell of all.
+ * Tally all entries, or where there are many some of them, from all over the array.
+ * It takes no lock: there is no moment for which all numbers would hold.
  */
+static bool
+tally_entries(Tally *tally, int64 used)
+{
+	uint32		top = places_in_use();
+	uint32		step = 1;
+
+	if (used > TALLY_MAX || top > 50 * TALLY_MAX)
+		step = (top + TALLY_MAX - 1) / TALLY_MAX;
+
+	for (uint32 place = 0; place < top; place += step)
+	{
+		uint32		skipped = step == 1 ? 0 :
+		pg_prng_uint32(&pg_global_prng_state) % Min(step, top - place);
+
+		if (place % LOOKS_MAX < step)
+			CHECK_FOR_INTERRUPTS();
+		add_to_tally(tally, place + skipped);
+	}
+	return step == 1;
+}
+
+/* live_status() returns (used, capacity, unflushed, estimated, touched). */
 Datum
 sa_live_status(PG_FUNCTION_ARGS)
 {
-	uint32		position = 0;
 	int64		used;
 	int64		capacity;
-	Tally		tally = {.database = MyDatabaseId};
+	bool		all = true;
+	Tally		tally = {0};
 	TupleDesc	desc;
-	Datum		values[4];
-	bool		nulls[4] = {false, false, false, false};
+	Datum		values[5];
+	bool		nulls[5] = {false, false, false, false, false};
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 
 	sa_live_usage(&used, &capacity);
 	if (sa_live_enabled())
+		all = tally_entries(&tally, used);
+	if (!all && tally.looked > 0)
 	{
-		do
-		{
-			CHECK_FOR_INTERRUPTS();
-			(void) scan(NULL, CHAIN_MAX + 1, &position, add_to_tally, &tally);
-		} while (position != 0 && tally.looked < TALLY_MAX);
+		tally.requests = (int64) ((double) tally.requests * used / tally.looked);
+		tally.sessions = (int64) ((double) tally.sessions * used / tally.looked);
 	}
-	/* not all were looked at */
-	if (position != 0)
-		tally.unflushed = (int64) ((double) tally.unflushed * used / tally.looked);
 
 	values[0] = Int64GetDatum(used);
 	values[1] = Int64GetDatum(capacity);
-	values[2] = Int64GetDatum(tally.unflushed);
-	values[3] = BoolGetDatum(position != 0);
+	values[2] = Int64GetDatum(tally.requests);
+	values[3] = BoolGetDatum(!all);
+	values[4] = Int64GetDatum(tally.sessions);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
 }

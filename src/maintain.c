@@ -6,14 +6,19 @@
  * handled.  maintain() runs them all in the caller's transaction; the worker
  * (worker.c) runs each batch in a transaction of its own, when it is due.
  *
+ * A task that fails does not keep the next from running: it is told as a warning here,
+ * and by view health of the worker.
+ *
  * Nobody waits for housekeeping: it takes the strong locks that partitions need
  * only if it gets them at once, or else tries again the next time.  Rows for
  * which there is no partition yet go to the default partition meanwhile.  Nor does it
  * wait for others while it holds locks on sessions, tokens and accounts, in an order
- * that is not theirs: what somebody has locked is left for the next time.
+ * that is not theirs: what somebody has locked is left for the next time.  In a
+ * transaction block, which may last, maintain() leaves out what others would wait for.
  */
 #include "session_admin.h"
 
+#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
@@ -98,6 +103,9 @@ session_relid(void)
 /* Where the next batch begins. */
 static uint32 flush_position = 0;
 
+/* In this transaction they were flushed, and are counted twice until it ends. */
+static bool flushed_before = false;
+
 /* A batch of what only the shared table of live sessions knows of touches. */
 static int64
 flush_touches(bool *more)
@@ -114,6 +122,7 @@ flush_touches(bool *more)
 		"  UPDATE session_admin.session s SET last_access_at = greatest(s.last_access_at, f.at),"
 		"    requests = s.requests + f.requests"
 		"  FROM found f WHERE s.session_hash = f.session_hash AND s.application = f.application"
+		"    AND (f.requests <> 0 OR s.last_access_at < f.at)"
 		")"
 		" SELECT n FROM found"
 		" UNION ALL SELECT n FROM touched t WHERE NOT EXISTS (SELECT FROM session_admin.session s"
@@ -129,6 +138,8 @@ flush_touches(bool *more)
 	int			n = 0;
 	uint64		settled;
 
+	if (flushed_before)
+		return 0;
 	do
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -203,7 +214,7 @@ archive_sessions(bool *more)
 		"  WHERE e.ended_at IS NOT NULL LIMIT $1 FOR UPDATE OF l SKIP LOCKED) e"
 		" WHERE s.session_hash = e.session_hash AND s.application = e.application"
 	};
-	SaEnding	ending = {.reason = "idle_timeout", .at = GetCurrentTimestamp(), .skips_locked = true};
+	SaEnding	ending = {.reason = "idle_timeout", .at = GetCurrentTimestamp(), .skips_locked = true, .had_ended = true};
 	SaArgs		args = {0};
 
 	sa_arg(&args, INT8OID, Int64GetDatum(BATCH), false);
@@ -221,10 +232,11 @@ archive_tokens(bool *more)
 		"  JOIN session_admin.time_limit l ON l.application = t.application"
 		"  WHERE t.generation <> a.generation"
 		"    OR t.created_at + l.remember_me_lifetime <= clock_timestamp()"
+		"    OR " SA_TOKEN_ENDED_LATE("t")
 		"  LIMIT $1 FOR UPDATE OF t SKIP LOCKED) e"
 		" WHERE t.series = e.series AND t.application = e.application"
 	};
-	SaEnding	ending = {.reason = "absolute_timeout", .at = GetCurrentTimestamp()};
+	SaEnding	ending = {.reason = "absolute_timeout", .at = GetCurrentTimestamp(), .had_ended = true};
 	SaArgs		args = {0};
 
 	sa_arg(&args, INT8OID, Int64GetDatum(BATCH), false);
@@ -251,11 +263,24 @@ note_last_seen(bool *more)
 		"    AND ((seen.user_name, seen.application) IN (SELECT user_name, application FROM locked)"
 		"      OR NOT EXISTS (SELECT FROM session_admin.account a"
 		"        WHERE a.user_name = seen.user_name AND a.application = seen.application))"
-		"  RETURNING s.application, s.user_name, s.at"
+		"  RETURNING s.application, s.user_name, s.at, s.login_failed, s.logins"
 		"), updated AS ("
-		"  UPDATE session_admin.account a SET last_seen_at = greatest(a.last_seen_at, n.at)"
-		"  FROM (SELECT application, user_name, max(at) AS at FROM gone"
-		"    GROUP BY application, user_name) n"
+		"  UPDATE session_admin.account a SET last_seen_at = greatest(a.last_seen_at, n.at),"
+		"    last_failed_login_at = greatest(a.last_failed_login_at, n.last_failed_at),"
+		"    login_count = a.login_count + n.logins,"
+		"    previous_login_at = CASE WHEN n.last_login_at > a.last_login_at THEN a.last_login_at"
+		"      ELSE a.previous_login_at END,"
+		"    last_login_at = greatest(a.last_login_at, n.last_login_at),"
+		"    current_failed_count = a.current_failed_count + n.failed_since_login,"
+		"    total_failed_count = a.total_failed_count + n.failed"
+		"  FROM (SELECT g.application, g.user_name, max(g.at) FILTER (WHERE NOT g.login_failed) AS at,"
+		"      max(g.at) FILTER (WHERE g.login_failed) AS last_failed_at,"
+		"      sum(g.logins) AS logins, max(g.at) FILTER (WHERE g.logins > 0) AS last_login_at,"
+		"      count(*) FILTER (WHERE g.login_failed) AS failed,"
+		"      count(*) FILTER (WHERE g.login_failed"
+		"        AND (g.at > b.last_login_at OR b.last_login_at IS NULL)) AS failed_since_login"
+		"    FROM gone g JOIN session_admin.account b USING (application, user_name)"
+		"    GROUP BY g.application, g.user_name) n"
 		"  WHERE a.application = n.application AND a.user_name = n.user_name"
 		")"
 		" SELECT count(*) FROM gone"
@@ -399,22 +424,25 @@ drop_partitions(pg_attribute_unused() bool *more)
 
 /* What there is to do, in this order. */
 static const SaTask tasks[] = {
-	{"sessions archived", archive_sessions, false, 60, false},
+	{"product rows deleted", sa_remains_retry, .every = 60, .keeps_locks = true, .rest = sa_remains_rest},
+	{"sessions archived", archive_sessions, .every = 60, .keeps_locks = true},
 
 	/*
 	 * after archiving, which adds what is not flushed: until commit both have
 	 * it
 	 */
-	{"touches flushed", flush_touches, false, 0, false},
-	{"probes counted", sa_probes_flush, false, 0, false},
-	{"tokens archived", archive_tokens, false, 60, false},
-	{"last seen noted", note_last_seen, false, 60, false},
-	{"history forgotten", forget_history, false, 60, false},
-	{"partitions dropped", drop_partitions, true, 60, false},
-	{"feed purged", sa_feed_purge, false, 60, false},
-	{"live entries forgotten", sa_forget_stale_entries, false, 60, true},
+	{"touches flushed", flush_touches, .every = 0, .keeps_locks = true},
+	{"probes counted", sa_probes_flush, .every = 0},
+	{"tokens archived", archive_tokens, .every = 60, .keeps_locks = true},
+	{"ended ids forgotten", sa_forget_ended_ids, .every = 60, .keeps_locks = true},
+	{"last seen noted", note_last_seen, .every = 60, .keeps_locks = true},
+	{"late endings forgotten", sa_late_forget, .every = 60, .keeps_locks = true},
+	{"history forgotten", forget_history, .every = 60, .keeps_locks = true},
+	{"partitions dropped", drop_partitions, .takes_strong_locks = true, .every = 60, .keeps_locks = true},
+	{"feed purged", sa_feed_purge, .every = 60, .keeps_locks = true},
+	{"live entries forgotten", sa_forget_stale_entries, .every = 60, .when_unused = true},
 	/* last: no login can go on from here to the end of the transaction */
-	{"partitions made", make_partitions, true, 60, true},
+	{"partitions made", make_partitions, .takes_strong_locks = true, .every = 60, .when_unused = true, .keeps_locks = true},
 };
 
 StaticAssertDecl(lengthof(tasks) <= SA_TASKS_MAX, "SA_TASKS_MAX is too small");
@@ -470,44 +498,106 @@ sa_task_run(const SaTask *task, int64 *rows)
 }
 
 /*
+ * Is this in a transaction block, which may go on for as long as its client likes?
+ * A message of several statements is none, if they do not begin one.  A subtransaction
+ * is of one, or of a function that began with this very statement.
+ */
+static bool
+in_transaction_block(void)
+{
+	if (GetCurrentTransactionNestLevel() > 1)
+		return GetCurrentTransactionStartTimestamp() != GetCurrentStatementStartTimestamp();
+	if (!IsTransactionBlock())
+		return false;
+	EndImplicitTransactionBlock();
+	if (IsTransactionBlock())
+		return true;
+	BeginImplicitTransactionBlock();
+	return false;
+}
+
+/* Tell of an error that has ended a task, unless the caller has to know it as one. */
+static void
+warn(const SaTask *task, ErrorData *error)
+{
+	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
+		ReThrowError(error);
+	/* who has it locked is not in trouble */
+	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+		return;
+	ereport(WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg("%s: %s", task->name, error->message),
+			 error->detail ? errdetail_internal("%s", error->detail) : 0,
+			 error->hint ? errhint("%s", error->hint) : 0));
+}
+
+/* All batches of a task; false if it could not be done. */
+static bool
+run_task(const SaTask *task, int64 *done)
+{
+	TaskRun		run = {.task = task};
+
+	*done = 0;
+	do
+	{
+		ErrorData  *error;
+
+		CHECK_FOR_INTERRUPTS();
+		run.more = false;
+		error = sa_attempt(run_without_waiting, &run);
+		if (error != NULL)
+		{
+			warn(task, error);
+			return false;
+		}
+		*done += run.rows;
+		if (run.more)
+			ereport(NOTICE,
+					(errmsg("%s: " INT64_FORMAT " so far", task->name, *done)));
+	} while (run.more);
+	return true;
+}
+
+/*
  * maintain() returns setof (task text, done bigint): done is the number of rows
- * or partitions; null if a lock was not to be had.
+ * or partitions; null if it could not be done.
  */
 Datum
 sa_maintain(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	bool		in_block = in_transaction_block();
 
+	PreventCommandIfReadOnly("session_admin.maintain()");
+	PreventCommandDuringRecovery("session_admin.maintain()");
 	sa_init_materialized_srf(fcinfo);
 	SPI_connect();
 
-	/* one at a time; this blocks no reader and no login */
-	run_sql("LOCK TABLE session_admin.ended_session IN SHARE UPDATE EXCLUSIVE MODE");
-
-	sa_settle_all();
+	if (in_block)
+		ereport(WARNING,
+				(errmsg("most of the housekeeping is left out in a transaction block"),
+				 errdetail("Logins and others would have to wait until it ends."),
+				 errhint("Call session_admin.maintain() as a statement of its own, or leave it to the background worker.")));
+	else
+	{
+		/* one at a time; this blocks no reader and no login */
+		run_sql("LOCK TABLE session_admin.ended_session IN SHARE UPDATE EXCLUSIVE MODE");
+		sa_settle_all();
+		sa_remains_hurry();
+	}
 	/* an earlier call may have failed midway */
 	flush_position = 0;
+	flushed_before = sa_pending_any_flushed();
 	for (size_t i = 0; i < lengthof(tasks); i++)
 	{
 		Datum		values[2];
 		bool		nulls[2] = {false, false};
 		int64		done = 0;
-		int64		rows;
-		bool		more;
 
-		do
-		{
-			CHECK_FOR_INTERRUPTS();
-			more = sa_task_run(&tasks[i], &rows);
-			done += Max(rows, 0);
-			if (more)
-				ereport(NOTICE,
-						(errmsg("%s: " INT64_FORMAT " so far", tasks[i].name, done)));
-		} while (more);
-
+		nulls[1] = (in_block && tasks[i].keeps_locks) || !run_task(&tasks[i], &done);
 		values[0] = CStringGetTextDatum(tasks[i].name);
 		values[1] = Int64GetDatum(done);
-		nulls[1] = rows < 0;
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 

@@ -26,8 +26,11 @@
  *	 and all that a position calls finished was in the write-ahead log before
  *	 it.  So after a crash none of its transaction ids is given out again, and a
  *	 position that a restored or promoted server does not remember is refused.
- * - Purging raises the horizon and deletes the rows in one transaction.  A fetch
- *	 sees both or neither, since it reads both with one snapshot.
+ *	 Whether that server has lost something that the node was told, it sees from
+ *	 what the position claims (position.c, lost.c).
+ * - Purging raises the horizon and deletes the rows in one transaction (see
+ *	 sa_feed_purge).  A fetch sees both or neither, since it reads both with one
+ *	 snapshot.
  *
  * Calls for one node are done one after the other, under a lock on its name: the
  * node's row is not there yet when it joins, and waiting for a row would be an
@@ -38,6 +41,7 @@
 #include "session_admin.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type_d.h"
 #include "common/hashfn.h"
@@ -52,23 +56,26 @@
 #include "utils/wait_event.h"
 
 #define NODE_NAME_MAX		255 /* bytes; as the table checks */
+#define PRODUCT_PREFIX		"product:"
 #define SYNC_COLUMNS		9
+#define FETCHED_REASON		9	/* the column of what is fetched */
 #define WAIT_COLUMNS		2
 #define WAIT_FIRST_DELAY	1	/* milliseconds between two looks at the nodes */
 #define WAIT_LAST_DELAY		20
-#define PURGE_BATCH			1000	/* rows */
 
-static SaStatement here = {.sql = "SELECT session_admin.feed_position()"};
+/* The position now, with the key that signs what it claims. */
+static SaStatement here = {.sql =
+	"SELECT session_admin.feed_position(), (SELECT id::text FROM session_admin.installation)"
+};
 
-PG_FUNCTION_INFO_V1(sa_feed_position);
 PG_FUNCTION_INFO_V1(sa_join_node);
 PG_FUNCTION_INFO_V1(sa_sync_node);
 PG_FUNCTION_INFO_V1(sa_leave_node);
 PG_FUNCTION_INFO_V1(sa_wait_for_nodes);
 
 /* The name of a node; nobody may leave the name out, or make it endless */
-static char *
-node_arg(FunctionCallInfo fcinfo, int argno)
+char *
+sa_node_arg(FunctionCallInfo fcinfo, int argno)
 {
 	char	   *node = sa_text_or_null(fcinfo, argno);
 
@@ -81,54 +88,18 @@ node_arg(FunctionCallInfo fcinfo, int argno)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("name of a node is too long"),
 				 errdetail("The maximum is %d bytes.", NODE_NAME_MAX)));
+	if (strncmp(node, PRODUCT_PREFIX, strlen(PRODUCT_PREFIX)) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("name of a node must not begin with \"%s\"", PRODUCT_PREFIX),
+				 errdetail("wait_for_nodes() names the products so of which rows remain.")));
 	sa_check_printable("name of node", node);
 	return node;
 }
 
-/*
- * feed_position(): the position of the statement that this is part of
- *
- * That is its snapshot, with its own transaction among those that are running.
- */
-Datum
-sa_feed_position(pg_attribute_unused() PG_FUNCTION_ARGS)
-{
-	Datum		snapshot = DirectFunctionCall1(pg_current_snapshot, (Datum) 0);
-	FullTransactionId own = GetTopFullTransactionIdIfAny();
-	uint64		xid = U64FromFullTransactionId(own);
-	uint64		xmin = DatumGetInt64(DirectFunctionCall1(pg_snapshot_xmin, snapshot));
-	uint64		xmax = DatumGetInt64(DirectFunctionCall1(pg_snapshot_xmax, snapshot));
-	char	   *running;
-	StringInfoData text;
-	bool		placed = false;
-
-	if (!FullTransactionIdIsValid(own) || xid >= xmax)
-		return snapshot;
-
-	/* xmin:xmax:xid,xid...; xmin has counted it already */
-	running = DatumGetCString(DirectFunctionCall1(pg_snapshot_out, snapshot));
-	running = strchr(strchr(running, ':') + 1, ':') + 1;
-	initStringInfo(&text);
-	appendStringInfo(&text, UINT64_FORMAT ":" UINT64_FORMAT ":", xmin, xmax);
-	for (char *next = running; *next != '\0'; next += *next == ',')
-	{
-		uint64		other = strtou64(next, &next, 10);
-
-		if (!placed && xid < other)
-		{
-			appendStringInfo(&text, UINT64_FORMAT ",", xid);
-			placed = true;
-		}
-		appendStringInfo(&text, UINT64_FORMAT ",", other);
-	}
-	if (!placed)
-		appendStringInfo(&text, UINT64_FORMAT, xid);
-	return DirectFunctionCall1(pg_snapshot_in, CStringGetDatum(text.data));
-}
-
 /* One call at a time for each node, until the end of the transaction */
-static void
-node_lock(FunctionCallInfo fcinfo, const char *node)
+void
+sa_node_lock(FunctionCallInfo fcinfo, const char *node)
 {
 	Oid			relid;
 	uint32		key;
@@ -147,14 +118,15 @@ node_lock(FunctionCallInfo fcinfo, const char *node)
 /*
  * A node is its role's: nobody else gives receipts in its name, or says that it
  * has left.  A role that may act as that one may.  Whoever joins may take over a
- * name when its lease is over.
+ * name when its lease is over, or, if it has not synced yet, when as long a time has
+ * passed.
  */
-static void
-node_check_role(const char *node, bool joins)
+void
+sa_node_check_role(const char *node, bool joins)
 {
 	static SaStatement node_of_another = {.sql =
-		"SELECT FROM session_admin.node n WHERE node = $1 AND joined_by <> session_user"
-		"  AND (NOT $2 OR lease_expires_at > clock_timestamp())"
+		"SELECT FROM session_admin.node_state n WHERE node = $1 AND joined_by <> session_user"
+		"  AND NOT ($2 AND lease_is_over AND join_is_over)"
 		"  AND NOT EXISTS (SELECT FROM pg_roles"
 		"    WHERE rolname = n.joined_by AND pg_has_role(session_user, oid, 'MEMBER'))"
 	};
@@ -167,6 +139,30 @@ node_check_role(const char *node, bool joins)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("node \"%s\" has joined as another role", node),
 				 errhint("Use another name, or join when its lease has expired.")));
+}
+
+/*
+ * How long a node of this application may answer from its cache, in microseconds.
+ * Nodes make no application: one may start before the first login, and is given what
+ * holds by default.
+ */
+static int64
+node_lease(const char *name)
+{
+	static SaStatement default_lease = {.sql =
+		"SELECT (1000000 * extract(epoch FROM default_value::interval))::bigint"
+		" FROM session_admin.policy_definition WHERE name = 'node_lease'"
+	};
+	SaApplication application;
+
+	if (!sa_application_find(name, &application))
+	{
+		sa_run(&default_lease, NULL);
+		return sa_result_int64(0, 1);
+	}
+	/* it may have come from a dump, and is used from now on */
+	sa_application_make(name, &application);
+	return application.node_lease;
 }
 
 /* The moment that is an interval after another; what cannot be is an error */
@@ -195,23 +191,26 @@ sa_join_node(PG_FUNCTION_ARGS)
 	 * to run out.
 	 */
 	static SaStatement node_join = {.sql =
-		"INSERT INTO session_admin.node AS n (node, application, handed)"
-		" VALUES ($1, $2, $3)"
+		"INSERT INTO session_admin.node AS n"
+		"  (node, application, handed, joined_at, joined_ahead, joined_run)"
+		" VALUES ($1, $2, $3, $4, $5, $6)"
 		" ON CONFLICT (node) DO UPDATE SET application = excluded.application,"
 		"  joined_at = excluded.joined_at, joined_by = excluded.joined_by,"
+		"  joined_ahead = excluded.joined_ahead, joined_run = excluded.joined_run,"
 		"  applied = NULL, handed = excluded.handed"
 	};
-	char	   *node = node_arg(fcinfo, 0);
+	char	   *node = sa_node_arg(fcinfo, 0);
 	char	   *name = sa_application_arg(fcinfo, 1);
-	SaApplication application;
 	SaArgs		args = {0};
 	bool		isnull;
 	Datum		position;
+	TimestampTz now;
 
 	SPI_connect();
-	sa_application_make(name, &application);
-	node_lock(fcinfo, node);
-	node_check_role(node, true);
+	sa_node_lock(fcinfo, node);
+	(void) node_lease(name);
+	sa_node_check_role(node, true);
+	sa_note_server_run();
 
 	sa_run(&here, NULL);
 	position = SPI_datumTransfer(sa_result(0, 1, &isnull), false, -1);
@@ -219,12 +218,69 @@ sa_join_node(PG_FUNCTION_ARGS)
 	sa_arg_text(&args, node);
 	sa_arg_text(&args, name);
 	sa_arg(&args, PG_SNAPSHOTOID, position, false);
+	now = GetCurrentTimestamp();
+	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(now), false);
+	sa_arg(&args, INT8OID, Int64GetDatum(sa_clock_ahead(now)), false);
+	sa_arg_text(&args, sa_server_run());
 	sa_run(&node_join, &args);
 	sa_policy_settle();
 
-	ForceSyncCommit();
+	sa_commit_durably(name);
 	SPI_finish();
 	PG_RETURN_DATUM(position);
+}
+
+/* Is this a text that the client cannot be shown? */
+static bool
+is_hidden(Datum value, bool isnull)
+{
+	return !isnull && !sa_is_shown(TextDatumGetCString(value));
+}
+
+/*
+ * A row of the feed as the client can be shown it, who else could not go on: what it
+ * does not learn by name it must take for more.  Of a user whose name cannot be shown,
+ * the whole application ends; of such an application, everything.
+ */
+static void
+show_row(Datum *values, bool *nulls)
+{
+	enum
+	{
+		SCOPE = 2, APPLICATION, USER_NAME, SESSION_HASH, REASON
+	};
+	char	   *scope;
+	bool		hides_application = is_hidden(values[APPLICATION], nulls[APPLICATION]);
+	bool		hides_user = is_hidden(values[USER_NAME], nulls[USER_NAME]);
+
+	if (is_hidden(values[REASON], nulls[REASON]))
+		values[REASON] = CStringGetTextDatum(sa_shown(TextDatumGetCString(values[REASON])));
+	if (!hides_application && !hides_user)
+		return;
+
+	scope = TextDatumGetCString(values[SCOPE]);
+	nulls[APPLICATION] = nulls[APPLICATION] || hides_application;
+	nulls[USER_NAME] = true;
+	/* a token is nothing that a cache has, and a session has its hash */
+	if (strcmp(scope, "token") == 0 || (strcmp(scope, "session") == 0 && !hides_application))
+		return;
+	values[SCOPE] = CStringGetTextDatum(hides_application ? "all" : "application");
+	nulls[SESSION_HASH] = true;
+}
+
+/* Does any of the rows that were fetched say more than that a session's time was up? */
+static bool
+delivers_endings(uint64 rows)
+{
+	for (uint64 row = 0; row < rows; row++)
+	{
+		char	   *reason = sa_result_text(row, FETCHED_REASON);
+
+		if (reason != NULL && strcmp(reason, "idle_timeout") != 0 &&
+			strcmp(reason, "absolute_timeout") != 0)
+			return true;
+	}
+	return false;
 }
 
 /*
@@ -250,36 +306,54 @@ sa_sync_node(PG_FUNCTION_ARGS)
 	};
 
 	/*
-	 * At least one row, with no id if there is nothing after position $1.
-	 * Whatever that is, the rows are found by the index.
+	 * At least one row, with no id if there is nothing after position $1: of
+	 * what was running there, or came later.  Whatever that is, only such
+	 * rows are read, by the index: bounds on both sides of which the planner
+	 * knows nothing tell it that they are few, whatever it knows of the table.  The rest is read once.
 	 */
 	static SaStatement fetch = {.generic = true, .sql =
-		"SELECT session_admin.feed_position(), pg_snapshot_xmin($1) > purged_xid,"
-		"  id, scope, application, user_name, session_hash, reason, at"
-		" FROM session_admin.feed_horizon LEFT JOIN session_admin.invalidation"
-		"   ON xid >= pg_snapshot_xmin($1) AND NOT pg_visible_in_snapshot(xid, $1)"
-		"  AND xid IS DISTINCT FROM pg_current_xact_id_if_assigned()"
-		" ORDER BY xid, id"
+		"SELECT (SELECT session_admin.feed_position()),"
+		"  (SELECT id::text FROM session_admin.installation),"
+		"  (SELECT pg_snapshot_xmax($1) > purged_xid AND NOT EXISTS ("
+		"     SELECT FROM pg_snapshot_xip($1) AS p (xid)"
+		"     WHERE p.xid <= h.purged_xid AND p.xid >= '" CppAsString2(SA_POSITION_XID_MIN) "'"
+		"       AND NOT EXISTS (SELECT FROM session_admin.feed_running r WHERE r.xid = p.xid))"
+		"   FROM session_admin.feed_horizon h),"
+		"  i.id, i.scope, i.application, i.user_name, i.session_hash, i.reason, i.at"
+		" FROM (SELECT) AS one LEFT JOIN ("
+		"   SELECT * FROM session_admin.invalidation"
+		"   WHERE xid >= pg_snapshot_xmax($1)"
+		"     AND xid < greatest(pg_snapshot_xmax($1), '9223372036854775807')"
+		"   UNION ALL"
+		"   SELECT r.* FROM pg_snapshot_xip($1) AS p (xid)"
+		"   CROSS JOIN LATERAL (SELECT * FROM session_admin.invalidation"
+		"     WHERE xid >= p.xid AND xid <= p.xid OFFSET 0) AS r"
+		"   WHERE p.xid >= '" CppAsString2(SA_POSITION_XID_MIN) "') AS i"
+		"   ON i.xid IS DISTINCT FROM pg_current_xact_id_if_assigned()"
+		" ORDER BY i.xid, i.id"
 	};
 	static SaStatement node_insert = {.sql =
 		"INSERT INTO session_admin.node"
-		"  (node, application, last_sync_at, lease_expires_at, applied, handed)"
-		" VALUES ($1, $2, $3, $4, $5, $6)"
+		"  (node, application, last_sync_at, lease_expires_at, applied, handed,"
+		"   synced_ahead, synced_run, joined_at, joined_ahead, joined_run)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $3, $7, $8)"
 	};
 	static SaStatement node_update = {.sql =
 		"UPDATE session_admin.node"
-		" SET last_sync_at = $3, lease_expires_at = $4, applied = $5, handed = $6"
+		" SET last_sync_at = $3, lease_expires_at = $4, applied = $5, handed = $6,"
+		"  synced_ahead = $7, synced_run = $8"
 		" WHERE node = $1 AND application = $2"
 	};
-	char	   *node = node_arg(fcinfo, 0);
+	char	   *node = sa_node_arg(fcinfo, 0);
 	Datum		presented = PG_ARGISNULL(1) ? (Datum) 0 : PG_GETARG_DATUM(1);
 	bool		known;
 	bool		remembered = false;
 	char	   *name;
+	char	   *key;
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	SaApplication application;
 	SaArgs		args = {0};
 	Interval	lease = {0};
+	SaClaim		claim = {0};
 	TimestampTz now;
 	Datum		values[SYNC_COLUMNS] = {0};
 	bool		nulls[SYNC_COLUMNS];
@@ -288,7 +362,7 @@ sa_sync_node(PG_FUNCTION_ARGS)
 
 	sa_init_materialized_srf(fcinfo);
 	SPI_connect();
-	node_lock(fcinfo, node);
+	sa_node_lock(fcinfo, node);
 	sa_arg_text(&args, node);
 	sa_arg(&args, PG_SNAPSHOTOID, presented, PG_ARGISNULL(1));
 	known = sa_run(&node_find, &args) > 0;
@@ -298,22 +372,34 @@ sa_sync_node(PG_FUNCTION_ARGS)
 		remembered = DatumGetBool(sa_result(0, 2, &isnull));
 		/* nearly always the same role */
 		if (!DatumGetBool(sa_result(0, 3, &isnull)))
-			node_check_role(node, false);
+			sa_node_check_role(node, false);
 	}
-	sa_application_make(name, &application);
+	lease.time = node_lease(name);
+	sa_note_server_run();
 
 	if (remembered)
 	{
 		memset(&args, 0, sizeof(args));
 		sa_arg(&args, PG_SNAPSHOTOID, presented, false);
 		rows = sa_run(&fetch, &args);
-		remembered = DatumGetBool(sa_result(0, 2, &isnull));
+		remembered = DatumGetBool(sa_result(0, 3, &isnull));
+		claim = sa_position_claim(presented, sa_result_text(0, 2));
+	}
+	else if (!PG_ARGISNULL(1))
+	{
+		sa_run(&here, NULL);
+		claim = sa_position_claim(presented, sa_result_text(0, 2));
+		if (sa_lost_note(node, &claim))
+			claim.place = InvalidXLogRecPtr;
 	}
 	if (!remembered)
 		rows = sa_run(&here, NULL);
 
-	lease.time = application.node_lease;
-	values[0] = sa_result(0, 1, &isnull);
+	/* what the node was told before still holds, and more if it is told more now */
+	key = sa_result_text(0, 2);
+	if (remembered && delivers_endings(rows))
+		claim = sa_claim_now();
+	values[0] = sa_position_with_claim(sa_result(0, 1, &isnull), &claim, key);
 	values[8] = IntervalPGetDatum(&lease);
 	memset(nulls, true, sizeof(nulls));
 	nulls[0] = nulls[8] = false;
@@ -323,7 +409,8 @@ sa_sync_node(PG_FUNCTION_ARGS)
 		for (uint64 row = 0; row < rows; row++)
 		{
 			for (int column = 1; column <= 7; column++)
-				values[column] = sa_result(row, column + 2, &nulls[column]);
+				values[column] = sa_result(row, column + 3, &nulls[column]);
+			show_row(values, nulls);
 			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 		}
 	}
@@ -346,15 +433,17 @@ sa_sync_node(PG_FUNCTION_ARGS)
 	sa_arg_text(&args, name);
 	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(now), false);
 	sa_arg(&args, TIMESTAMPTZOID,
-		   TimestampTzGetDatum(time_after(now, application.node_lease)), false);
+		   TimestampTzGetDatum(time_after(now, lease.time)), false);
 	sa_arg(&args, PG_SNAPSHOTOID, presented, !remembered);
 	sa_arg(&args, PG_SNAPSHOTOID, values[0], false);
+	sa_arg(&args, INT8OID, Int64GetDatum(sa_clock_ahead(now)), false);
+	sa_arg_text(&args, sa_server_run());
 	/* the purge may have forgotten it meanwhile */
 	if (!known || sa_run(&node_update, &args) == 0)
 		sa_run(&node_insert, &args);
 	sa_policy_settle();
 
-	ForceSyncCommit();
+	sa_commit_durably(name);
 	SPI_finish();
 	return (Datum) 0;
 }
@@ -369,13 +458,13 @@ sa_leave_node(PG_FUNCTION_ARGS)
 	static SaStatement node_leave = {.sql =
 		"DELETE FROM session_admin.node WHERE node = $1"
 	};
-	char	   *node = node_arg(fcinfo, 0);
+	char	   *node = sa_node_arg(fcinfo, 0);
 	SaArgs		args = {0};
 	uint64		rows;
 
 	SPI_connect();
-	node_lock(fcinfo, node);
-	node_check_role(node, false);
+	sa_node_lock(fcinfo, node);
+	sa_node_check_role(node, false);
 	sa_arg_text(&args, node);
 	rows = sa_run(&node_leave, &args);
 	SPI_finish();
@@ -444,22 +533,35 @@ sa_wait_for_nodes(PG_FUNCTION_ARGS)
 	static SaStatement node_states = {.sql =
 		"SELECT node, CASE"
 		"  WHEN pg_visible_in_snapshot($1, applied) THEN 'applied'"
-		"  WHEN lease_expires_at > clock_timestamp() THEN 'behind'"
-		"  ELSE 'lease expired' END"
-		" FROM session_admin.node ORDER BY node"
+		"  WHEN lease_is_over THEN 'lease expired'"
+		"  ELSE 'behind' END"
+		" FROM session_admin.node_state"
+
+		/*
+		 * a product's own row of a session that has ended still lets its user
+		 * in there
+		 */
+		" UNION ALL SELECT DISTINCT 'product:' || product, 'behind'"
+		"  FROM session_admin.product_remains WHERE xid = $1"
+		" ORDER BY 1"
 	};
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	int64		timeout = timeout_arg(fcinfo, 1);
-	TimestampTz deadline = time_after(GetCurrentTimestamp(), timeout);
+	int64		deadline;
 	long		delay = WAIT_FIRST_DELAY;
 	SaArgs		args = {0};
 	uint64		rows;
 
+	/* an endless one is an error, as it is with a time */
+	(void) time_after(GetCurrentTimestamp(), timeout);
+	deadline = sa_monotonic_now() + timeout;
 	sa_init_materialized_srf(fcinfo);
 	if (PG_ARGISNULL(0))
 		return (Datum) 0;
 
 	SPI_connect();
+	if (!RecoveryInProgress() && !XactReadOnly)
+		sa_note_server_run();
 	sa_arg(&args, XID8OID, invalidation_xid(PG_GETARG_INT64(0)), false);
 
 	for (;;)
@@ -477,7 +579,7 @@ sa_wait_for_nodes(PG_FUNCTION_ARGS)
 			pfree(state);
 		}
 
-		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+		left = (long) ((deadline - sa_monotonic_now()) / 1000);
 		if (!behind || left <= 0)
 			break;
 
@@ -495,62 +597,12 @@ sa_wait_for_nodes(PG_FUNCTION_ARGS)
 
 		for (int column = 0; column < WAIT_COLUMNS; column++)
 			values[column] = sa_result(row, column + 1, &nulls[column]);
+		/* whatever a node calls itself */
+		if (is_hidden(values[0], nulls[0]))
+			values[0] = CStringGetTextDatum(sa_shown(TextDatumGetCString(values[0])));
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 
 	SPI_finish();
 	return (Datum) 0;
-}
-
-/*
- * sa_feed_purge
- *		Delete what is older than the retention, and forget nodes as long gone.
- *
- * One batch, of the oldest rows.  Positions that may not have seen them are
- * refused from then on.  What is not older than every running transaction stays
- * until that has ended: the horizon must stay below the positions in use.
- */
-int64
-sa_feed_purge(bool *more)
-{
-	/*
-	 * The feed is one for all applications: the longest retention of any of
-	 * them
-	 */
-	static SaStatement feed_cutoff = {.sql =
-		"SELECT clock_timestamp() - coalesce(max(value::interval), '1 day')"
-		" FROM session_admin.effective_policy WHERE name = 'feed_retention'"
-	};
-	static SaStatement feed_purge = {.sql =
-		"WITH oldest AS MATERIALIZED ("
-		"  SELECT id, at, xid FROM session_admin.invalidation ORDER BY id LIMIT $2),"
-		" purged AS ("
-		"  DELETE FROM session_admin.invalidation WHERE id IN ("
-		"    SELECT id FROM oldest"
-		"    WHERE at < $1 AND xid < pg_snapshot_xmin(pg_current_snapshot()))"
-		"  RETURNING xid),"
-		" raised AS ("
-		"  UPDATE session_admin.feed_horizon SET purged_xid = greatest(purged_xid, highest)"
-		"  FROM (SELECT xid FROM purged ORDER BY xid DESC LIMIT 1) AS h (highest))"
-		" SELECT count(*) FROM purged"
-	};
-	static SaStatement nodes_forget = {.sql =
-		"DELETE FROM session_admin.node WHERE coalesce(lease_expires_at, joined_at) < $1"
-	};
-	SaArgs		args = {0};
-	Datum		cutoff;
-	bool		isnull;
-	int64		deleted;
-
-	SPI_connect();
-	sa_run(&feed_cutoff, NULL);
-	cutoff = sa_result(0, 1, &isnull);
-	sa_arg(&args, TIMESTAMPTZOID, cutoff, isnull);
-	sa_run(&nodes_forget, &args);
-	sa_arg(&args, INT8OID, Int64GetDatum(PURGE_BATCH), false);
-	sa_run(&feed_purge, &args);
-	deleted = sa_result_int64(0, 1);
-	SPI_finish();
-	*more = deleted >= PURGE_BATCH;
-	return deleted;
 }

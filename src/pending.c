@@ -16,6 +16,7 @@
 
 #include "access/xact.h"
 #include "tcop/pquery.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/portal.h"
 
@@ -31,7 +32,8 @@ typedef enum Kind
 	KIND_EVERYTHING,			/* any session may */
 	KIND_APPLICATIONS,			/* generations or policies change */
 	KIND_TOLD,					/* something was written to the feed */
-	KIND_FLUSHED				/* these requests of it are written */
+	KIND_FLUSHED,				/* these requests of it are written */
+	KIND_PROMISED				/* the commit waits until it is durable */
 } Kind;
 
 typedef struct Pending
@@ -39,6 +41,7 @@ typedef struct Pending
 	SubTransactionId subid;
 	Kind		kind;
 	SaLiveTouch touch;
+	bool		set_back;		/* KIND_CHANGED: its last access, too */
 
 	/*
 	 * KIND_TOLD: by which statement, the row of the feed, and its
@@ -47,6 +50,7 @@ typedef struct Pending
 	uint64		statement;
 	int64		id;
 	const char *payload;
+	SaDurability durability;	/* KIND_PROMISED */
 } Pending;
 
 static Pending *pending = NULL;
@@ -99,6 +103,7 @@ add(Kind kind, const SaLiveTouch *touch)
 	item = &pending[n_pending];
 	item->subid = GetCurrentSubTransactionId();
 	item->kind = kind;
+	item->set_back = false;
 	if (touch != NULL)
 		item->touch = *touch;
 	n_pending++;
@@ -118,16 +123,30 @@ added_last(Kind kind)
 		pending[n_pending - 1].subid == GetCurrentSubTransactionId();
 }
 
-/* This session ends with this transaction, or its row changes. */
-void
-sa_pending_ended(const SaLiveKey *key, bool row_remains)
+/* The session ends, or its row changes. */
+static void
+add_key(Kind kind, const SaLiveKey *key, bool set_back)
 {
 	SaLiveTouch touch = {.key = *key};
 
 	if (n_ended < KEYS_MAX)
-		add(row_remains ? KIND_CHANGED : KIND_ENDED, &touch);
+		add(kind, &touch)->set_back = set_back;
 	else if (!added_last(KIND_EVERYTHING))
 		add(KIND_EVERYTHING, NULL);
+}
+
+/* This session ends with this transaction. */
+void
+sa_pending_ended(const SaLiveKey *key)
+{
+	add_key(KIND_ENDED, key, false);
+}
+
+/* Its row changes; perhaps its last access is set back, too. */
+void
+sa_pending_changed(const SaLiveKey *key, bool set_back)
+{
+	add_key(KIND_CHANGED, key, set_back);
 }
 
 /* This transaction changes generations or policies, in this table. */
@@ -205,11 +224,66 @@ ring(void)
 		sa_feed_ring(last->id, only ? last->payload : NULL);
 }
 
+/*
+ * For this commit only: what is set locally is undone when the transaction has ended,
+ * be it by an error of another callback.  A setting that nobody may change here (the
+ * worker's, which must not hang on a standby) stays.
+ */
+static void
+raise_synchronous_commit(void)
+{
+	SaDurability durability = SA_DURABILITY_NONE;
+	bool		apply;
+
+	for (int i = 0; i < n_pending; i++)
+	{
+		if (pending[i].kind == KIND_PROMISED)
+			durability = Max(durability, pending[i].durability);
+	}
+	apply = durability == SA_DURABILITY_APPLY;
+	if (durability == SA_DURABILITY_NONE || synchronous_commit >=
+		(apply ? SYNCHRONOUS_COMMIT_REMOTE_APPLY : SYNCHRONOUS_COMMIT_REMOTE_FLUSH))
+		return;
+	(void) set_config_option("synchronous_commit", apply ? "remote_apply" : "on",
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+}
+
+/*
+ * Commit as durably as the settings allow: somebody is told of what this transaction
+ * did to this application (NULL: to all), and must not see it come back.  It waits for
+ * the disk even where the client runs with synchronous_commit = off, and for the
+ * standbys in synchronous_standby_names even where it does not wait for these
+ * otherwise.
+ */
+void
+sa_commit_durably(const char *application)
+{
+	SaDurability durability = sa_policy_durability(application);
+
+	if (!added_last(KIND_PROMISED) || pending[n_pending - 1].durability < durability)
+		add(KIND_PROMISED, NULL)->durability = durability;
+	ForceSyncCommit();
+	if (started)
+		raise_synchronous_commit();
+}
+
 /* These requests will be in the table when this transaction has committed. */
 void
 sa_pending_flushed(const SaLiveTouch *touch)
 {
 	add(KIND_FLUSHED, touch);
+}
+
+/* Has this transaction written requests already? */
+bool
+sa_pending_any_flushed(void)
+{
+	for (int i = 0; i < n_pending; i++)
+	{
+		if (pending[i].kind == KIND_FLUSHED)
+			return true;
+	}
+	return false;
 }
 
 /* Has this transaction ended sessions, or changed what makes them valid? */
@@ -232,6 +306,8 @@ finish(bool committed)
 			if (committed)
 			{
 				sa_live_end_commit(key_of(item), item->kind == KIND_CHANGED);
+				if (item->set_back)
+					sa_live_set_back(&item->touch.key);
 				sa_test_point("removed");
 			}
 			sa_live_end_finish(key_of(item));
@@ -264,10 +340,15 @@ finish(bool committed)
 static void
 xact_callback(XactEvent event, pg_attribute_unused() void *arg)
 {
+	bool		changed = false;
+	bool		ended = false;
+	bool		promised = false;
+
 	switch (event)
 	{
 		case XACT_EVENT_PRE_COMMIT:
 			ring();
+			raise_synchronous_commit();
 			for (int i = 0; i < n_pending; i++)
 				start(&pending[i]);
 			started = true;
@@ -290,18 +371,32 @@ xact_callback(XactEvent event, pg_attribute_unused() void *arg)
 					ereport(ERROR,
 							(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 							 errmsg("cannot prepare a transaction that has called session_admin.maintain()")));
-				if (pending[i].kind == KIND_APPLICATIONS)
-					continue;
+				changed = changed || pending[i].kind == KIND_CHANGED;
+				promised = promised || pending[i].kind == KIND_PROMISED;
+				ended = ended || (pending[i].kind != KIND_APPLICATIONS &&
+								  pending[i].kind != KIND_CHANGED &&
+								  pending[i].kind != KIND_PROMISED);
+			}
 
-				/*
-				 * NOTIFY cannot be prepared, and who is logged out "perhaps"
-				 * is not
-				 */
+			/*
+			 * NOTIFY cannot be prepared, and who is logged out "perhaps" is
+			 * not
+			 */
+			if (ended)
 				ereport(ERROR,
 						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						 errmsg("cannot prepare a transaction that has ended sessions or revoked remember-me tokens"),
 						 errhint("Commit it instead, or end the sessions in a transaction of their own.")));
-			}
+			if (changed)
+				ereport(ERROR,
+						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						 errmsg("cannot prepare a transaction that has changed sessions"),
+						 errhint("Commit it instead, or change the sessions in a transaction of their own.")));
+			/* whoever commits it would not know what that has to wait for */
+			if (promised)
+				ereport(ERROR,
+						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						 errmsg("cannot prepare a transaction that has used remember-me tokens or followed the feed")));
 			break;
 		case XACT_EVENT_PREPARE:
 			finish(false);

@@ -90,7 +90,7 @@ static const struct
 	const char *name;
 	size_t		offset;
 	const char *value;
-	SaChoice	choice;
+	int			choice;
 }			choice_policies[] =
 {
 	{"on_session_limit", offsetof(SaApplication, on_session_limit), "reject", SA_REJECT},
@@ -104,6 +104,8 @@ static const struct
 	{"on_capture_failure", offsetof(SaApplication, on_capture_failure), "error", SA_ERROR},
 	{"captured_logins", offsetof(SaApplication, captured_logins), "count", SA_COUNT},
 	{"captured_logins", offsetof(SaApplication, captured_logins), "ignore", SA_IGNORE},
+	{"invalidation_durability", offsetof(SaApplication, invalidation_durability), "on", SA_DURABILITY_ON},
+	{"invalidation_durability", offsetof(SaApplication, invalidation_durability), "remote_apply", SA_DURABILITY_APPLY},
 };
 
 /* Of a user who has no limit of sessions of their own. */
@@ -378,6 +380,7 @@ load(const char *name)
 	qsort(loaded.user_limits, loaded.n_user_limits, sizeof(SaUserLimit), compare_limits);
 
 	sa_probe_rules_read(&loaded, cache_context);
+	sa_late_read(&loaded, cache_context);
 
 	entry = hash_search(cache, name, HASH_ENTER, NULL);
 	*entry = loaded;
@@ -452,7 +455,7 @@ find(const char *name)
 
 /*
  * Tell what holds for the application; false if there is none of this name.
- * *application is a copy, but for trusted_proxies.
+ * *application is a copy, but for what it points to.
  */
 bool
 sa_application_find(const char *name, SaApplication *application)
@@ -479,6 +482,10 @@ make(const char *name, SaApplication *application)
 		" ON CONFLICT (name) DO NOTHING"
 	};
 
+	static SaStatement count_applications = {.sql =
+		"SELECT count(*) FROM session_admin.application"
+	};
+
 	while (!sa_application_find(name, application))
 	{
 		SaArgs		args = {0};
@@ -489,6 +496,13 @@ make(const char *name, SaApplication *application)
 		sa_arg_text(&args, name);
 		sa_owner_enter(&owner);
 		SPI_connect();
+		sa_run(&count_applications, NULL);
+		if (sa_result_int64(0, 1) >= sa_max_applications)
+			ereport(ERROR,
+					(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+					 errmsg("application \"%s\" cannot be made: there are %d already",
+							name, sa_max_applications),
+					 errhint("If the name is right, raise session_admin.max_applications, or delete applications that are not used from session_admin.application.")));
 		sa_run(&insert_application, &args);
 		SPI_finish();
 		sa_owner_leave(&owner);
@@ -510,7 +524,19 @@ settle(const char *name)
 		" WHERE name = $1 AND moved"
 	};
 	static SaStatement adopt = {.sql =
-		"UPDATE session_admin.application"
+
+		/*
+		 * a late ending is to concern what comes from a cluster that was
+		 * ahead, too
+		 */
+		"WITH sessions AS ("
+		"  UPDATE session_admin.session SET opened_xid = pg_current_xact_id()"
+		"  WHERE application = $1 AND opened_xid > pg_current_xact_id()"
+		"), tokens AS ("
+		"  UPDATE session_admin.remember_me_token SET opened_xid = pg_current_xact_id()"
+		"  WHERE application = $1 AND opened_xid > pg_current_xact_id()"
+		")"
+		" UPDATE session_admin.application"
 		" SET home = (SELECT home FROM session_admin.installation_mark) WHERE name = $1"
 	};
 	SaArgs		args = {0};
@@ -628,6 +654,34 @@ sa_policy_number(const char *application, const char *user_name, const char *nam
 	return sa_result_int64(0, 1);
 }
 
+/*
+ * How durably an invalidation commits in this application; NULL: in the strictest of
+ * all.
+ */
+SaDurability
+sa_policy_durability(const char *application)
+{
+	static SaStatement find_strictest = {.sql =
+		"SELECT EXISTS (SELECT FROM session_admin.policy"
+		"  WHERE name = 'invalidation_durability' AND value = 'remote_apply')"
+	};
+	SaApplication found;
+	SaOwner		owner;
+	bool		isnull;
+	bool		apply;
+
+	if (application != NULL)
+		return sa_application_find(application, &found) ?
+			found.invalidation_durability : SA_DURABILITY_ON;
+	sa_owner_enter(&owner);
+	SPI_connect();
+	sa_run(&find_strictest, NULL);
+	apply = DatumGetBool(sa_result(0, 1, &isnull));
+	SPI_finish();
+	sa_owner_leave(&owner);
+	return apply ? SA_DURABILITY_APPLY : SA_DURABILITY_ON;
+}
+
 /* What is set for this user alone; NULL if nothing is. */
 static const SaUserLimit *
 find_user_limit(const SaApplication *application, uint64 user_key)
@@ -655,6 +709,34 @@ sa_max_sessions(const SaApplication *application, uint64 user_key, int *on_sessi
 		limit->max_sessions : application->max_sessions_per_user;
 }
 
+/* How long a session of this user lives at most, as far as the policies say. */
+int64
+sa_absolute_timeout(const SaApplication *application, uint64 user_key)
+{
+	const SaUserLimit *limit = find_user_limit(application, user_key);
+
+	if (limit != NULL && limit->absolute_timeout > 0)
+		return limit->absolute_timeout;
+	return user_key ? application->absolute_timeout : application->anonymous_absolute_timeout;
+}
+
+/*
+ * How long may a session be idle?  user_key is 0 for an anonymous one.  With an idle
+ * timeout of its own (not 0) no policy says so.
+ */
+int64
+sa_idle_timeout(const SaApplication *application, uint64 user_key, int64 idle_timeout)
+{
+	const SaUserLimit *limit;
+
+	if (idle_timeout != 0)
+		return idle_timeout;
+	if (user_key == 0)
+		return application->anonymous_idle_timeout;
+	limit = find_user_limit(application, user_key);
+	return limit && limit->idle_timeout > 0 ? limit->idle_timeout : application->idle_timeout;
+}
+
 /*
  * Is a session of this generation, created and last used at these times, valid
  * now?  user_key is 0 for an anonymous one.  With an idle timeout of its own (not 0)
@@ -665,20 +747,15 @@ sa_times_are_valid(const SaApplication *application, uint64 user_key, int64 gene
 				   TimestampTz created_at, TimestampTz last_access_at, int64 idle_timeout,
 				   TimestampTz now)
 {
-	int64		idle = user_key ? application->idle_timeout : application->anonymous_idle_timeout;
+	int64		idle = sa_idle_timeout(application, user_key, idle_timeout);
 	int64		absolute = user_key ? application->absolute_timeout :
 	application->anonymous_absolute_timeout;
 	const SaUserLimit *limit = find_user_limit(application, user_key);
 
-	if (limit != NULL && limit->idle_timeout > 0)
-		idle = limit->idle_timeout;
 	if (limit != NULL && limit->absolute_timeout > 0)
 		absolute = limit->absolute_timeout;
 	if (idle_timeout != 0)
-	{
-		idle = idle_timeout;
 		absolute = SA_NO_TIMEOUT;
-	}
 
 	return generation == application->generation &&
 		last_access_at > now - idle &&	/* infinity is not reckoned with */

@@ -29,7 +29,6 @@
 
 #include "access/detoast.h"
 #include "access/htup_details.h"
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "common/hmac.h"
 #include "common/int.h"
@@ -325,7 +324,9 @@ lock_series(const char *application, const char *series_name, Series *series)
 		" t.parent_hash, t.salt, t.rotated_at, t.created_at"
 		" FROM session_admin.remember_me_token t"
 		" JOIN session_admin.application_state a ON a.name = t.application"
-		" WHERE t.series = $1 AND t.application = $2 FOR NO KEY UPDATE OF t"
+		" WHERE t.series = $1 AND t.application = $2"
+		"  AND NOT " SA_TOKEN_ENDED_LATE("t")
+		" FOR NO KEY UPDATE OF t"
 	};
 	SaArgs		args = {0};
 	bool		isnull;
@@ -419,7 +420,7 @@ rotate(Redemption *redemption, const Series *series)
 	sa_run(&replace, &args);
 
 	/* or a crash would bring the shown token back to life */
-	ForceSyncCommit();
+	sa_commit_durably(redemption->application);
 }
 
 /*
@@ -428,17 +429,8 @@ rotate(Redemption *redemption, const Series *series)
 static void
 end_stolen(const Redemption *redemption, int on_theft)
 {
-	/* as in sa_end_users */
-	static SaStatement lock_sessions = {.sql =
-		"SELECT FROM session_admin.session WHERE application = $1 AND user_name = $2 AND $4"
-		" ORDER BY session_hash FOR UPDATE"
-	};
-	static SaStatement delete_stolen = {.sql =
-		"WITH series AS ("
-		"  DELETE FROM session_admin.remember_me_token WHERE series = $3 AND application = $1"
-		"), sessions AS ("
-		"  DELETE FROM session_admin.session WHERE application = $1 AND user_name = $2 AND $4"
-		") SELECT"
+	static SaStatement delete_series = {.sql =
+		"DELETE FROM session_admin.remember_me_token WHERE series = $1 AND application = $2"
 	};
 	SaEnding	ending = {.reason = "token_theft"};
 	SaFeedRow	row = {.scope = on_theft == SA_END_SERIES ? "token" : "user",
@@ -451,12 +443,11 @@ end_stolen(const Redemption *redemption, int on_theft)
 	else
 	{
 		ending.caller_writes_feed = true;
-		sa_arg_text(&args, redemption->application);
-		sa_arg_text(&args, redemption->user_name);
+		if (on_theft != SA_END_SERIES)
+			sa_end_user(redemption->application, redemption->user_name, NULL, true, &ending);
 		sa_arg_text(&args, redemption->shown.series);
-		sa_arg(&args, BOOLOID, BoolGetDatum(on_theft != SA_END_SERIES), false);
-		sa_run(&lock_sessions, &args);
-		sa_run_ending(&ending, &delete_stolen, &args);
+		sa_arg_text(&args, redemption->application);
+		sa_run_ending(&ending, &delete_series, &args);
 		sa_feed_write(&row, &ending);
 		sa_feed_notify(&row);
 	}
@@ -705,6 +696,7 @@ sa_revoke_remember_me(PG_FUNCTION_ARGS)
 	char	   *series = series_arg(fcinfo, 0);
 	char	   *application = sa_application_arg(fcinfo, 1);
 	SaEnding	ending = {.reason = "token_revoked"};
+	char	   *user_name;
 	SaArgs		args = {0};
 	bool		revoked = false;
 
@@ -714,6 +706,14 @@ sa_revoke_remember_me(PG_FUNCTION_ARGS)
 	ending.at = GetCurrentTimestamp();
 
 	SPI_connect();
+	user_name = find_user(application, series);
+	if (user_name != NULL)
+	{
+		Datum		name = CStringGetTextDatum(user_name);
+
+		/* nobody's open transaction is waited for without end */
+		sa_accounts_lock(application, construct_array(&name, 1, TEXTOID, -1, false, TYPALIGN_INT));
+	}
 	if (lock_user(application, series) != NULL)
 	{
 		sa_arg_text(&args, series);

@@ -25,7 +25,7 @@
 
 #define FILE_NAME		PGSTAT_STAT_PERMANENT_DIRECTORY "/session_admin.stat"
 #define TEMPORARY_NAME	FILE_NAME ".tmp"
-#define FILE_VERSION	0x53410001
+#define FILE_VERSION	0x53410002
 #define BATCH			1000
 
 typedef struct Header
@@ -68,7 +68,7 @@ save(int code, pg_attribute_unused() Datum arg)
 		return;
 
 	file = AllocateFile(TEMPORARY_NAME, PG_BINARY_W);
-	touches = palloc(BATCH * sizeof(SaLiveTouch));
+	touches = palloc0(BATCH * sizeof(SaLiveTouch));
 	/* the header is complete, and written again, when all is counted */
 	ok = file != NULL && fwrite(&header, sizeof(header), 1, file) == 1;
 	while (ok)
@@ -103,6 +103,7 @@ load(void)
 	Header		header;
 	SaLiveTouch touch;
 	int64		n = 0;
+	int64		n_lost = 0;
 
 	if (file == NULL)
 	{
@@ -119,12 +120,16 @@ load(void)
 		if (memcmp(&header, &expected, sizeof(header)) == 0)
 		{
 			for (; n < header.n_touches && fread(&touch, sizeof(touch), 1, file) == 1; n++)
-				sa_live_restore(&touch);
+				n_lost += !sa_live_restore(&touch);
 		}
 	}
 	if (n == 0)
 		ereport(LOG,
 				(errmsg("ignored file \"%s\", which is not of the last shutdown", FILE_NAME)));
+	if (n_lost > 0)
+		ereport(LOG,
+				(errmsg("touches of " INT64_FORMAT " sessions were not counted", n_lost),
+				 errhint("session_admin.max_live_sessions was lower than before.")));
 	FreeFile(file);
 	/* it must not be counted twice */
 	if (unlink(FILE_NAME) != 0)

@@ -4,9 +4,11 @@
  *
  * A touch asks one question: is this session still valid?  It reads the row by
  * its key with the latest snapshot, whatever the caller's, and writes no more
- * often than session_admin.touch_interval; requests in between are counted in
- * this backend (live.c).  It never waits: a row that somebody else has locked
- * is written at a later touch.
+ * often than session_admin.touch_interval, or three times in the session's idle
+ * timeout if that is shorter; requests in between are counted in this backend
+ * (live.c).  It never waits: a row that somebody else has locked is written at a
+ * later touch.  Nor does it write in a READ ONLY transaction, which asked for that:
+ * a session that is touched in no other ends by its idle timeout for other backends.
  */
 #include "session_admin.h"
 
@@ -28,6 +30,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+#include "utils/xid8.h"
 
 PG_FUNCTION_INFO_V1(sa_open_session);
 PG_FUNCTION_INFO_V1(sa_touch_session);
@@ -38,8 +41,19 @@ PG_FUNCTION_INFO_V1(sa_reauthenticate);
 PG_FUNCTION_INFO_V1(sa_close_session);
 PG_FUNCTION_INFO_V1(sa_login_failed);
 
+/* So often is the last access of a session that is in use written in its idle timeout. */
+#define WRITES_PER_TIMEOUT	3
+
 /* Are touches being written to their rows? */
 bool		sa_session_writing = false;
+
+/* An idle timeout in microseconds, at least one. */
+int64
+sa_microseconds(const Interval *interval)
+{
+	return Max(interval->time +
+			   (interval->month * (int64) DAYS_PER_MONTH + interval->day) * USECS_PER_DAY, 1);
+}
 
 /* The idle timeout of a row of session, as in SaSession. */
 int64
@@ -53,7 +67,16 @@ sa_session_idle_timeout(TupleTableSlot *slot)
 	timeout = DatumGetIntervalP(slot_getattr(slot, SA_SESSION_IDLE_TIMEOUT, &isnull));
 	if (isnull)
 		return SA_NO_TIMEOUT;
-	return Max(timeout->time + (timeout->month * (int64) DAYS_PER_MONTH + timeout->day) * USECS_PER_DAY, 1);
+	return sa_microseconds(timeout);
+}
+
+/* The transaction in which the user of a row of session logged in. */
+uint64
+sa_session_opened_xid(TupleTableSlot *slot)
+{
+	bool		isnull;
+
+	return U64FromFullTransactionId(DatumGetFullTransactionId(slot_getattr(slot, SA_SESSION_OPENED_XID, &isnull)));
 }
 
 /* Read the row of a session as the snapshot has it; false if there is none. */
@@ -85,7 +108,7 @@ sa_session_read_at(Snapshot snapshot, const uint8 *hash, const char *application
 		Datum		user_name;
 		Datum		xmin;
 
-		slot_getsomeattrs(slot, SA_SESSION_USER_NAME);
+		slot_getsomeattrs(slot, SA_SESSION_OPENED_XID);
 		session->generation = DatumGetInt64(slot_getattr(slot, SA_SESSION_GENERATION, &isnull));
 		session->created_at = DatumGetTimestampTz(slot_getattr(slot, SA_SESSION_CREATED_AT, &isnull));
 		session->last_access_at = DatumGetTimestampTz(slot_getattr(slot, SA_SESSION_LAST_ACCESS_AT, &isnull));
@@ -93,6 +116,7 @@ sa_session_read_at(Snapshot snapshot, const uint8 *hash, const char *application
 		session->user_name = isnull ? NULL : TextDatumGetCString(user_name);
 		session->user_key = sa_user_key(session->user_name);
 		session->idle_timeout = sa_session_idle_timeout(slot);
+		session->opened_xid = sa_session_opened_xid(slot);
 		xmin = slot_getsysattr(slot, MinTransactionIdAttributeNumber, &isnull);
 		session->written_here = TransactionIdIsCurrentTransactionId(DatumGetTransactionId(xmin));
 	}
@@ -122,12 +146,20 @@ sa_session_is_valid(const SaSession *session, const SaApplication *application,
 	TimestampTz last_access_at;
 	int64		requests;
 
+	if (sa_late_ended(application, session->user_key, hash, session->opened_xid))
+		return false;
+	if (sa_times_are_valid(application, session->user_key, session->generation,
+						   session->created_at, session->last_access_at,
+						   session->idle_timeout, now))
+		return true;
+
+	/* perhaps it was used since */
 	sa_live_key(&key, application, hash);
 	sa_live_read(&key, &last_access_at, &requests);
-	return sa_times_are_valid(application, session->user_key, session->generation,
-							  session->created_at,
-							  Max(session->last_access_at, last_access_at),
-							  session->idle_timeout, now);
+	return last_access_at > session->last_access_at &&
+		sa_times_are_valid(application, session->user_key, session->generation,
+						   session->created_at, last_access_at,
+						   session->idle_timeout, now);
 }
 
 /* Run a statement that writes touches to their rows, and nothing else. */
@@ -178,6 +210,18 @@ write_touch(const SaLiveKey *key, const char *application, TimestampTz now, int6
 }
 
 /*
+ * How old may the row's last access be?  Other backends know no other one: by what
+ * the row tells, no session that is in use may come near to its end.
+ */
+static int64
+write_interval(const SaApplication *application, const SaSession *session)
+{
+	int64		idle_timeout = sa_idle_timeout(application, session->user_key, session->idle_timeout);
+
+	return Min(sa_touch_interval * USECS_PER_SEC, idle_timeout / WRITES_PER_TIMEOUT);
+}
+
+/*
  * Count requests of a session and tell whether it is still valid, and has got the
  * idle timeout that its product tells (0: no matter).
  */
@@ -213,7 +257,7 @@ sa_session_touch(const uint8 *hash, const SaApplication *application, int64 requ
 	 * with it
 	 */
 	unwritten = sa_unwritten_count(&key, session.created_at, now, requests);
-	if ((now - session.last_access_at >= sa_touch_interval * USECS_PER_SEC ||
+	if ((now - session.last_access_at >= write_interval(application, &session) ||
 		 (session.written_here && sa_use_shared_memory && sa_live_enabled())) &&
 		!XactReadOnly && !RecoveryInProgress())
 		write_touch(&key, application->name, now, unwritten);
@@ -389,6 +433,8 @@ sa_open_session(PG_FUNCTION_ARGS)
 		SPI_finish();
 		PG_RETURN_NULL();
 	}
+	if (sa_id_has_ended(id.hash, application_name))
+		sa_refuse_ended_id();
 	if (user_name != NULL)
 	{
 		sa_account_logged_in(application_name, user_name, now, address, login_method);
@@ -425,10 +471,15 @@ sa_open_session(PG_FUNCTION_ARGS)
 
 		/* the id is in use: what it was used for ends */
 		CHECK_FOR_INTERRUPTS();
+		if (sa_id_has_ended(id.hash, application_name))
+			sa_refuse_ended_id();
 		sa_arg(&in_use, BYTEAOID, args.values[0], false);
 		sa_arg_text(&in_use, application_name);
 		sa_run_ending(&ending, &delete_session, &in_use);
 	}
+	/* it may have ended while we waited for its key */
+	if (sa_id_is_remembered(id.hash, application_name))
+		sa_refuse_ended_id();
 	/* what an earlier session of this id was touched is not this one's */
 	sa_live_key(&key, &application, id.hash);
 	sa_unwritten_written(&key);
@@ -470,7 +521,8 @@ sa_renew_session(PG_FUNCTION_ARGS)
 		"INSERT INTO session_admin.session (session_hash, application, generation, created_at,"
 		" last_access_at, requests, user_name, login_method, client_address, peer_address,"
 		" log_id, user_agent, device, node, reauthenticated_at)"
-		" SELECT $3, application, generation, created_at, $5,"
+		" SELECT $3, application, generation, created_at,"
+		"  greatest(last_access_at, session_admin.live_last_access(session_hash, application), $5),"
 		"  requests + coalesce(session_admin.live_requests(session_hash, application), 0),"
 		"  user_name, login_method, client_address, peer_address, $4, user_agent, device, node,"
 		"  reauthenticated_at"
@@ -511,6 +563,8 @@ sa_renew_session(PG_FUNCTION_ARGS)
 	{
 		SaSession	in_use;
 
+		if (sa_id_has_ended(new_id.hash, application_name))
+			sa_refuse_ended_id();
 		if (sa_session_read(new_id.hash, application_name, &in_use))
 			ereport(ERROR,
 					(errcode(ERRCODE_UNIQUE_VIOLATION),
@@ -524,6 +578,8 @@ sa_renew_session(PG_FUNCTION_ARGS)
 		sa_arg_text(&args, new_id.log_id[0] ? new_id.log_id : NULL);
 		sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(ending.at), false);
 		valid = sa_run(&copy_session, &args) > 0;
+		if (valid && sa_id_is_remembered(new_id.hash, application_name))
+			sa_refuse_ended_id();
 	}
 	if (!valid)
 		ereport(ERROR,
@@ -619,27 +675,15 @@ sa_reauthenticate(PG_FUNCTION_ARGS)
 Datum
 sa_close_session(PG_FUNCTION_ARGS)
 {
-	static SaStatement delete_session = {.sql =
-		"DELETE FROM session_admin.session WHERE session_hash = $1 AND application = $2"
-	};
 	SaSessionId id;
 	char	   *application = sa_application_arg(fcinfo, 1);
 	SaEnding	ending = {.reason = "logout", .at = GetCurrentTimestamp()};
-	SaSession	session;
-	SaArgs		args = {0};
 
 	sa_session_id_arg(fcinfo, 0, &id);
 
 	SPI_connect();
-	if (sa_session_read(id.hash, application, &session) && session.idle_timeout != 0)
-		/* the product's own row comes first */
-		sa_end_session(id.hash, application, &ending);
-	else
-	{
-		sa_arg(&args, BYTEAOID, PointerGetDatum(sa_bytea(id.hash, SA_HASH_LEN)), false);
-		sa_arg_text(&args, application);
-		sa_run_ending(&ending, &delete_session, &args);
-	}
+	ending.wait_until = sa_wait_until();
+	sa_end_session(id.hash, application, &ending);
 	SPI_finish();
 
 	PG_RETURN_BOOL(ending.sessions_ended > 0);
@@ -655,6 +699,7 @@ sa_login_failed(PG_FUNCTION_ARGS)
 	char	   *application_name = sa_application_arg(fcinfo, 5);
 	inet	   *peer = PG_ARGISNULL(1) ? NULL : PG_GETARG_INET_PP(1);
 	SaApplication application;
+	bool		known;
 	SaLoginEvent event = {
 		.application = application_name,
 		.user_name = sa_cleaned_or_null(fcinfo, 0, SA_USER_NAME_MAX),
@@ -665,10 +710,17 @@ sa_login_failed(PG_FUNCTION_ARGS)
 	};
 
 	SPI_connect();
-	sa_application_make(application_name, &application);
+
+	/*
+	 * what fails makes no application; of one that there is not, only the
+	 * event is kept
+	 */
+	known = sa_application_find(application_name, &application);
+	if (known)
+		sa_application_make(application_name, &application);
 	event.client_address = sa_client_address(peer, sa_text_or_null(fcinfo, 2),
-											 application.trusted_proxies);
-	if (event.user_name != NULL)
+											 known ? application.trusted_proxies : NULL);
+	if (known && event.user_name != NULL)
 		sa_account_login_failed(application_name, event.user_name, event.at);
 	sa_login_event_record(&event);
 	SPI_finish();

@@ -27,32 +27,68 @@ sa_text_or_null(FunctionCallInfo fcinfo, int argno)
 	return text_to_cstring(PG_GETARG_TEXT_PP(argno));
 }
 
-/* How many bytes has the control character (C0, DEL, or C1 in UTF-8) here?  0: it is none. */
+/* Are the bytes 0x80 to 0x9f the control characters C1, as in the parts of ISO 8859? */
+static bool
+has_c1_bytes(int encoding)
+{
+	switch (encoding)
+	{
+		case PG_LATIN1:
+		case PG_LATIN2:
+		case PG_LATIN3:
+		case PG_LATIN4:
+		case PG_LATIN5:
+		case PG_LATIN6:
+		case PG_LATIN7:
+		case PG_LATIN8:
+		case PG_LATIN9:
+		case PG_LATIN10:
+		case PG_ISO_8859_5:
+		case PG_ISO_8859_6:
+		case PG_ISO_8859_7:
+		case PG_ISO_8859_8:
+			return true;
+		default:
+			return false;
+	}
+}
+
+/*
+ * How many bytes has the control character (C0, DEL or C1) here?  0: it is none.  What
+ * is in a database in SQL_ASCII is taken for UTF-8.
+ */
 static inline int
 control_character(const char *c)
 {
 	unsigned char byte = (unsigned char) c[0];
 	unsigned char next = (unsigned char) c[1];
+	int			encoding = GetDatabaseEncoding();
 
 	if (byte < 0x20 || byte == 0x7f)
 		return 1;
-	return byte == 0xc2 && next >= 0x80 && next < 0xa0 && GetDatabaseEncoding() == PG_UTF8 ? 2 : 0;
+	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII)
+		return byte == 0xc2 && next >= 0x80 && next < 0xa0 ? 2 : 0;
+	return byte >= 0x80 && byte < 0xa0 && has_c1_bytes(encoding) ? 1 : 0;
 }
 
 /*
  * Cut to max_bytes, at the end of a character, and replace control characters
  * by blanks: no newline or terminal escape gets from a header into a log or onto
- * a screen.
+ * a screen.  In a database that takes any bytes, only characters are kept.
  */
 char *
 sa_clean(const char *value, int length, int max_bytes)
 {
 	char	   *result;
 
-	if (length > max_bytes)
-		length = pg_mbcliplen(value, length, max_bytes);
-
-	result = pnstrdup(value, length);
+	if (GetDatabaseEncoding() == PG_SQL_ASCII)
+		result = sa_valid_utf8(value, length, max_bytes);
+	else
+	{
+		if (length > max_bytes)
+			length = pg_mbcliplen(value, length, max_bytes);
+		result = pnstrdup(value, length);
+	}
 	for (char *c = result; *c; c++)
 	{
 		int			bytes = control_character(c);

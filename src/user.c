@@ -99,6 +99,8 @@ move_user(const char *application, const char *old_name, const char *new_name, b
 		{.sql = "UPDATE session_admin.capture_failure"
 			" SET user_names = array_replace(user_names, $2, $3)"
 		" WHERE application = $1 AND $2 = ANY (user_names)"},
+		{.sql = "UPDATE session_admin.product_remains SET user_name = $3"
+		" WHERE application = $1 AND user_name = $2"},
 		/* what the new name has of its own stays */
 		{.sql = "WITH old AS ("
 			"  DELETE FROM session_admin.policy WHERE application = $1 AND user_name = $2"
@@ -181,6 +183,7 @@ rename_user(FunctionCallInfo fcinfo, const char *reason)
 	char	   *new_name = sa_user_name_arg(fcinfo, 1);
 	char	   *application = sa_application_arg(fcinfo, 2);
 	SaEnding	ending = {0};
+	Datum		names[2];
 
 	sa_check_printable("user name", new_name);
 	if (strcmp(old_name, new_name) == 0)
@@ -189,6 +192,9 @@ rename_user(FunctionCallInfo fcinfo, const char *reason)
 				 errmsg("old and new name of the user are the same")));
 
 	SPI_connect();
+	names[0] = CStringGetTextDatum(old_name);
+	names[1] = CStringGetTextDatum(new_name);
+	sa_accounts_lock(application, construct_array(names, 2, TEXTOID, -1, false, TYPALIGN_INT));
 	if (!sa_user_rename(application, old_name, new_name, reason, &ending))
 		unknown_user(application, old_name);
 	SPI_finish();
@@ -227,6 +233,7 @@ sa_erase_user(PG_FUNCTION_ARGS)
 		{.sql = "UPDATE session_admin.capture_failure"
 			" SET user_names = array_remove(user_names, $2)"
 		" WHERE application = $1 AND $2 = ANY (user_names)"},
+		{.sql = "DELETE FROM session_admin.product_remains WHERE application = $1 AND user_name = $2"},
 		{.sql = "DELETE FROM session_admin.policy WHERE application = $1 AND user_name = $2"},
 		{.sql = "UPDATE session_admin.ended_session SET actor = NULL WHERE application = $1 AND actor = $2"},
 		{.sql = "UPDATE session_admin.application_generation SET actor = NULL"
@@ -237,9 +244,12 @@ sa_erase_user(PG_FUNCTION_ARGS)
 	char	   *application = sa_application_arg(fcinfo, 1);
 	SaEnding	ending = {.reason = "user_deleted"};
 	SaArgs		args = {0};
+	Datum		name = CStringGetTextDatum(user_name);
 	bool		known;
 
 	SPI_connect();
+	ending.wait_until = sa_wait_until();
+	sa_accounts_lock(application, construct_array(&name, 1, TEXTOID, -1, false, TYPALIGN_INT));
 	known = !sa_account_make(application, user_name);
 	ending.at = GetCurrentTimestamp();
 	sa_end_user(application, user_name, NULL, false, &ending);

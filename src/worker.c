@@ -14,7 +14,8 @@
  *
  * The worker does each batch in a transaction of its own, as the owner of the
  * tables.  It goes only where maintain() is not at work, and it waits for no lock
- * for long: what it could not do it does the next time.
+ * for long: what it could not do it does the next time.  A task that fails is logged
+ * and rests, ever longer; the others are done as if nothing had happened.
  *
  * Locks.  Shared memory is protected by a spinlock, held only to copy.  Anybody
  * adds a database; else the launcher alone changes and removes them.  A worker tells
@@ -54,13 +55,16 @@ PG_FUNCTION_INFO_V1(sa_worker_status);
 /* Shorter than any deadlock_timeout that is in use: the others go first. */
 #define LOCK_TIMEOUT	"500ms"
 
+#define PAUSE			SECONDS(1)	/* before what failed is tried again */
+#define BACKOFF_MAX		SECONDS(600)
 #define RUN_MAX			SECONDS(2)	/* no new batch is begun after it */
 #define REST_FACTOR		20		/* a task rests so many times as long as it
 								 * took */
 
 /* How health calls what came of a run. */
 static const char *const outcome_names[] = {
-	"failed", "not used", "idle", "idle", "locked out", "other version", "failed"
+	"failed", "not used", "idle", "idle", "locked out", "other version", "failed",
+	"locked out", "failed"
 };
 
 SaWorkers  *sa_workers = NULL;
@@ -69,6 +73,7 @@ SaWorkers  *sa_workers = NULL;
 static bool noted = false;
 static bool note_at_commit = false;
 static bool extension_made = false; /* in this transaction */
+static bool wake_at_commit = false;
 
 static shmem_request_hook_type prev_shmem_request_hook = NULL;
 static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
@@ -125,6 +130,46 @@ sa_worker_note_database(void)
 		note_at_commit = true;
 }
 
+/* There is something to do soon, once this has committed: see tasks with a rest. */
+void
+sa_worker_wake(void)
+{
+	sa_worker_note_database();
+	wake_at_commit = sa_workers != NULL;
+}
+
+/* What has a rest of its own is due now.  Under the mutex. */
+static void
+make_due(SaRun *run)
+{
+	int			n;
+	const SaTask *tasks = sa_tasks(&n);
+
+	for (int i = 0; i < n; i++)
+	{
+		if (tasks[i].rest != NULL)
+			run->due[i] = 0;
+	}
+}
+
+static void
+wake(void)
+{
+	Latch	   *latch = NULL;
+	SaDatabase *entry;
+
+	SpinLockAcquire(&sa_workers->mutex);
+	entry = sa_worker_find(MyDatabaseId, false);
+	if (entry != NULL)
+	{
+		make_due(&entry->last);
+		latch = sa_workers->launcher_latch;
+	}
+	SpinLockRelease(&sa_workers->mutex);
+	if (latch != NULL)
+		SetLatch(latch);
+}
+
 /* note_database(): called by CREATE EXTENSION, which may not be the first one here. */
 Datum
 sa_note_database(pg_attribute_unused() PG_FUNCTION_ARGS)
@@ -141,6 +186,12 @@ xact_callback(XactEvent event, pg_attribute_unused() void *arg)
 	Latch	   *latch = NULL;
 	SaDatabase *entry;
 
+	if (wake_at_commit && (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT))
+	{
+		wake_at_commit = false;
+		if (event == XACT_EVENT_COMMIT)
+			wake();
+	}
 	if (!note_at_commit || (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT))
 		return;
 
@@ -153,7 +204,10 @@ xact_callback(XactEvent event, pg_attribute_unused() void *arg)
 		{
 			/* nothing was done for this one yet, if it was made again */
 			if (extension_made)
+			{
 				memset(entry->last.due, 0, sizeof(entry->last.due));
+				memset(entry->last.troubles, 0, sizeof(entry->last.troubles));
+			}
 			if (entry->notes++ == 0 || extension_made)
 				latch = sa_workers->launcher_latch;
 		}
@@ -302,46 +356,163 @@ run_batch(const SaTask *task, int64 *done, bool *waits)
 	return outcome;
 }
 
-/* How long a task rests after it has begun and ended at these times. */
-static int64
-rest_of(const SaTask *task, TimestampTz began, TimestampTz ended)
+/* Has this worker logged an error? */
+static bool any_failed = false;
+
+/* In an error of a task, it is named. */
+static void
+task_error_callback(void *task)
 {
-	if (task->every == 0)
-		return SECONDS(sa_flush_interval);
-	return Max(SECONDS(task->every), REST_FACTOR * (ended - began));
+	errcontext("session_admin task \"%s\"", ((const SaTask *) task)->name);
 }
 
 /*
- * Do the tasks that are due, until the deadline.  Those that flush have none:
- * each run begins anew, and the last touches would never be flushed.
+ * The same.  An error is logged and noted as the task's, and its transaction aborted:
+ * also one that was canceled, as autovacuum goes on with its next table.
  */
 static SaOutcome
-run_tasks(SaRun *run, bool flushing, TimestampTz deadline)
+attempt_batch(const SaTask *task, int64 *done, bool *waits, SaTrouble *trouble)
+{
+	ErrorContextCallback callback = {
+		.callback = task_error_callback,
+		.arg = unconstify(SaTask *, task),
+		.previous = error_context_stack
+	};
+	volatile SaOutcome outcome = OUTCOME_FAILED;
+
+	error_context_stack = &callback;
+	PG_TRY();
+	{
+		outcome = run_batch(task, done, waits);
+		if (outcome == OUTCOME_DONE || outcome == OUTCOME_UNFINISHED)
+			memset(trouble, 0, sizeof(*trouble));
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		outcome = OUTCOME_TASKS_FAILED;
+		trouble->failures++;
+		trouble->sqlstate = geterrcode();
+		if (trouble->sqlstate == ERRCODE_LOCK_NOT_AVAILABLE)
+			outcome = OUTCOME_TASKS_LOCKED_OUT;
+		else
+		{
+			any_failed = true;
+			EmitErrorReport();
+		}
+		disable_all_timeouts(false);
+		AbortOutOfAnyTransaction();
+		MemoryContextSwitchTo(TopMemoryContext);
+		FlushErrorState();
+		pgstat_report_activity(STATE_IDLE, NULL);
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	error_context_stack = callback.previous;
+	return outcome;
+}
+
+/* How long a task rests that has taken this long. */
+static int64
+rest_of(const SaTask *task, int64 spent)
+{
+	if (task->every == 0)
+		return SECONDS(sa_flush_interval);
+	if (task->rest != NULL)
+		return Max(Min(SECONDS(task->every), task->rest()), REST_FACTOR * spent);
+	return Max(SECONDS(task->every), REST_FACTOR * spent);
+}
+
+/*
+ * When to try again after so many failures.  Locks will be free soon; an error may
+ * need somebody to look at it.
+ */
+int64
+sa_worker_back_off(int64 now, int failures, bool is_error)
+{
+	int64		most = is_error ? BACKOFF_MAX : SECONDS(sa_flush_interval);
+
+	return now + Min(PAUSE << Min(failures, 10), most);
+}
+
+/* Here we are: whoever waits for us knows that we do not stand still. */
+static void
+tell_moved(SaRun *run, int64 now)
+{
+	SaRun	   *mine;
+
+	run->moved = now;
+	SpinLockAcquire(&sa_workers->mutex);
+	mine = sa_worker_run(run->database);
+	if (mine != NULL && mine->pid == MyProcPid)
+		mine->moved = now;
+	SpinLockRelease(&sa_workers->mutex);
+}
+
+/* The task that has been due the longest, of those that flush or the others; -1: none. */
+static int
+next_task(const SaRun *run, bool flushing, const bool *over, int64 now)
 {
 	int			n;
 	const SaTask *tasks = sa_tasks(&n);
+	int			next = -1;
 
 	for (int i = 0; i < n; i++)
 	{
-		TimestampTz began = GetCurrentTimestamp();
-		TimestampTz now = began;
+		if ((tasks[i].every == 0) == flushing && !over[i] && run->due[i] <= now &&
+			(next < 0 || run->due[i] < run->due[next]))
+			next = i;
+	}
+	return next;
+}
+
+/*
+ * Do the tasks that are due, until the deadline, each of them once.  They take turns
+ * by batches, so that one with much to do does not keep the others waiting.  Those
+ * that flush have no deadline: each run begins anew, and the last touches would never be
+ * flushed.
+ */
+static SaOutcome
+run_tasks(SaRun *run, bool flushing, int64 deadline)
+{
+	int			n;
+	const SaTask *tasks = sa_tasks(&n);
+	bool		over[SA_TASKS_MAX] = {false};
+	int64		spent[SA_TASKS_MAX] = {0};
+	int64		now = sa_monotonic_now();
+	int			i;
+
+	while ((i = next_task(run, flushing, over, now)) >= 0)
+	{
+		int64		began = now;
 		bool		waits = false;
 		SaOutcome	outcome;
 
-		if ((tasks[i].every == 0) != flushing || run->due[i] > began)
-			continue;
-		do
+		CHECK_FOR_INTERRUPTS();
+		if (now >= deadline)
+			return OUTCOME_UNFINISHED;
+		tell_moved(run, now);
+		outcome = attempt_batch(&tasks[i], &run->done[i], &waits, &run->troubles[i]);
+		now = sa_monotonic_now();
+		spent[i] += now - began;
+		over[i] = outcome != OUTCOME_UNFINISHED;
+		switch (outcome)
 		{
-			CHECK_FOR_INTERRUPTS();
-			if (now >= deadline)
-				return OUTCOME_UNFINISHED;
-			outcome = run_batch(&tasks[i], &run->done[i], &waits);
-			now = GetCurrentTimestamp();
-		} while (outcome == OUTCOME_UNFINISHED);
-		if (outcome != OUTCOME_DONE)
-			return outcome;
-		run->due[i] = now + (waits ? SECONDS((int64) sa_flush_interval) :
-							 rest_of(&tasks[i], began, now));
+			case OUTCOME_UNFINISHED:
+				run->due[i] = now;
+				break;
+			case OUTCOME_DONE:
+				run->due[i] = now + (waits ? SECONDS((int64) sa_flush_interval) :
+									 rest_of(&tasks[i], spent[i]));
+				break;
+			case OUTCOME_TASKS_FAILED:
+			case OUTCOME_TASKS_LOCKED_OUT:
+				run->due[i] = sa_worker_back_off(now, run->troubles[i].failures,
+												 outcome == OUTCOME_TASKS_FAILED);
+				break;
+			default:
+				return outcome;
+		}
 	}
 	return OUTCOME_DONE;
 }
@@ -350,11 +521,44 @@ run_tasks(SaRun *run, bool flushing, TimestampTz deadline)
 static SaOutcome
 housekeep(SaRun *run)
 {
-	SaOutcome	outcome = run_tasks(run, true, DT_NOEND);
+	SaOutcome	outcome = run_tasks(run, true, NEVER);
 
 	if (outcome != OUTCOME_DONE)
 		return outcome;
-	return run_tasks(run, false, GetCurrentTimestamp() + RUN_MAX);
+	return run_tasks(run, false, sa_monotonic_now() + RUN_MAX);
+}
+
+/*
+ * What came of it, if tasks are in trouble: also of those that have not been tried again
+ * by this run.
+ */
+static SaOutcome
+outcome_of_troubles(const SaRun *run, SaOutcome outcome, int *sqlstate)
+{
+	int			n;
+
+	(void) sa_tasks(&n);
+	*sqlstate = 0;
+	if (outcome != OUTCOME_DONE && outcome != OUTCOME_UNFINISHED)
+		return outcome;
+	for (int i = 0; i < n; i++)
+	{
+		const SaTrouble *trouble = &run->troubles[i];
+
+		if (trouble->failures == 0)
+			continue;
+		if (trouble->sqlstate == ERRCODE_LOCK_NOT_AVAILABLE)
+		{
+			if (outcome != OUTCOME_TASKS_FAILED)
+				outcome = OUTCOME_TASKS_LOCKED_OUT;
+		}
+		else if (outcome != OUTCOME_TASKS_FAILED)
+		{
+			outcome = OUTCOME_TASKS_FAILED;
+			*sqlstate = trouble->sqlstate;
+		}
+	}
+	return outcome;
 }
 
 /* Tell the launcher, unless it has started another worker meanwhile. */
@@ -409,6 +613,7 @@ sa_worker_main(Datum arg)
 	SaRun		run = {0};
 	SaRun	   *mine;
 	SaOutcome	outcome;
+	int			sqlstate;
 
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
@@ -434,20 +639,15 @@ sa_worker_main(Datum arg)
 	}
 	PG_CATCH();
 	{
-		int			sqlstate = geterrcode();
-
-		if (sqlstate != ERRCODE_LOCK_NOT_AVAILABLE)
-		{
-			report(&run, OUTCOME_FAILED, sqlstate);
-			PG_RE_THROW();
-		}
-		FlushErrorState();
-		outcome = OUTCOME_LOCKED_OUT;
+		report(&run, OUTCOME_FAILED, geterrcode());
+		PG_RE_THROW();
 	}
 	PG_END_TRY();
 
-	report(&run, outcome, 0);
-	proc_exit(0);
+	outcome = outcome_of_troubles(&run, outcome, &sqlstate);
+	report(&run, outcome, sqlstate);
+	/* the postmaster logs it */
+	proc_exit(any_failed ? 1 : 0);
 }
 
 /*
@@ -472,9 +672,60 @@ done_text(const int64 *done)
 	return text.data;
 }
 
+/* Which tasks do not get on, in words; NULL if all do. */
+static char *
+trouble_text(const SaTrouble *troubles)
+{
+	StringInfoData text;
+	int			n;
+	const SaTask *tasks = sa_tasks(&n);
+
+	initStringInfo(&text);
+	for (int i = 0; i < n; i++)
+	{
+		if (troubles[i].failures > 0)
+			appendStringInfo(&text, "%s%s (%d times, SQLSTATE %s)", text.len > 0 ? ", " : "",
+							 tasks[i].name, troubles[i].failures,
+							 unpack_sql_state(troubles[i].sqlstate));
+	}
+	return text.len > 0 ? text.data : NULL;
+}
+
+/*
+ * How long something should have happened that did not: a batch has begun and not
+ * ended, or a task is due and none has begun.  What there is to flush is told apart.
+ */
+static int64
+overdue(const SaDatabase *database, const SaRun *run, int64 now)
+{
+	int64		due = NEVER;
+	int			n;
+	const SaTask *tasks = sa_tasks(&n);
+
+	if (run != NULL)
+		return now - run->moved;
+	for (int i = 0; i < n; i++)
+	{
+		if (tasks[i].every != 0)
+			due = Min(due, database->last.due[i]);
+	}
+	due = Max(Max(due, database->last.ended), database->not_before);
+	return Max(now - due, 0);
+}
+
+static Datum
+interval_datum(int64 microseconds)
+{
+	Interval   *interval = palloc0(sizeof(Interval));
+
+	interval->time = microseconds;
+	return IntervalPGetDatum(interval);
+}
+
 /*
  * worker_status() returns one row (state, launcher_pid, worker_pid, started_at,
- * ended_at, succeeded_at, failures, sqlstate, done): of this database.
+ * ended_at, succeeded_at, failures, sqlstate, done, failing, since_success,
+ * since_flush, overdue): of this database.
  */
 Datum
 sa_worker_status(PG_FUNCTION_ARGS)
@@ -482,17 +733,20 @@ sa_worker_status(PG_FUNCTION_ARGS)
 	enum
 	{
 		STATE, LAUNCHER_PID, WORKER_PID, STARTED_AT, ENDED_AT, SUCCEEDED_AT, FAILURES, SQLSTATE,
-		DONE, COLUMNS
+		DONE, FAILING, SINCE_SUCCESS, SINCE_FLUSH, OVERDUE, COLUMNS
 	};
 	Datum		values[COLUMNS] = {0};
 	bool		nulls[COLUMNS];
 	TupleDesc	desc;
 	SaRun	   *run;
+	SaRun		under_way;
 	SaDatabase	here = {0};
 	SaDatabase *entry;
+	int64		now = sa_monotonic_now();
 	pid_t		worker_pid = 0;
 	pid_t		launcher_pid;
 	const char *state;
+	char	   *failing;
 	bool		no_process;
 	bool		no_room;
 
@@ -512,7 +766,10 @@ sa_worker_status(PG_FUNCTION_ARGS)
 	no_room = sa_workers->no_room;
 	run = sa_worker_run(MyDatabaseId);
 	if (run != NULL)
+	{
 		worker_pid = run->pid;
+		under_way = *run;
+	}
 	entry = sa_worker_find(MyDatabaseId, false);
 	if (entry != NULL)
 		here = *entry;
@@ -547,6 +804,18 @@ sa_worker_status(PG_FUNCTION_ARGS)
 		values[SUCCEEDED_AT] = TimestampTzGetDatum(here.succeeded_at);
 		nulls[SQLSTATE] = here.last.sqlstate == 0;
 		values[SQLSTATE] = CStringGetTextDatum(unpack_sql_state(here.last.sqlstate));
+		failing = trouble_text(here.last.troubles);
+		nulls[FAILING] = failing == NULL;
+		values[FAILING] = failing ? CStringGetTextDatum(failing) : (Datum) 0;
+		nulls[SINCE_SUCCESS] = here.succeeded == 0;
+		values[SINCE_SUCCESS] = interval_datum(now - here.succeeded);
+		nulls[SINCE_FLUSH] = here.flushed == 0;
+		values[SINCE_FLUSH] = interval_datum(now - here.flushed);
+	}
+	if (run != NULL || here.last.ended_at != 0)
+	{
+		nulls[OVERDUE] = false;
+		values[OVERDUE] = interval_datum(overdue(&here, run ? &under_way : NULL, now));
 	}
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
 }

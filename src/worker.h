@@ -22,8 +22,24 @@ typedef enum SaOutcome
 	OUTCOME_UNFINISHED,
 	OUTCOME_LOCKED_OUT,
 	OUTCOME_OTHER_VERSION,
-	OUTCOME_FAILED
+	OUTCOME_FAILED,
+	/* of some tasks, or of a batch; the others were done */
+	OUTCOME_TASKS_LOCKED_OUT,
+	OUTCOME_TASKS_FAILED
 } SaOutcome;
+
+/* A task that fails, or does not get its locks. */
+typedef struct SaTrouble
+{
+	int			failures;		/* since it last did not */
+	int			sqlstate;		/* of the last */
+} SaTrouble;
+
+/*
+ * Times are those of sa_monotonic_now(), but for three that people are shown: the
+ * clock may be set meanwhile.
+ */
+#define NEVER			PG_INT64_MAX
 
 typedef struct SaRun
 {
@@ -32,21 +48,26 @@ typedef struct SaRun
 	SaOutcome	outcome;
 	int			sqlstate;		/* if it failed */
 	uint32		notes;			/* of the database when it began */
-	TimestampTz started_at;		/* 0: never */
-	TimestampTz ended_at;
-	TimestampTz due[SA_TASKS_MAX];
+	TimestampTz started_at;		/* shown; 0: never */
+	TimestampTz ended_at;		/* shown */
+	int64		moved;			/* when it began, or its last batch did */
+	int64		ended;
+	int64		due[SA_TASKS_MAX];
 	int64		done[SA_TASKS_MAX];
+	SaTrouble	troubles[SA_TASKS_MAX];
 } SaRun;
 
 /* A database that uses the extension. */
 typedef struct SaDatabase
 {
 	uint32		notes;			/* how often somebody said so */
-	TimestampTz not_before;		/* no run until then */
-	TimestampTz nothing_until;	/* no look for touches to flush until then */
+	int64		not_before;		/* no run until then */
+	int64		nothing_until;	/* no look for touches to flush until then */
 	int			failures;		/* runs that came to nothing since the last
 								 * success */
-	TimestampTz succeeded_at;	/* 0: never */
+	TimestampTz succeeded_at;	/* shown; 0: never */
+	int64		succeeded;
+	int64		flushed;		/* or there was nothing to flush */
 	SaRun		last;			/* and what is due next */
 } SaDatabase;
 
@@ -67,6 +88,7 @@ extern SaWorkers *sa_workers;	/* NULL if not preloaded */
 extern SaDatabase *sa_worker_find(Oid database, bool add);
 extern SaRun *sa_worker_run(Oid database);
 extern void sa_worker_forget(SaDatabase *database);
+extern int64 sa_worker_back_off(int64 now, int failures, bool is_error);
 extern void sa_worker_describe(BackgroundWorker *worker, const char *name, const char *function);
 
 #endif							/* SA_WORKER_H */

@@ -131,6 +131,9 @@ INSERT INTO api VALUES
 ('leave_node',
     'node text',
     'boolean', 'volatile, definer'),
+('witness_invalidations',
+    'node text, invalidations jsonb',
+    'bigint', 'volatile, definer'),
 -- For whoever ends sessions
 ('preview_invalidation',
     'user_name text DEFAULT NULL, address cidr DEFAULT NULL,

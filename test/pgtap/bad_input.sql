@@ -70,7 +70,9 @@ INSERT INTO good_call (signature, arguments) VALUES
 ('session_admin.login_failed(text,inet,text,text,text,text)',
  $$'alice' | '10.0.0.1' | '192.0.2.1' | 'Mozilla/5.0' | 'password' | NULL$$),
 ('session_admin.live_last_access(bytea,text)', $$sha256('alice''s session') | 'bad input'$$),
-('session_admin.live_requests(bytea,text)', $$sha256('alice''s session') | 'bad input'$$);
+('session_admin.live_requests(bytea,text)', $$sha256('alice''s session') | 'bad input'$$),
+('session_admin.ended_until(text,text,text,interval,timestamptz,timestamptz)',
+ $$'bad input' | 'alice' | 'jira' | '1 hour' | now() | now()$$);
 
 -- invalidation
 INSERT INTO good_call (signature, arguments) VALUES
@@ -94,6 +96,11 @@ INSERT INTO good_call (signature, arguments, state) VALUES
 ('session_admin.sync_node(text,pg_snapshot)',
  $$'node 1' | (SELECT handed FROM session_admin.node WHERE node = 'node 1')$$, '00000'),
 ('session_admin.leave_node(text)', $$'node 1'$$, '00000'),
+-- here, nothing was lost
+('session_admin.witness_invalidations(text,jsonb)', $$'node 1' | '[]'$$, '55000'),
+('session_admin.health_pending(pg_snapshot)', $$'10:20:15'$$, '00000'),
+('session_admin.health_lease_is_over(timestamptz,timestamptz,bigint,text,bigint,text)',
+ $$now() | now() | 0 | '0/1' | 0 | '0/1'$$, '00000'),
 ('session_admin.wait_for_nodes(bigint,interval)',
  $$(SELECT invalidation_id FROM session_admin.invalidate_user('alice')) | '1 second'$$, '55000');
 
@@ -136,6 +143,8 @@ FROM (SELECT DISTINCT capability FROM session_admin.capability) AS c;
 -- products
 INSERT INTO good_call (signature, arguments) VALUES
 ('session_admin.match_product(text,text)', $$'jira' | 'product'$$),
+('session_admin.refused_ending(text,text,text,text,oid,text,text)',
+ $$'bad input' | 'jira' | 'product' | 'account' | 'session_admin.session'::regclass::oid | 'user_name' | 'token'$$),
 ('session_admin.describe_product(text,jsonb,text,text[],text)',
  $$'shop' | '{"account": {"tables": "users", "columns": {"user_name": "email"}}}' | 'Shop' | '{"a note"}' | '^x'$$),
 ('session_admin.forget_product(text)', $$'shop'$$),

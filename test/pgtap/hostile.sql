@@ -82,6 +82,10 @@ SELECT format('CREATE TABLE evil.%1$I (planted int); CREATE TEMP TABLE %1$I (pla
 FROM pg_class
 WHERE relnamespace = 'session_admin'::regnamespace AND relkind IN ('r', 'p', 'v') \gexec
 
+-- there is something that nodes may witness
+INSERT INTO session_admin.lost_history SELECT timeline_id, timeline_id, now(), NULL, '0/1', now(), 'node'
+FROM pg_control_checkpoint();
+
 -- What is called, by every path that there is
 CREATE TEMP TABLE call (id int GENERATED ALWAYS AS IDENTITY, command text);
 INSERT INTO call (command) VALUES
@@ -104,6 +108,7 @@ INSERT INTO call (command) VALUES
     ($$preview_invalidation(anonymous => false, idle_for => '0', address => '0.0.0.0/0', user_agent_like => '%')$$),
     ($$invalidate_sessions(anonymous => true)$$),
     ($$invalidate_user('alice', 's4')$$),
+    ($$witness_invalidations('node', '[{"scope": "all"}]')$$),
     ($$leave_node('node')$$),
     ($$set_policy('idle_timeout', '2 hours', 'alice')$$),
     ($$set_policy('trusted_proxies', '10.0.0.0/8')$$),
@@ -145,6 +150,7 @@ SELECT is_empty($$
     WHERE kind = 'function' AND object NOT LIKE 'capability\_%'
       -- called by views and reports
       AND object NOT IN ('live_last_access', 'live_requests', 'live_probes', 'application_or_current', 'health_items',
+                         'health_lease_is_over', 'health_pending',
                          'check_steps', 'html', 'html_row', 'html_table', 'html_time')
       AND object <> 'backfill_sessions'     -- a procedure, which calls backfill_batch
       AND NOT EXISTS (SELECT FROM call WHERE starts_with(command, object || '('))$$,

@@ -8,6 +8,9 @@
  * instead.  Commit callbacks have such windows, too: nothing here allocates, and
  * what waits is only interrupted where interrupts are.
  *
+ * With session_admin.test_collisions, all keys of the shared table of live sessions
+ * meet in one chain.
+ *
  * The functions are made by the test (test/t/100_live.pl); the extension knows
  * nothing of them.
  */
@@ -42,6 +45,7 @@ typedef struct Point
 
 static Point *points = NULL;
 static char *test_points = NULL;
+bool		sa_test_collisions = false;
 static int	waits = 0;			/* a bit for each point */
 static int	throws = 0;
 
@@ -114,6 +118,14 @@ sa_test_point_init(void)
 							   "",
 							   PGC_USERSET, 0,
 							   NULL, assign_test_points, NULL);
+
+	DefineCustomBoolVariable("session_admin.test_collisions",
+							 "Lets all keys of the shared table of live sessions collide.",
+							 NULL,
+							 &sa_test_collisions,
+							 false,
+							 process_shared_preload_libraries_in_progress ? PGC_POSTMASTER : PGC_USERSET, 0,
+							 NULL, NULL, NULL);
 
 	if (!process_shared_preload_libraries_in_progress)
 		return;

@@ -371,9 +371,9 @@ DELETE FROM jira.cwd_user WHERE id = 43;
 ALTER TABLE jira.cwd_user ADD active numeric(9,0);
 UPDATE jira.cwd_user SET active = 1;
 ALTER TABLE jira.cwd_user RENAME password TO credential;
-SELECT session_admin.open_session('bob 1', 'bob') IS NOT NULL AS opened;
+SELECT session_admin.open_session('bob 2', 'bob') IS NOT NULL AS opened;
 UPDATE jira.cwd_user SET credential = 'newer' WHERE id = 20;
-SELECT session_admin.touch_session('bob 1');
+SELECT session_admin.touch_session('bob 2');
 SELECT event, message, user_names FROM session_admin.capture_failures ORDER BY at;
 SELECT session_admin.acknowledge_failures();
 

@@ -284,7 +284,7 @@ DELETE FROM clone.user_sessions;
 SELECT count(*) FROM session_admin.capture_failure WHERE application IN (SELECT product FROM product);
 
 -- Detached, sessions go on by our own policies
-INSERT INTO clone.user_sessions VALUES ('alice-1', '{"passport": {"user": "alice"}}', now() + '1 day');
+INSERT INTO clone.user_sessions VALUES ('alice-2', '{"passport": {"user": "alice"}}', now() + '1 day');
 SELECT count(*) FROM session_admin.detach_application('connect_pg_simple', 'clone', 'clone');
 SELECT user_name, expires_at - last_access_at AS idle_timeout FROM session_admin.current_sessions WHERE application = 'clone';
 SELECT sessions_ended FROM session_admin.invalidate_user('alice', application => 'clone');
@@ -349,5 +349,28 @@ GROUP BY 1 ORDER BY 1;
 SELECT count(*) FROM session_admin.backfill;
 SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'session_admin%';
 DELETE FROM session_admin.product WHERE product = 'boutique';
+DELETE FROM session_admin.product_part WHERE product = 'boutique';
+DELETE FROM session_admin.product_column WHERE product = 'boutique';
 SET client_min_messages = error;
 DROP SCHEMA spring_session, connect_pg_simple, clone, crowd, boutique, framework CASCADE;
+
+-- A part that names no user opens nothing, whoever else watches the same table
+CREATE SCHEMA nobody;
+CREATE TABLE nobody.s (sid text PRIMARY KEY, who text);
+SELECT session_admin.describe_product('nameless', '{"session": {"tables": "s", "columns": {"secret": "sid"}}}'),
+    session_admin.describe_product('named', '{"session": {"tables": "s", "columns": {"secret": "sid", "user_name": "who"}}}');
+SELECT count(*) FROM session_admin.attach_application('nameless', 'nobody', 'nameless');
+SELECT count(*) FROM session_admin.attach_application('named', 'nobody', 'named');
+INSERT INTO nobody.s VALUES ('1', 'alice'), ('2', NULL), ('3', 'bob');
+UPDATE nobody.s SET who = 'carol' WHERE sid = '2';
+DELETE FROM nobody.s WHERE sid = '3';
+SELECT application, count(*), count(*) FILTER (WHERE user_name IS NULL) AS anonymous
+FROM session_admin.session_history WHERE application IN ('nameless', 'named') GROUP BY 1;
+-- everybody out of one: whose row is gone is not in the other one any more
+SELECT sessions_ended FROM session_admin.invalidate_application(application => 'nameless');
+SELECT count(*) FROM nobody.s;
+SELECT user_name, end_reason FROM session_admin.session_history WHERE application = 'named' ORDER BY user_name;
+SELECT count(*) FROM session_admin.detach_application(application => 'nameless');
+SELECT count(*) FROM session_admin.detach_application(application => 'named');
+SELECT session_admin.forget_product('nameless'), session_admin.forget_product('named');
+DROP SCHEMA nobody CASCADE;

@@ -38,6 +38,8 @@ $$;
 -- there is a visitor.
 CREATE FUNCTION pg_temp.log_in() RETURNS void LANGUAGE sql AS $$
     DELETE FROM session_admin.session WHERE application = 'invalidation_test';
+    -- as if these ids had never been used
+    DELETE FROM session_admin.ended_id WHERE application = 'invalidation_test';
     SELECT session_admin.open_session('alice 1', 'alice', '192.0.2.1', node => 'node1', user_agent => 'Firefox');
     SELECT session_admin.open_session('alice 2', 'alice', '192.0.2.2', node => 'node2', user_agent => 'Safari');
     SELECT session_admin.open_session('alice 3', 'alice', '198.51.100.1', node => 'node1', user_agent => 'curl/8.0');
@@ -125,7 +127,7 @@ SELECT sessions_ended, tokens_revoked FROM session_admin.invalidate_user('alice'
 -- one row for the user, whatever the number of sessions
 SELECT * FROM pg_temp.feed();
 -- access is not revoked
-SELECT session_admin.open_session('alice 1', 'alice') = session_admin.session_ref('alice 1') AS "logged in again";
+SELECT session_admin.open_session('alice 4', 'alice') = session_admin.session_ref('alice 4') AS "logged in again";
 
 -- all but the current session, which is given by its id or by its hash
 SELECT pg_temp.log_in();
@@ -234,8 +236,9 @@ SELECT pg_temp.not_valid();
 SELECT * FROM fate;
 SELECT * FROM pg_temp.feed();
 SELECT session_admin.touch_session('alice 1', 'invalidation_test_2') AS "another application";
--- they can log in again at once; what is replaced ended with everybody
-SELECT session_admin.open_session('alice 1', 'alice') IS NOT NULL AS "logged in again";
+-- they can log in again at once, under a new id
+SELECT session_admin.open_session('alice 1', 'alice');
+SELECT session_admin.open_session('alice 4', 'alice') IS NOT NULL AS "logged in again";
 SELECT pg_temp.not_valid();
 SELECT user_name, session_ref, state, end_reason, actor FROM fate WHERE session_ref = session_admin.session_ref('alice 1');
 -- what has ended cannot be ended again
@@ -414,6 +417,10 @@ DELETE FROM session_admin.session WHERE application = 'invalidation_test';
 RELEASE released;
 PREPARE TRANSACTION 'invalidation';
 SELECT pg_temp.not_valid();
+-- one that has only changed them, neither
+BEGIN;
+SELECT session_admin.reauthenticate('alice 1');
+PREPARE TRANSACTION 'invalidation';
 -- one that has taken it back, or does something else, can be
 BEGIN;
 SELECT session_admin.open_session('dave 1', 'dave') IS NOT NULL AS opened;

@@ -55,16 +55,40 @@ SELECT * FROM state;
 
 -- also if the first try fails
 SELECT session_admin.touch_session('id of alice');
-BEGIN;
-SELECT pg_temp.maintain();
-ROLLBACK;
+DO $$ BEGIN PERFORM pg_temp.maintain(); RAISE 'never mind'; END $$;
 SELECT * FROM state;
+DO $$
+BEGIN
+	PERFORM pg_temp.maintain();
+	RAISE 'never mind';
+EXCEPTION WHEN raise_exception THEN
+	PERFORM pg_temp.maintain();
+END $$;
+SELECT * FROM state;
+
+-- in a transaction block it leaves out what others would wait for
+SELECT session_admin.touch_session('id of alice');
 BEGIN;
+SELECT task FROM session_admin.maintain() WHERE done IS NOT NULL;
 SAVEPOINT s;
-SELECT pg_temp.maintain();
-ROLLBACK TO s;
-SELECT pg_temp.maintain();
+SELECT task FROM session_admin.maintain() WHERE done IS NOT NULL;
 COMMIT;
+SELECT * FROM state;
+-- of several statements in one message, too, if they begin one
+BEGIN \; SELECT task FROM session_admin.maintain() WHERE done IS NOT NULL \; COMMIT;
+SET client_min_messages = warning \; SELECT count(*) > 2 AS whole FROM session_admin.maintain() WHERE done IS NOT NULL \; RESET client_min_messages;
+
+-- an error of a task is told; the others are done
+SELECT FROM session_admin.open_session('id', 'zoe', application => 'live_failure');
+UPDATE session_admin.session SET created_at = created_at - interval '1 year' WHERE application = 'live_failure';
+CREATE FUNCTION pg_temp.fail() RETURNS trigger LANGUAGE plpgsql
+AS $$ BEGIN RAISE 'no % today', TG_OP USING ERRCODE = 'XX123', DETAIL = 'Some other day.'; END $$;
+CREATE TRIGGER fail BEFORE DELETE ON session_admin.session EXECUTE FUNCTION pg_temp.fail();
+SET client_min_messages = warning;
+SELECT task FROM session_admin.maintain() WHERE done IS NULL AND task NOT LIKE 'partitions%';
+DROP TRIGGER fail ON session_admin.session;
+SELECT done FROM session_admin.maintain() WHERE task = 'sessions archived';
+RESET client_min_messages;
 SELECT * FROM state;
 
 
@@ -170,6 +194,8 @@ SELECT user_name, requests FROM state WHERE user_name = 'dave';
 BEGIN;
 SELECT session_admin.close_session('id of dave');
 SELECT session_admin.touch_session('id of dave');
+-- (long after)
+DELETE FROM session_admin.ended_id;
 SELECT session_admin.open_session('id of dave', 'erin') = session_admin.session_ref('id of dave') AS opened;
 SELECT session_admin.touch_session('id of dave') FROM generate_series(1, 5);
 COMMIT;

@@ -157,6 +157,7 @@ SELECT applied AS older FROM sync('n1', :'p') \gset
 SELECT session_admin.join_node('n2') AS newer FROM log_in_and_out('heidi') \gset
 SELECT applied AS newer FROM sync('n2', :'newer') \gset
 UPDATE session_admin.invalidation SET at = at - interval '1 day';
+UPDATE session_admin.feed_running SET seen_at = seen_at - interval '1 day';
 UPDATE session_admin.node SET lease_expires_at = lease_expires_at - interval '2 days' WHERE node = 'n1';
 SELECT done > 0 AS purged FROM session_admin.maintain() WHERE task = 'feed purged';
 SELECT count(*) FROM session_admin.invalidation;

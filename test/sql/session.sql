@@ -202,7 +202,8 @@ FROM session_admin.session WHERE session_hash = sha256('id of heidi');
 SELECT session_admin.touch_session('id of heidi');
 SELECT session_admin.close_session('id of heidi');
 SELECT user_name, requests FROM ended WHERE user_name = 'heidi';
--- and are not counted for what comes after
+-- and are not counted for what comes after, when the id may be used again
+DELETE FROM session_admin.ended_id;
 SELECT session_admin.open_session('id of heidi', 'heidi');
 SELECT requests FROM session_admin.session_state WHERE session_hash = sha256('id of heidi');
 SELECT session_admin.close_session('id of heidi');
@@ -242,6 +243,7 @@ SELECT session_admin.touch_session('newer id of alice') AS "as it was";
 
 -- The absolute time limit goes on: renewing does not make a session younger.
 SELECT pg_temp.pass_time('50 minutes');
+DELETE FROM session_admin.ended_id;
 SELECT session_admin.renew_session('newer id of alice', 'id of alice');
 SELECT last_access_at > now() - interval '1 minute' AS "used now",
        created_at < now() - interval '50 minutes' AS "opened long ago"
@@ -311,6 +313,7 @@ FROM session_admin.session_state WHERE user_name = 'judy';
 SELECT session_admin.close_session('id of judy') AS "was live";
 
 -- An anonymous session ends after ten minutes.
+DELETE FROM session_admin.ended_id;
 SELECT session_admin.open_session('id of a visitor');
 SELECT pg_temp.pass_time('9 minutes');
 SELECT session_admin.touch_session('id of a visitor') AS "used within ten minutes";
@@ -419,6 +422,7 @@ FROM session_admin.ended_session WHERE application = 'session_test' AND user_nam
 -- not where there is nothing to raise, and not by less
 SELECT session_admin.reauthenticate('new id of nina') AS ended, session_admin.reauthenticate('unheard of') AS unknown,
        session_admin.reauthenticate('id', application => 'unheard of') AS nowhere;
+DELETE FROM session_admin.ended_id;
 SELECT session_admin.open_session('id of a visitor') IS NOT NULL AS opened;
 SELECT session_admin.reauthenticate('id of a visitor');
 SELECT session_admin.reauthenticate('id of a visitor', 'remember_me');

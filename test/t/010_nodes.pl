@@ -62,12 +62,15 @@ sub printed
 	return $all;
 }
 
+my $sessions = 0;
+
 # A user logs in and is logged out everywhere; the id of that invalidation.
 sub log_out
 {
 	my ($user) = @_;
 
-	sql("SELECT session_admin.open_session('session of $user', '$user')");
+	$sessions++;
+	sql("SELECT session_admin.open_session('session $sessions of $user', '$user')");
 	return sql("SELECT invalidation_id FROM session_admin.invalidate_user('$user')");
 }
 

@@ -51,7 +51,9 @@ sub rings
 	is_deeply(\@got, \@expected, $name) or diag(explain(\@got));
 }
 
+# As if these ids had never been used.
 my $open = q{
+	DELETE FROM session_admin.ended_id;
 	SELECT session_admin.open_session('alice 1', 'alice'), session_admin.open_session('alice 2', 'alice'),
 		session_admin.open_session('bob 1', 'bob'), session_admin.open_session('visitor 1');
 };

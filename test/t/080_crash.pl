@@ -98,6 +98,7 @@ while (my ($way, $query) = splice @ways, 0, 2)
 {
 	my $feed = sql(q{
 		DELETE FROM session_admin.session;
+		DELETE FROM session_admin.ended_id;
 		SELECT FROM session_admin.open_session('alice 1', 'alice');
 		SELECT count(*) FROM session_admin.invalidation});
 
@@ -120,7 +121,8 @@ is(sql("SELECT outcome FROM session_admin.redeem_remember_me('$next')"), 'unknow
 
 # Not committed: a backend is killed in the middle of a transaction
 
-sql(q{SELECT session_admin.open_session('alice 1', 'alice'), session_admin.open_session('alice 2', 'alice');
+sql(q{DELETE FROM session_admin.ended_id;
+	SELECT session_admin.open_session('alice 1', 'alice'), session_admin.open_session('alice 2', 'alice');
 	SELECT session_admin.invalidate_user('alice', 'alice 1'); CHECKPOINT});
 foreach my $query (
 	q{SELECT session_admin.invalidate_user('alice')},

@@ -217,6 +217,31 @@ like(slurp_file($server->logfile, $log), qr/session_admin worker.*exited with ex
 sql('DROP TRIGGER fail ON session_admin.session');
 poll_ok(requests('s1'), 'and does not stay', 'postgres', ++$requests);
 
+# A task that fails does not keep the others from running: here archiving does, from
+# its first row on.
+my $archived = q{SELECT count(*) FROM session_admin.ended_session WHERE user_name = 'erin'};
+sql(q{
+	CREATE TRIGGER fail BEFORE DELETE ON session_admin.session EXECUTE FUNCTION fail();
+	SELECT session_admin.open_session('erin', 'erin'), session_admin.open_session('wiki', 'erin', application => 'wiki');
+	UPDATE session_admin.session SET created_at = created_at - interval '1 year' WHERE user_name = 'erin' AND application <> 'wiki';
+	UPDATE session_admin.account_seen SET at = now() + interval '1 minute';
+	INSERT INTO session_admin.account_seen VALUES ('wiki', 'erin', now());
+	INSERT INTO session_admin.invalidation (at, scope, reason) VALUES (now() - interval '1 year', 'all', 'admin')});
+$server->reload;
+poll_ok(health('worker', "status ~ 'failing: sessions archived .1 times, SQLSTATE XX123.'"), 'a task fails');
+poll_ok(q{SELECT count(*) FROM session_admin.account_seen}, 'tasks after it are done', 'postgres', 0);
+poll_ok(q{SELECT count(*) FROM session_admin.invalidation WHERE scope = 'all'}, 'all of them', 'postgres', 0);
+touch('s1', 1);
+poll_ok(requests('s1'), 'touches are flushed', 'postgres', ++$requests);
+touch('s1', 1);
+poll_ok(requests('s1'), 'again and again', 'postgres', ++$requests);
+is(sql(health('requests not flushed', 'status')), 'ok', 'which is well');
+like(sql(health('worker', 'value')), qr/^failed [1-9]/, 'health goes on to tell of the one that fails');
+poll_ok(health('worker', "status ~ 'failing: sessions archived .[2-9] times, SQLSTATE XX123.'"), 'it is tried again');
+sql('DROP TRIGGER fail ON session_admin.session');
+poll_ok($archived, 'until it can be done', 'postgres', 1);
+poll_ok(health('worker', 'status'), 'and all is well', 'postgres', 'ok');
+
 # A new interval holds at once.
 sub set_flush_interval
 {

@@ -1,5 +1,7 @@
 # An application with its own table of sessions at work, while everybody ends sessions in
 # every way: nobody deadlocks, and in the end both have the same sessions of the same users.
+#
+# STRESS_SECONDS=600 STRESS_CLIENTS=16 is a longer run.
 
 use strict;
 use warnings;
@@ -10,7 +12,8 @@ use Test::More;
 
 my $server = PostgreSQL::Test::Cluster->new('main');
 $server->init;
-$server->append_conf('postgresql.conf', 'autovacuum = off');
+# long enough, on a slow machine too, to wait for whoever has a row
+$server->append_conf('postgresql.conf', "autovacuum = off\nsession_admin.lock_wait = '1min'");
 $server->start;
 
 sub sql
@@ -47,6 +50,30 @@ my @does = (
 	[ one_user => 5, q{SELECT session_admin.invalidate_user('user:user')} ],
 	[ some => 5, q{SELECT session_admin.invalidate_sessions(user_name => 'user:user')} ],
 	[ passwords => 5, q{UPDATE users SET password = password || '1' WHERE username IN ('user:user', 'user:other')} ],
+	# in its own order: first its session, then its user
+	[ own_password => 5, q{
+		BEGIN;
+		UPDATE spring_session SET last_access_time = ms(), session_id = 'd:id' WHERE primary_id = ':place' RETURNING primary_id;
+		UPDATE users SET password = password || '1' WHERE username = 'user:user';
+		UPDATE spring_session SET last_access_time = ms() WHERE primary_id = ':place';
+		COMMIT} ],
+	[ own_logout => 5, q{
+		BEGIN;
+		UPDATE users SET password = password || '1' WHERE username = 'user:user';
+		DELETE FROM spring_session WHERE principal_name = 'user:user' AND primary_id < ':place';
+		COMMIT} ],
+	[ in_transaction => 5, q{
+		BEGIN;
+		SELECT session_admin.open_session('own :id', 'user:user');
+		SELECT session_admin.invalidate_user('user:other');
+		SELECT session_admin.login_failed('user:user');
+		SELECT session_admin.close_session('own :id');
+		COMMIT} ],
+	[ nobody => 2, q{SELECT session_admin.invalidate_sessions(anonymous => true)} ],
+	[ device => 5, q{
+		SELECT r.outcome FROM session_admin.issue_remember_me('user:user') AS t (token),
+			LATERAL session_admin.redeem_remember_me(t.token) AS r;
+		SELECT session_admin.revoke_remember_me(series) FROM session_admin.remember_me_token LIMIT 1} ],
 	[ close => 5, q{SELECT session_admin.close_session(session_hash) FROM session_admin.session LIMIT 1} ],
 	[ everybody => 1, q{SELECT session_admin.invalidate_application(); SELECT count(*) FROM session_admin.maintain()} ]);
 my @scripts;
@@ -64,8 +91,13 @@ sql(q{SELECT session_admin.open_session('first ' || n, 'user' || n),
 	session_admin.close_session('first ' || n) FROM generate_series(0, 50) n});
 
 $server->command_ok(
-	[ 'pgbench', '-n', '-c', '10', '-T', '8', @scripts, $server->connstr('postgres') ], 'ten connections at work');
+	[   'pgbench', '-n', '-c', $ENV{STRESS_CLIENTS} // 10, '-T', $ENV{STRESS_SECONDS} // 8, @scripts,
+		$server->connstr('postgres') ],
+	'many connections at work');
 unlike(slurp_file($server->logfile), qr/deadlock|WARNING/, 'nobody was ended by a deadlock');
+# what somebody had locked for a moment is cleared up
+sql('SELECT session_admin.maintain()');
+is(sql('SELECT count(*) FROM session_admin.product_remains'), 0, 'no row of the product remains');
 is( sql(q{
 		SELECT count(*) FILTER (WHERE s.session_hash IS NULL), count(*) FILTER (WHERE p.primary_id IS NULL),
 			count(*) FILTER (WHERE p.principal_name IS DISTINCT FROM s.user_name)

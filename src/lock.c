@@ -1,0 +1,328 @@
+/*
+ * lock.c
+ *	  The order of locks, and who waits for one.
+ *
+ * The order.  Rows of a product's table come first, as the product's own statement has
+ * them locked when our trigger comes; then accounts, by user_name; then sessions, by
+ * session_hash; then remember-me tokens, by series.
+ *
+ * Who waits.  The order alone prevents no deadlock: a product's transaction writes its
+ * tables in its own order, and calls us in between.  So what ends sessions waits for
+ * nobody while it holds a lock that others wait for.  It takes all that it needs in one
+ * subtransaction without waiting (sa_lock_all).  If something is not to be had, that is
+ * rolled back, so that nothing is held; then the transaction that has it is waited for,
+ * and all is tried again.  This goes on for session_admin.lock_wait, and only if the
+ * transaction had no id when the call began: otherwise it has written already, and
+ * others may be waiting for it.  What is not to be had in that time is left out: a row of
+ * a product is noted in product_remains, and deleted later; what is ours ends by a row of
+ * late_ending, with what nobody sees yet.
+ *
+ * A login waits for the account of its user in its own call (account.c), where it holds
+ * nothing else, but not in a product's transaction: there it is announced by a lock that
+ * nobody keeps anybody waiting with, and counted later.  What still waits in a product's
+ * transaction: a login where a policy limits the user's sessions, a time of last login
+ * that the product writes, and a new name of a user.
+ */
+#include "session_admin.h"
+
+#include "access/heapam.h"
+#include "access/multixact.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+/* Until when a call that begins now may wait for others; 0: not at all. */
+TimestampTz
+sa_wait_until(void)
+{
+	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		return 0;
+	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), sa_lock_wait);
+}
+
+/* The transaction that has this version of a row locked; invalid if none can be told. */
+static TransactionId
+holder_of(Relation rel, ItemPointer tid)
+{
+	HeapTupleData tuple;
+	Buffer		buffer;
+	TransactionId xmax;
+	uint16		infomask;
+	MultiXactMember *members;
+	int			n;
+	TransactionId holder = InvalidTransactionId;
+
+	if (rel->rd_tableam != GetHeapamTableAmRoutine())
+		return InvalidTransactionId;
+	tuple.t_self = *tid;
+	if (!heap_fetch(rel, SnapshotAny, &tuple, &buffer, false))
+		return InvalidTransactionId;
+	xmax = HeapTupleHeaderGetRawXmax(tuple.t_data);
+	infomask = tuple.t_data->t_infomask;
+	ReleaseBuffer(buffer);
+
+	if (infomask & HEAP_XMAX_INVALID)
+		return InvalidTransactionId;
+	if (!(infomask & HEAP_XMAX_IS_MULTI))
+		return TransactionIdIsInProgress(xmax) ? xmax : InvalidTransactionId;
+
+	n = GetMultiXactIdMembers(xmax, &members, false, HEAP_XMAX_IS_LOCKED_ONLY(infomask));
+	for (int i = 0; i < n && !TransactionIdIsValid(holder); i++)
+	{
+		if (!TransactionIdIsCurrentTransactionId(members[i].xid) &&
+			TransactionIdIsInProgress(members[i].xid))
+			holder = members[i].xid;
+	}
+	if (n > 0)
+		pfree(members);
+	return holder;
+}
+
+/*
+ * Lock the newest version of a row, of which a version was found at *tid, without
+ * waiting.  Of what is locked, the slot has that version, and *tid is its place.
+ */
+SaRowLock
+sa_lock_row(Relation rel, ItemPointer tid, LockTupleMode mode, TupleTableSlot *slot, SaBusy *busy)
+{
+	TM_FailureData failure = {0};
+	TM_Result	result;
+
+	result = table_tuple_lock(rel, tid, GetLatestSnapshot(), slot, GetCurrentCommandId(false), mode,
+							  LockWaitSkip, TUPLE_LOCK_FLAG_FIND_LAST_VERSION, &failure);
+	switch (result)
+	{
+		case TM_Ok:
+			*tid = slot->tts_tid;
+			return failure.traversed ? SA_ROW_CHANGED : SA_ROW_LOCKED;
+		case TM_WouldBlock:
+			if (!busy->any)
+			{
+				busy->any = true;
+				busy->holder = holder_of(rel, tid);
+			}
+			return SA_ROW_BUSY;
+		default:
+			return SA_ROW_GONE;
+	}
+}
+
+/*
+ * Lock rows of one of our tables, in the order of a statement that gives their places,
+ * and without waiting.  What the statement gives in its second column, of this type, is
+ * added to "locked" and "left", for those that are and those that somebody else has.
+ * The caller is connected to SPI.
+ */
+void
+sa_lock_found(const char *table, LockTupleMode mode, SaStatement *which, SaArgs *args, Oid type,
+			  ArrayBuildState **locked, ArrayBuildState **left, SaBusy *busy)
+{
+	uint64		n = sa_run(which, args);
+	SPITupleTable *found = SPI_tuptable;
+	Relation	rel;
+	TupleTableSlot *slot;
+
+	if (n == 0)
+		return;
+	rel = table_open(get_relname_relid(table, get_namespace_oid("session_admin", false)),
+					 RowExclusiveLock);
+	slot = table_slot_create(rel, NULL);
+	for (uint64 i = 0; i < n && !SA_STOPS(busy); i++)
+	{
+		bool		isnull;
+		ItemPointerData tid = *(ItemPointer) DatumGetPointer(SPI_getbinval(found->vals[i],
+																		   found->tupdesc, 1, &isnull));
+		Datum		value = SPI_getbinval(found->vals[i], found->tupdesc, 2, &isnull);
+		SaRowLock	state;
+
+		CHECK_FOR_INTERRUPTS();
+		state = sa_lock_row(rel, &tid, mode, slot, busy);
+		if (state == SA_ROW_BUSY)
+			*left = accumArrayResult(*left, value, isnull, type, CurrentMemoryContext);
+		else if (state != SA_ROW_GONE && locked != NULL)
+			*locked = accumArrayResult(*locked, value, isnull, type, CurrentMemoryContext);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, NoLock);
+}
+
+/* Lock a table without waiting. */
+bool
+sa_lock_table(Oid relid, LOCKMODE mode, SaBusy *busy)
+{
+	if (ConditionalLockRelationOid(relid, mode))
+		return true;
+	if (!busy->any)
+	{
+		busy->any = true;
+		busy->relid = relid;
+		busy->mode = mode;
+	}
+	return false;
+}
+
+/* Those who write this table now. */
+VirtualTransactionId *
+sa_writers_of(Oid relid)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	/* with this conflict all who write, and nobody who only reads */
+	return GetLockConflicts(&tag, ShareLock, NULL);
+}
+
+/* Does anybody else write one of our tables, so that there may be rows that nobody sees? */
+bool
+sa_others_write(const char *table, SaBusy *busy)
+{
+	VirtualTransactionId writer =
+	sa_writers_of(get_relname_relid(table, get_namespace_oid("session_admin", false)))[0];
+
+	if (!VirtualTransactionIdIsValid(writer))
+		return false;
+	if (!busy->any)
+	{
+		busy->any = true;
+		busy->writer = writer;
+	}
+	return true;
+}
+
+static void
+wait_for_holder(SaBusy *busy, pg_attribute_unused() void *argument)
+{
+	if (TransactionIdIsValid(busy->holder))
+		XactLockTableWait(busy->holder, NULL, NULL, XLTW_None);
+	else if (VirtualTransactionIdIsValid(busy->writer))
+		VirtualXactLock(busy->writer, true);
+	else if (OidIsValid(busy->relid))
+		LockRelationOid(busy->relid, busy->mode);
+	else
+		pg_usleep(1000);		/* it was let go meanwhile, or will be at once */
+}
+
+/* Run a step that waits, but not beyond this time (0: hardly), and undo all that it did. */
+static bool
+wait_in_step(TimestampTz until, void (*step) (SaBusy *, void *), SaBusy *busy, void *argument)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *volatile error = NULL;
+
+	CHECK_FOR_INTERRUPTS();
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+
+		if (LockTimeout == 0 || left < LockTimeout)
+			(void) set_config_option("lock_timeout", psprintf("%ld", Max(left, 1)), PGC_USERSET,
+									 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+		step(busy, argument);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	RollbackAndReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	if (error && error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
+		error->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED)
+		ReThrowError(error);
+	return error == NULL;
+}
+
+/* Wait for what is busy, and lock nothing; false if it did not come free in time. */
+bool
+sa_wait_for(SaBusy *busy, TimestampTz until)
+{
+	return GetCurrentTimestamp() < until && wait_in_step(until, wait_for_holder, busy, NULL);
+}
+
+/* Run a step that may have to wait, and undo all that it did; false if it had to for long. */
+bool
+sa_wait_with(TimestampTz until, void (*step) (SaBusy *, void *), void *argument)
+{
+	SaBusy		busy = {0};
+
+	return wait_in_step(until, step, &busy, argument);
+}
+
+/*
+ * Take the locks of a call by "step", which waits for none of them, tells in *busy of the
+ * first that is not to be had, and goes on without it.  While there is one and there is
+ * time to wait (see sa_wait_until), all are given back and tried again.  The last try
+ * keeps what it has.
+ */
+void
+sa_lock_all(TimestampTz until, void (*step) (SaBusy *, void *), void *argument)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+
+	while (until != 0)
+	{
+		SaBusy	   *busy = palloc0(sizeof(SaBusy));
+		ErrorData  *volatile error = NULL;
+		bool		waits = false;
+
+		/*
+		 * of two who meet, only one goes on: the other has nothing that is
+		 * wanted
+		 */
+		busy->stops = GetCurrentTimestamp() < until;
+		BeginInternalSubTransaction(NULL);
+		MemoryContextSwitchTo(context);
+		PG_TRY();
+		{
+			step(busy, argument);
+		}
+		PG_CATCH();
+		{
+			MemoryContextSwitchTo(context);
+			error = CopyErrorData();
+			FlushErrorState();
+		}
+		PG_END_TRY();
+		waits = !error && SA_STOPS(busy);
+		if (error || waits)
+			RollbackAndReleaseCurrentSubTransaction();
+		else
+			ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		if (error)
+			ReThrowError(error);
+		if (!waits)
+			return;
+		if (!sa_wait_for(busy, until))
+			until = 0;
+	}
+
+	{
+		SaBusy		busy = {0};
+
+		step(&busy, argument);
+	}
+}
