@@ -11,8 +11,6 @@ A session (or a remembered device, which counts as one) is
 What ends everybody of an application is not noted for each session, but in the events
 that all processes share."""
 
-from collections import deque
-
 from shared import APPLICATIONS, COMMITTED, EVERY_APPLICATION, FAILED
 
 

@@ -4,7 +4,6 @@ they found.  See test/soak for what is checked."""
 
 import argparse
 import glob
-import json
 import multiprocessing
 import os
 import re

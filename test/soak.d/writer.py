@@ -65,9 +65,11 @@ class Writer:
         self.count.bad(kind)
         self.journal.write('bad', kind, text)
 
-    def attempt(self, op, work, opens=(), ends=(), reason=None, name=None):
+    def attempt(self, op, work, opens=(), ends=(), reason=None, goes_on=None):
         """Do something that opens and ends sessions: what it gives, or None if it came to nothing,
-        or nobody knows."""
+        or nobody knows.  A session that goes on under another id does so only if nobody has ended
+        it meanwhile."""
+        sure = self.sure([goes_on]) if goes_on else None
         with self.lock:
             self.tries += 1
             n = self.tries
@@ -91,8 +93,12 @@ class Writer:
         except NotDone as error:
             self.write('no', n, 'not done')
             return error.result
-        self.write('ok', n)
-        self.count.add(name or op)
+        self.count.add(op)
+        if goes_on and (sure is None or sure != self.last_event()):
+            self.write('lost', n)
+            self.resolve(op, [o[0] for o in opens], ends)
+        else:
+            self.write('ok', n)
         return result
 
     def failed(self, op, error, ours=True):
@@ -609,7 +615,7 @@ class Writer:
                 self.row_gone(session)
                 raise NotDone()
         self.attempt('product_new_id', work, opens=[(sid, 'spring', user, 'spring', session.key)],
-                     ends=[session], reason='renewed')
+                     ends=[session], reason='renewed', goes_on=session)
 
     def row_gone(self, session):
         if self.ledger.certain(session):
@@ -680,7 +686,7 @@ class Writer:
                 self.db.run('ROLLBACK')
                 raise
         self.attempt('product_swap', work, opens=[(sid, 'spring', user, 'spring', session.key)],
-                     ends=[session], reason=None)
+                     ends=[session], reason=None, goes_on=session)
         if thread.ident is not None:
             thread.join()
 

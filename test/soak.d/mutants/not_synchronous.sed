@@ -1,2 +1,3 @@
-# invalidation.c,feed.c,captured.c,remember_me.c (f): an end is committed as the application likes it
+# invalidation.c,pending.c (f): an end is committed as the application likes it
 s/ForceSyncCommit();/;/
+s/^\(\t*\)raise_synchronous_commit();/\1;/
