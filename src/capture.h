@@ -166,6 +166,7 @@ typedef struct SaCaptured
 	MemoryContext context;		/* emptied with each batch */
 	const SaWatch *watch;
 	bool		backfill;		/* these rows were there before: no events */
+	bool		reconciling;	/* and may differ from what is known of them */
 	bool		insertion;		/* these rows are new */
 	bool		complete;		/* all rows of the statement are in this batch */
 	SaEnding   *forgetting;		/* we delete these rows ourselves, as sessions
@@ -208,6 +209,9 @@ typedef struct SaCaptured
 	bool		unclear_whom;	/* nobody knows */
 	ArrayBuildState *unclear_users;
 
+	int64		written;		/* sessions of which rows were written */
+	int64		refused;		/* rows of sessions that stay ended */
+
 	/* and what was written to the feed */
 	int64		fed;
 	bool		flushed;		/* there was a batch before this one */
@@ -224,6 +228,7 @@ extern void sa_captured_make_accounts(SaCaptured *captured, const SaValues *name
 extern void sa_captured_lock_accounts(SaCaptured *captured, const SaValues *names);
 extern void sa_captured_resolve(SaCaptured *captured, const SaValues *keys, SaValues *users);
 extern void sa_captured_flush(SaCaptured *captured);
+extern void sa_captured_arg(SaArgs *args, const SaValues *values, Oid element);
 extern void sa_captured_truncated(SaCaptured *captured);
 
 /* capture_row.c */
@@ -233,10 +238,13 @@ extern void sa_row_updated(SaCaptured *captured, TupleTableSlot *old, TupleTable
 
 /* captured_session.c */
 extern void sa_captured_flush_sessions(SaCaptured *captured);
+extern void sa_captured_wipe(List *session_rows);
 extern void sa_captured_truncated_sessions(SaCaptured *captured);
 
 /* forget.c */
 extern SaEnding *sa_forgetting(const SaWatch *watch);
+extern bool sa_capture_is_empty(Oid relid);
+extern ArrayType *sa_capture_without_rows(const SaWatch *watch, ArrayType *hashes, int *n);
 extern bool sa_capture_forget_rows(const SaWatch *watch, ArrayType *secrets, ArrayType *hashes,
 								   SaEnding *ending);
 

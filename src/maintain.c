@@ -400,6 +400,8 @@ drop_partitions(pg_attribute_unused() bool *more)
 /* What there is to do, in this order. */
 static const SaTask tasks[] = {
 	{"sessions archived", archive_sessions, false, 60, false},
+	{"sessions without table ended", sa_reconcile_gone, false, 60, false},
+	{"sessions reconciled", sa_reconcile_slice, false, 300, false},
 
 	/*
 	 * after archiving, which adds what is not flushed: until commit both have

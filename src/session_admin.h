@@ -473,6 +473,11 @@ extern void sa_capture_forget_users(const char *application, ArrayType *user_nam
 									SaEnding *ending);
 extern void sa_capture_forget_application(const char *application, SaEnding *ending);
 
+/* reconcile.c: products' sessions compared with their rows */
+extern void sa_reconcile_attached(const char *application, const char *product);
+extern int64 sa_reconcile_gone(bool *more); /* tasks of maintain() */
+extern int64 sa_reconcile_slice(bool *more);
+
 /* maintain.c: housekeeping */
 #define SA_TASKS_MAX		16
 
