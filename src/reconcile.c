@@ -210,27 +210,29 @@ compare_sessions(Pair *pair, const SaWatch *watch, Position *position, int64 lim
  * Rows whose sessions are not here, or are others
  */
 
-/* Which of these rows (by their number) are not as the sessions are. */
-static Datum
+/* Which of these rows are not as the sessions are, or have one that has ended; NULL: none. */
+static bool *
 find_doubtful(const Pair *pair, const SaWatch *watch, SaCaptured *reader)
 {
 	static SaStatement find_differences = {.sql =
 		"SELECT array_agg(r.n) FROM unnest($3::bytea[], $4::text[], $5::text[])"
 		"  WITH ORDINALITY AS r (hash, key, user_name, n)"
-		" LEFT JOIN session_admin.session s ON s.session_hash = r.hash AND s.application = $1"
-		" LEFT JOIN session_admin.session_state e"
-		"  ON e.session_hash = s.session_hash AND e.application = s.application"
+		/* by the key, whatever the planner thinks of a table that nobody has analyzed */
+		" LEFT JOIN LATERAL (SELECT * FROM session_admin.session s"
+		"   WHERE s.session_hash = r.hash AND s.application = $1 LIMIT 1) s ON true"
 		" WHERE ($6 OR s.session_hash IS NOT NULL)"
 		"  AND (s.product IS DISTINCT FROM $2"
-		"   OR s.user_name IS DISTINCT FROM r.user_name OR s.product_key IS DISTINCT FROM r.key"
-		"   OR e.ended_at IS NOT NULL)"
+		"   OR s.user_name IS DISTINCT FROM r.user_name OR s.product_key IS DISTINCT FROM r.key)"
 	};
 	SaValues	hashes = {0};
 	SaValues	keys = {0};
 	SaValues	users = {0};
 	SaArgs		args = {0};
+	bool	   *doubtful = palloc0(list_length(reader->session_rows) * sizeof(bool));
+	bool		any = false;
 	bool		isnull;
 	Datum		result;
+	SaApplication application;
 	ListCell   *cell;
 
 	foreach(cell, reader->session_rows)
@@ -255,7 +257,29 @@ find_doubtful(const Pair *pair, const SaWatch *watch, SaCaptured *reader)
 	sa_arg(&args, BOOLOID, BoolGetDatum(pair->takes_new), false);
 	sa_run(&find_differences, &args);
 	result = sa_result(0, 1, &isnull);
-	return isnull ? (Datum) 0 : PointerGetDatum(DatumGetArrayTypePCopy(result));
+	if (!isnull)
+	{
+		Datum	   *numbers;
+		int			n;
+
+		deconstruct_array(DatumGetArrayTypeP(result), INT8OID, 8, FLOAT8PASSBYVAL,
+						  TYPALIGN_DOUBLE, &numbers, NULL, &n);
+		for (int i = 0; i < n; i++)
+			doubtful[DatumGetInt64(numbers[i]) - 1] = any = true;
+	}
+	foreach(cell, reader->session_rows)
+	{
+		SaSessionRow *row = lfirst(cell);
+		SaSession	session;
+
+		CHECK_FOR_INTERRUPTS();
+		sa_application_get(pair->application, &application);
+		if (!doubtful[foreach_current_index(cell)] &&
+			sa_session_read(row->id.hash, pair->application, &session) &&
+			!sa_session_is_valid(&session, &application, row->id.hash, GetCurrentTimestamp()))
+			doubtful[foreach_current_index(cell)] = any = true;
+	}
+	return any ? doubtful : NULL;
 }
 
 /* Sessions that the product has let expire. */
@@ -311,25 +335,21 @@ compare_batch(Pair *pair, const SaWatch *watch, Relation relation, Snapshot snap
 {
 	TupleTableSlot *slot;
 	SaCaptured	writer;
-	Datum		doubtful;
-	Datum	   *numbers;
-	int			n;
+	bool	   *doubtful;
 
 	end_expired(pair, &rows->reader);
-	doubtful = rows->n > 0 ? find_doubtful(pair, watch, &rows->reader) : (Datum) 0;
+	doubtful = rows->n > 0 ? find_doubtful(pair, watch, &rows->reader) : NULL;
 	sa_captured_wipe(rows->reader.session_rows);
-	if (doubtful == (Datum) 0)
+	if (doubtful == NULL)
 		return;
 
 	slot = table_slot_create(relation, NULL);
 	sa_captured_begin(&writer, watch);
 	writer.backfill = writer.reconciling = true;
-	deconstruct_array(DatumGetArrayTypeP(doubtful), INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE,
-					  &numbers, NULL, &n);
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < rows->n; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (lock_row(relation, &rows->places[DatumGetInt64(numbers[i]) - 1], snapshot, slot))
+		if (doubtful[i] && lock_row(relation, &rows->places[i], snapshot, slot))
 		{
 			sa_row_inserted(&writer, slot);
 			writer.rows++;
