@@ -624,8 +624,13 @@ extern int64 sa_remains_retry(bool *more);	/* a task of maintain() */
 extern int64 sa_remains_rest(void);
 extern void sa_remains_hurry(void);
 
+/* reconcile.c: products' sessions compared with their rows */
+extern void sa_reconcile_attached(const char *application, const char *product);
+extern int64 sa_reconcile_gone(bool *more); /* tasks of maintain() */
+extern int64 sa_reconcile_slice(bool *more);
+
 /* maintain.c: housekeeping */
-#define SA_TASKS_MAX		16
+#define SA_TASKS_MAX		24
 
 typedef struct SaTask
 {
