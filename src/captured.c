@@ -455,7 +455,7 @@ sa_captured_enter_accounts(SaCaptured *captured, const SaValues *names)
 	SaBusy		busy = {0};
 	SaArgs		args = {0};
 
-	arg_array(&args, names, TEXTOID);
+	sa_captured_arg(&args, names, TEXTOID);
 	sa_accounts_try(captured->watch->application, DatumGetArrayTypeP(args.values[0]), &left, &busy);
 	for (int i = 0; left != NULL && i < left->nelems; i++)
 		sa_login_announce(captured->watch->application, TextDatumGetCString(left->dvalues[i]));
