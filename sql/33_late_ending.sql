@@ -11,6 +11,8 @@ CREATE TABLE session_admin.late_ending (
     application     text COLLATE "C",
     user_name       text COLLATE "C",
     session_hash    bytea,
+    -- a session that goes on
+    keep_hash       bytea,
     -- and remember-me tokens
     tokens          boolean NOT NULL,
     -- what was opened by an earlier transaction has ended, committed or not

@@ -69,6 +69,7 @@ LEFT JOIN LATERAL (
       AND (e.application IS NULL OR e.application = s.application)
       AND (e.user_name IS NULL OR e.user_name = s.user_name)
       AND (e.session_hash IS NULL OR e.session_hash = s.session_hash)
+      AND e.keep_hash IS DISTINCT FROM s.session_hash
     ORDER BY e.at, e.id LIMIT 1) late ON true
 CROSS JOIN LATERAL (SELECT
     CASE WHEN late.at IS NOT NULL THEN greatest(late.at, s.created_at) END AS late_end,

@@ -77,22 +77,40 @@ log_in(const SaCaptured *captured, const SaSessionRow *row, const char *user_nam
 	sa_limit_user(&application, user_name, row->id.hash, GetCurrentTimestamp());
 }
 
-/* Has somebody else the row of this session locked?  If not, it is locked now. */
+/* Lock the row of this session without waiting; false if somebody else has it. */
 static bool
-session_is_busy(const uint8 *hash, const char *application)
+session_lock(const uint8 *hash, const char *application, LockTupleMode mode, SaBusy *busy)
 {
 	static SaStatement find_session = {.sql =
 		"SELECT ctid, session_hash FROM session_admin.session"
 		" WHERE session_hash = $1 AND application = $2"
 	};
 	ArrayBuildState *left = NULL;
-	SaBusy		busy = {0};
 	SaArgs		args = {0};
 
 	sa_arg(&args, BYTEAOID, PointerGetDatum(sa_bytea(hash, SA_HASH_LEN)), false);
 	sa_arg_text(&args, application);
-	sa_lock_found("session", LockTupleExclusive, &find_session, &args, BYTEAOID, NULL, &left, &busy);
-	return left != NULL;
+	sa_lock_found("session", mode, &find_session, &args, BYTEAOID, NULL, &left, busy);
+	return left == NULL;
+}
+
+/*
+ * Does somebody else end this session?  If not, nobody can from here on.  Who only writes
+ * to its row, as who flushes touches, is waited for a moment: he waits for nobody.
+ */
+static bool
+session_is_ending(const uint8 *hash, const char *application)
+{
+	SaBusy		ending = {0};
+	SaBusy		writing = {0};
+	SaBusy		again = {0};
+
+	if (!session_lock(hash, application, LockTupleKeyShare, &ending))
+		return true;
+	if (session_lock(hash, application, LockTupleExclusive, &writing))
+		return false;
+	(void) sa_wait_for(&writing, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), sa_lock_wait));
+	return !session_lock(hash, application, LockTupleExclusive, &again);
 }
 
 /*
@@ -119,10 +137,15 @@ write_session(const SaCaptured *captured, const SaSessionRow *row, const char *u
 	static SaStatement renew_session = {.sql =
 		"INSERT INTO session_admin.session (session_hash, application, user_name, product,"
 		" product_key, idle_timeout, last_access_at, log_id, generation, created_at, requests,"
-		" login_method, client_address, peer_address, user_agent, device, node, reauthenticated_at)"
+		" login_method, client_address, peer_address, user_agent, device, node, reauthenticated_at,"
+		" opened_xid)"
 		" SELECT $1, application, $3, $4, $5, $6, $7, $8, generation, created_at,"
 		"  requests + coalesce(session_admin.live_requests(session_hash, application), 0) + 1,"
-		"  login_method, client_address, peer_address, user_agent, device, node, reauthenticated_at"
+		"  login_method, client_address, peer_address, user_agent, device, node, reauthenticated_at,"
+		/* as in sa_renew_session, of the same user */
+		"  CASE WHEN user_name IS DISTINCT FROM $3"
+		"    OR EXISTS (SELECT FROM session_admin.late_ending WHERE keep_hash = session_hash)"
+		"    THEN pg_current_xact_id() ELSE opened_xid END"
 		" FROM session_admin.session WHERE session_hash = $9 AND application = $2"
 		" ON CONFLICT (session_hash, application) DO NOTHING"
 	};
@@ -159,17 +182,20 @@ write_session(const SaCaptured *captured, const SaSessionRow *row, const char *u
 
 		CHECK_FOR_INTERRUPTS();
 		/* the product's row is locked, for which they may be waiting */
-		if (!captured->backfill && session_is_busy(row->id.hash, watch->application))
+		if (!captured->backfill && session_is_ending(row->id.hash, watch->application))
 			return same_id;
-		if (!captured->backfill && !same_id &&
-			session_is_busy(row->old_id.hash, watch->application))
-		{
-			sa_end_session(row->old_id.hash, watch->application, &renewed);
-			return false;
-		}
 		sa_application_get(watch->application, &application);
 		valid = sa_session_read(row->old_id.hash, watch->application, &session) &&
 			sa_session_is_valid(&session, &application, row->old_id.hash, now);
+		if (valid && !same_id && !captured->backfill &&
+			session_is_ending(row->old_id.hash, watch->application))
+		{
+			sa_end_session(row->old_id.hash, watch->application, &renewed);
+			/* a user who logs in goes on without it */
+			if (session.user_name != NULL || user_name == NULL)
+				return false;
+			valid = false;
+		}
 
 		if (logged_in)
 			sa_seat_take(&seat, watch->application, user_name, row->id.hash);

@@ -272,9 +272,7 @@ archive_rows(FunctionCallInfo fcinfo, Archive *archive)
 		" FROM old_table o"
 		" JOIN session_admin.application_state a ON a.name = o.application"
 		" WHERE o.product IS NOT NULL AND $1 = (a.generation = o.generation"
-		"  AND NOT EXISTS (SELECT FROM " SA_LATE_ENDINGS_OF("o")
-		"   AND (l.user_name IS NULL OR l.user_name = o.user_name)"
-		"   AND (l.session_hash IS NULL OR l.session_hash = o.session_hash)))"
+		"  AND NOT EXISTS (SELECT FROM " SA_LATE_ENDINGS_OF_SESSION("o") "))"
 		" GROUP BY o.application, o.product"
 	};
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
@@ -558,9 +556,7 @@ sa_session_ended(PG_FUNCTION_ARGS)
 		"    o.requests + coalesce(session_admin.live_requests(o.session_hash, o.application), 0)"
 		"      AS requests) l"
 		"  LEFT JOIN LATERAL (SELECT l.at, l.reason, l.ended_by, l.actor"
-		"    FROM " SA_LATE_ENDINGS_OF("o")
-		"      AND (l.user_name IS NULL OR l.user_name = o.user_name)"
-		"      AND (l.session_hash IS NULL OR l.session_hash = o.session_hash)"
+		"    FROM " SA_LATE_ENDINGS_OF_SESSION("o")
 		"    ORDER BY l.at, l.id LIMIT 1) late ON true"
 		"  CROSS JOIN LATERAL (SELECT"
 		"    CASE WHEN late.at IS NOT NULL THEN greatest(late.at, o.created_at) END AS late_end,"
@@ -772,24 +768,6 @@ all_names(ArrayBuildState **lists, int n)
 	return DatumGetArrayTypePCopy(sa_result(0, 1, &isnull));
 }
 
-/* The session that is kept was opened after what ends. */
-static void
-keep_session_from(const char *application, const uint8 *hash, uint64 before)
-{
-	static SaStatement open_later = {.sql =
-		"UPDATE session_admin.session SET opened_xid = $3"
-		" WHERE (session_hash, application) IN (SELECT session_hash, application"
-		"   FROM session_admin.session WHERE session_hash = $1 AND application = $2"
-		"   FOR NO KEY UPDATE SKIP LOCKED)"
-	};
-	SaArgs		args = {0};
-
-	sa_arg(&args, BYTEAOID, PointerGetDatum(sa_bytea(hash, SA_HASH_LEN)), false);
-	sa_arg_text(&args, application);
-	sa_arg(&args, XID8OID, FullTransactionIdGetDatum(FullTransactionIdFromU64(before)), false);
-	sa_run(&open_later, &args);
-}
-
 /*
  * Users of whom somebody has something locked, be it only the account, as who logs in
  * has: all that they have by now ends late.  Their sessions are counted here.
@@ -807,11 +785,8 @@ end_users_late(UsersLock *lock)
 	deconstruct_array(names, TEXTOID, -1, false, TYPALIGN_INT, &values, NULL, &n);
 	for (int i = 0; i < n; i++)
 	{
-		uint64		before = sa_late_end(lock->application, TextDatumGetCString(values[i]), NULL,
-										 !lock->keep_remember_me, ending);
-
-		if (lock->keep_session != NULL)
-			keep_session_from(lock->application, lock->keep_session, before);
+		sa_late_end(lock->application, TextDatumGetCString(values[i]), NULL, lock->keep_session,
+					!lock->keep_remember_me, ending);
 	}
 	for (int i = 0; lock->sessions_left && i < lock->sessions_left->nelems; i++)
 	{
@@ -1098,7 +1073,7 @@ end_sessions_late(SessionsLock *lock, SaEnding *ending)
 			!sa_session_is_valid(&session, &application, row.session_hash, ending->at))
 			continue;
 		row.user_name = session.user_name;
-		sa_late_end(lock->application, NULL, row.session_hash, false, ending);
+		sa_late_end(lock->application, NULL, row.session_hash, NULL, false, ending);
 		ending->sessions_ended++;
 		if (ending->caller_writes_feed)
 			continue;
@@ -1132,7 +1107,7 @@ end_sessions(SessionsLock *lock, SaEnding *ending)
 	/* whoever has the account, or a session, may have one that nobody sees */
 	if (lock->user_name != NULL &&
 		(lock->left || lock->account_left || sa_forgets_busy(lock->forgets)))
-		sa_late_end(lock->application, lock->user_name, NULL, false, ending);
+		sa_late_end(lock->application, lock->user_name, NULL, NULL, false, ending);
 	ending->spares_products = spares_products;
 	return rows;
 }
@@ -1511,6 +1486,9 @@ sa_end_generation(const char *application, SaEnding *ending)
 				(errcode(SA_ERRCODE_NOT_FOUND),
 				 errmsg("application \"%s\" does not exist", application)));
 
+	/* from now on, however long that has taken */
+	if (ending->ended_by == NULL)
+		ending->at = GetCurrentTimestamp();
 	ending->sessions_ended = count_live(&count_sessions, &count_live_sessions, application);
 	ending->tokens_revoked = count_live(&count_tokens, &count_live_tokens, application);
 
@@ -1524,9 +1502,9 @@ sa_end_generation(const char *application, SaEnding *ending)
 	forget_applications(lock.locked, in_vain, ending);
 	forget_applications(lock.left, in_vain, ending);
 	for (int i = 0; lock.left && i < lock.left->nelems; i++)
-		sa_late_end(TextDatumGetCString(lock.left->dvalues[i]), NULL, NULL, true, ending);
+		sa_late_end(TextDatumGetCString(lock.left->dvalues[i]), NULL, NULL, NULL, true, ending);
 	if (lock.unseen)
-		sa_late_end(NULL, NULL, NULL, true, ending);
+		sa_late_end(NULL, NULL, NULL, NULL, true, ending);
 
 	sa_feed_write(&row, ending);
 	ending->id = row.id;

@@ -24,37 +24,37 @@
 
 /*
  * End all sessions (and tokens, if they are to end, too) that were opened by now: of
- * this application (NULL: of all), of this user (NULL: of all), or this session alone.
- * The caller is connected to SPI and has set reason and time.  Returns the first transaction
- * that is not concerned.
+ * this application (NULL: of all), of this user (NULL: of all), or this session alone,
+ * but for one that is kept (unless NULL).  The caller is connected to SPI and has set reason
+ * and time.
  */
-uint64
-sa_late_end(const char *application, const char *user_name, const uint8 *hash, bool tokens,
-			const SaEnding *ending)
+void
+sa_late_end(const char *application, const char *user_name, const uint8 *hash, const uint8 *keep,
+			bool tokens, const SaEnding *ending)
 {
 	static SaStatement insert_ending = {.sql =
 		"INSERT INTO session_admin.late_ending"
-		" (application, user_name, session_hash, tokens, before_xid, at, reason, ended_by, actor)"
-		" VALUES ($1, $2, $3, $4, $5, $6, $7, coalesce($8, session_user), $9)"
+		" (application, user_name, session_hash, tokens, before_xid, at, reason, ended_by, actor,"
+		"  keep_hash)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, coalesce($8, session_user), $9, $10)"
 	};
-	FullTransactionId before;
 	SaArgs		args = {0};
 
 	/* ours is below the next one */
 	(void) GetTopFullTransactionId();
-	before = ReadNextFullTransactionId();
 	sa_arg_text(&args, application);
 	sa_arg_text(&args, user_name);
 	sa_arg(&args, BYTEAOID, hash ? PointerGetDatum(sa_bytea(hash, SA_HASH_LEN)) : (Datum) 0,
 		   hash == NULL);
 	sa_arg(&args, BOOLOID, BoolGetDatum(tokens), false);
-	sa_arg(&args, XID8OID, FullTransactionIdGetDatum(before), false);
+	sa_arg(&args, XID8OID, FullTransactionIdGetDatum(ReadNextFullTransactionId()), false);
 	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(ending->at), false);
 	sa_arg_text(&args, ending->reason);
 	sa_arg_text(&args, ending->ended_by);
 	sa_arg_text(&args, sa_actor_or_null());
+	sa_arg(&args, BYTEAOID, keep ? PointerGetDatum(sa_bytea(keep, SA_HASH_LEN)) : (Datum) 0,
+		   keep == NULL);
 	sa_run(&insert_ending, &args);
-	return U64FromFullTransactionId(before);
 }
 
 /* Read those of an application, into this context.  The caller is connected to SPI. */
@@ -62,7 +62,7 @@ void
 sa_late_read(SaApplication *application, MemoryContext context)
 {
 	static SaStatement read_endings = {.sql =
-		"SELECT user_name::text, session_hash, before_xid FROM session_admin.late_ending"
+		"SELECT user_name::text, session_hash, before_xid, keep_hash FROM session_admin.late_ending"
 		" WHERE application IS NULL OR application = $1"
 	};
 	SaArgs		args = {0};
@@ -79,12 +79,17 @@ sa_late_read(SaApplication *application, MemoryContext context)
 		char	   *user_name = sa_result_text(i, 1);
 		bool		isnull;
 		Datum		hash = sa_result(i, 2, &isnull);
+		Datum		keep;
 
 		late->any_user = user_name == NULL;
 		late->user_key = sa_user_key(user_name);
 		late->any_session = isnull;
 		if (!isnull)
 			memcpy(late->hash, VARDATA_ANY(DatumGetByteaPP(hash)), SA_HASH_LEN);
+		keep = sa_result(i, 4, &isnull);
+		late->keeps = !isnull;
+		if (!isnull)
+			memcpy(late->keep, VARDATA_ANY(DatumGetByteaPP(keep)), SA_HASH_LEN);
 		late->before_xid = U64FromFullTransactionId(DatumGetFullTransactionId(sa_result(i, 3, &isnull)));
 	}
 }
@@ -100,7 +105,8 @@ sa_late_ended(const SaApplication *application, uint64 user_key, const uint8 *ha
 
 		if (opened_xid < late->before_xid &&
 			(late->any_user || late->user_key == user_key) &&
-			(late->any_session || memcmp(late->hash, hash, SA_HASH_LEN) == 0))
+			(late->any_session || memcmp(late->hash, hash, SA_HASH_LEN) == 0) &&
+			!(late->keeps && memcmp(late->keep, hash, SA_HASH_LEN) == 0))
 			return true;
 	}
 	return false;
@@ -123,7 +129,8 @@ sa_late_forget(pg_attribute_unused() bool *more)
 		"    WHERE s.opened_xid < l.before_xid"
 		"      AND (l.application IS NULL OR s.application = l.application)"
 		"      AND (l.user_name IS NULL OR s.user_name = l.user_name)"
-		"      AND (l.session_hash IS NULL OR s.session_hash = l.session_hash))"
+		"      AND (l.session_hash IS NULL OR s.session_hash = l.session_hash)"
+		"      AND l.keep_hash IS DISTINCT FROM s.session_hash)"
 		"  AND NOT EXISTS (SELECT FROM session_admin.remember_me_token t"
 		"    WHERE l.tokens AND t.opened_xid < l.before_xid"
 		"      AND (l.application IS NULL OR t.application = l.application)"

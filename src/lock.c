@@ -21,7 +21,8 @@
  * nothing else, but not in a product's transaction: there it is announced by a lock that
  * nobody keeps anybody waiting with, and counted later.  What still waits in a product's
  * transaction: a login where a policy limits the user's sessions, a time of last login
- * that the product writes, and a new name of a user.
+ * that the product writes, and a new name of a user; and, for session_admin.lock_wait, a
+ * session that goes on under a new id, for who writes touches to its row.
  */
 #include "session_admin.h"
 

@@ -520,12 +520,15 @@ sa_renew_session(PG_FUNCTION_ARGS)
 	static SaStatement copy_session = {.sql =
 		"INSERT INTO session_admin.session (session_hash, application, generation, created_at,"
 		" last_access_at, requests, user_name, login_method, client_address, peer_address,"
-		" log_id, user_agent, device, node, reauthenticated_at)"
+		" log_id, user_agent, device, node, reauthenticated_at, opened_xid)"
 		" SELECT $3, application, generation, created_at,"
 		"  greatest(last_access_at, session_admin.live_last_access(session_hash, application), $5),"
 		"  requests + coalesce(session_admin.live_requests(session_hash, application), 0),"
 		"  user_name, login_method, client_address, peer_address, $4, user_agent, device, node,"
-		"  reauthenticated_at"
+		/* what is kept, while its user's others end late, is kept under its new id, too */
+		"  reauthenticated_at,"
+		"  CASE WHEN EXISTS (SELECT FROM session_admin.late_ending WHERE keep_hash = session_hash)"
+		"    THEN pg_current_xact_id() ELSE opened_xid END"
 		" FROM session_admin.session WHERE session_hash = $1 AND application = $2"
 		" FOR NO KEY UPDATE"
 	};

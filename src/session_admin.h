@@ -208,8 +208,10 @@ typedef struct SaLateEnding
 {
 	bool		any_user;
 	bool		any_session;
+	bool		keeps;
 	uint64		user_key;		/* unless any_user; 0: anonymous */
 	uint8		hash[SA_HASH_LEN];	/* unless any_session */
+	uint8		keep[SA_HASH_LEN];	/* if keeps: this one goes on */
 	uint64		before_xid;		/* opened by an earlier transaction */
 } SaLateEnding;
 
@@ -368,13 +370,18 @@ extern void sa_end_generation(const char *application, SaEnding *ending);
 extern Datum sa_ending_result(FunctionCallInfo fcinfo, const SaEnding *ending);
 
 /* late.c: what has ended although somebody else had it locked */
-extern uint64 sa_late_end(const char *application, const char *user_name, const uint8 *hash,
-						  bool tokens, const SaEnding *ending);
+extern void sa_late_end(const char *application, const char *user_name, const uint8 *hash,
+						const uint8 *keep, bool tokens, const SaEnding *ending);
 
 /* In SQL: those that may concern a row of session or remember_me_token called "t". */
 #define SA_LATE_ENDINGS_OF(t) \
 	"session_admin.late_ending l WHERE " t ".opened_xid < l.before_xid" \
 	" AND (l.application IS NULL OR l.application = " t ".application)"
+#define SA_LATE_ENDINGS_OF_SESSION(t) \
+	SA_LATE_ENDINGS_OF(t) \
+	" AND (l.user_name IS NULL OR l.user_name = " t ".user_name)" \
+	" AND (l.session_hash IS NULL OR l.session_hash = " t ".session_hash)" \
+	" AND l.keep_hash IS DISTINCT FROM " t ".session_hash"
 #define SA_TOKEN_ENDED_LATE(t) \
 	"EXISTS (SELECT FROM " SA_LATE_ENDINGS_OF(t) \
 	" AND l.tokens AND (l.user_name IS NULL OR l.user_name = " t ".user_name))"
