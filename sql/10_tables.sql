@@ -73,7 +73,7 @@ CREATE TABLE session_admin.account_seen (
 );
 CREATE INDEX account_seen_user_idx ON session_admin.account_seen (user_name, application);
 COMMENT ON TABLE session_admin.account_seen IS
-'last access in ended sessions, and failed logins, until maintain() adds them to account';
+'last access in ended sessions, failed logins, and logins of users whom somebody had locked, until maintain() adds them to account';
 
 -- The hash comes first in the key: it tells nearly all rows apart, and a
 -- session_ref is a prefix of it.

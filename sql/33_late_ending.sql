@@ -23,7 +23,7 @@ CREATE TABLE session_admin.late_ending (
     actor           text
 );
 COMMENT ON TABLE session_admin.late_ending IS
-'what has ended although somebody had it locked, until maintain() has archived it';
+'what has ended although somebody had it locked, until housekeeping has archived it';
 
 CREATE TRIGGER policy_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE
     ON session_admin.late_ending

@@ -65,7 +65,7 @@ RETURNS text
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_open_session';
 COMMENT ON FUNCTION session_admin.open_session(text, text, inet, text, text, text, text, text, text) IS
-'opens a session; user_name null is an anonymous one; gives its session_ref, null for a probe that is not kept';
+'opens a session; user_name null is an anonymous one; gives its session_ref, null for a probe that is not kept; refuses an id that has ended, other than by time';
 
 CREATE FUNCTION session_admin.open_session(
     session_id bytea,
@@ -81,7 +81,7 @@ RETURNS text
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_open_session';
 COMMENT ON FUNCTION session_admin.open_session(bytea, text, inet, text, text, text, text, text, text) IS
-'opens a session (by the SHA-256 of its id); user_name null is an anonymous one; gives its session_ref, null for a probe that is not kept';
+'opens a session (by the SHA-256 of its id); user_name null is an anonymous one; gives its session_ref, null for a probe that is not kept; refuses an id that has ended, other than by time';
 
 CREATE FUNCTION session_admin.touch_session(
     session_id text,

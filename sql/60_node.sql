@@ -34,7 +34,7 @@ SELECT n.*,
            (SELECT r.run FROM session_admin.server_run r)) AS join_is_over
 FROM session_admin.node n;
 COMMENT ON VIEW session_admin.node_state IS
-'each node, with whether its lease has surely run out, and whether as much time has passed since it joined, unless it has synced since';
+'each node; lease_is_over: its lease has surely run out; join_is_over: it has synced since it joined, or as much time has passed';
 
 CREATE FUNCTION session_admin.join_node(node text, application text DEFAULT NULL)
 RETURNS pg_snapshot

@@ -32,7 +32,7 @@ CREATE INDEX product_remains_hash_idx ON session_admin.product_remains (secret_h
     WHERE secret_hash IS NOT NULL;
 CREATE INDEX product_remains_next_idx ON session_admin.product_remains (next_try_at);
 COMMENT ON TABLE session_admin.product_remains IS
-'rows that could not be deleted from products'' tables when their sessions ended, until they are';
+'rows that could not be deleted (or tokens, cleared) in products'' tables when their sessions ended, until they are';
 
 -- Elsewhere, transactions have other ids.
 SELECT pg_catalog.pg_extension_config_dump('session_admin.product_remains', 'WHERE secret_hash IS NOT NULL');
