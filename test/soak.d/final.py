@@ -195,11 +195,12 @@ class Final:
         return dead
 
     def node(self, name, committed, dead):
-        got, presented, cached, caught_up, resync = {}, {}, {}, False, False
+        got, twice, presented, cached, caught_up, resync = {}, set(), {}, {}, False, False
         pending = []
         for at, kind, *rest in Tail(os.path.join(self.options.journals, name)).read():
             if kind == 'feed':
-                if rest[0] in got:
+                if rest[0] in got and rest[0] not in twice:
+                    twice.add(rest[0])
                     self.bad('feed', f'node {name} got {rest} twice')
                 got[rest[0]] = at
                 resync = resync or rest[5] == 'resync'
