@@ -110,6 +110,9 @@ CREATE TABLE session_admin.session (
 CREATE INDEX session_user_name_idx ON session_admin.session (user_name, application);
 -- For the limits of an application, which are apart for users and for others.
 CREATE INDEX session_application_idx ON session_admin.session (application, (user_name IS NULL));
+-- For the comparison with the products' own tables.
+CREATE INDEX session_product_idx ON session_admin.session (application, product, session_hash)
+    WHERE product IS NOT NULL;
 COMMENT ON TABLE session_admin.session IS
 'live sessions; a session ends by its row leaving this table, whoever deletes it';
 

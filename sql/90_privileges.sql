@@ -30,7 +30,7 @@ FROM (VALUES
     -- sees who is here, and ends sessions
     ('operator', 'function', '{preview_invalidation,invalidate_session,invalidate_user,
         invalidate_sessions,invalidate_application,invalidate_all,wait_for_nodes,
-        revoke_remember_me,maintain,
+        revoke_remember_me,maintain,reconcile_sessions,
         session_ref,log_id,client_address,live_last_access,live_requests,live_probes,
         application_or_current,health_items,verify_attachments,health_lease_is_over,health_pending,capability_operator}'),
     ('operator', 'view', '{current_sessions,session_history,last_login,remembered_devices,

@@ -279,6 +279,8 @@ note_attachment(Match *matches, int nmatches, const char *application, const cha
 		"  DELETE FROM session_admin.attachment_column WHERE application = $1 AND product = $2"
 		"), backfills AS ("
 		"  DELETE FROM session_admin.backfill WHERE application = $1 AND product = $2"
+		"), reconciliations AS ("
+		"  DELETE FROM session_admin.reconciliation WHERE application = $1 AND product = $2"
 		")"
 		" DELETE FROM session_admin.attachment WHERE application = $1 AND product = $2"
 		" RETURNING relation::oid"
@@ -739,6 +741,7 @@ sa_attach_application(PG_FUNCTION_ARGS)
 	read_and_watch(matches, nmatches, application_name, product);
 
 	leave_tables(before);
+	sa_reconcile_attached(application_name, product);
 
 	report_matches(fcinfo, matches, nmatches, application_name, product);
 	SPI_finish();
@@ -772,6 +775,9 @@ sa_detach_application(PG_FUNCTION_ARGS)
 		"), backfills AS ("
 		"  DELETE FROM session_admin.backfill b USING gone"
 		"  WHERE b.application = $3 AND b.product = gone.product AND b.part = gone.part"
+		"), reconciliations AS ("
+		"  DELETE FROM session_admin.reconciliation r USING gone"
+		"  WHERE r.application = $3 AND r.product = gone.product AND gone.part = 'session'"
 		"), keys AS ("
 		"  DELETE FROM session_admin.account_key k USING gone"
 		"  WHERE k.application = $3 AND k.product = gone.product AND k.part = gone.part"

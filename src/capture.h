@@ -165,6 +165,7 @@ typedef struct SaCaptured
 	MemoryContext context;		/* emptied with each batch */
 	const SaWatch *watch;
 	bool		backfill;		/* these rows were there before: no events */
+	bool		reconciling;	/* and may differ from what is known of them */
 	bool		insertion;		/* these rows are new */
 	bool		complete;		/* all rows of the statement are in this batch */
 	SaEnding   *forgetting;		/* we delete these rows ourselves, as sessions
@@ -207,6 +208,9 @@ typedef struct SaCaptured
 	bool		unclear_whom;	/* nobody knows */
 	ArrayBuildState *unclear_users;
 
+	int64		written;		/* sessions of which rows were written */
+	int64		refused;		/* rows of sessions that stay ended */
+
 	/* and what was written to the feed */
 	int64		fed;
 	bool		flushed;		/* there was a batch before this one */
@@ -224,6 +228,7 @@ extern void sa_captured_enter_accounts(SaCaptured *captured, const SaValues *nam
 extern void sa_captured_lock_accounts(SaCaptured *captured, const SaValues *names);
 extern void sa_captured_resolve(SaCaptured *captured, const SaValues *keys, SaValues *users);
 extern void sa_captured_flush(SaCaptured *captured);
+extern void sa_captured_arg(SaArgs *args, const SaValues *values, Oid element);
 extern void sa_captured_truncated(SaCaptured *captured);
 
 /* capture_row.c */
@@ -237,6 +242,7 @@ extern char *sa_row_user(const SaWatch *watch, TupleTableSlot *slot);
 
 /* captured_session.c */
 extern void sa_captured_flush_sessions(SaCaptured *captured);
+extern void sa_captured_wipe(List *session_rows);
 extern void sa_captured_truncated_sessions(SaCaptured *captured);
 
 /* forget.c: rows of sessions and users in the products' own tables */
@@ -301,6 +307,8 @@ typedef struct SaForget
 extern SaEnding *sa_forgetting(const SaWatch *watch);
 extern List *sa_forgets_of(const char *application, const char *product);
 extern void sa_forget_rows(SaForget *forget, SaEnding *ending);
+extern bool sa_capture_is_empty(Oid relid);
+extern ArrayType *sa_capture_without_rows(const SaWatch *watch, ArrayType *hashes, int *n);
 extern bool sa_capture_forget_rows(const SaWatch *watch, ArrayType *secrets, ArrayType *hashes,
 								   SaEnding *ending);
 extern void sa_forget_table(SaForget *forget, SaEnding *ending);

@@ -636,8 +636,12 @@ session_inserted(SaCaptured *captured, TupleTableSlot *slot)
 	SaSessionRow row;
 
 	/* what somebody makes of a row that we delete is no login */
-	if (captured->forgetting == NULL && read_session(captured, slot, &row) && row.idle_timeout > 0)
+	if (captured->forgetting != NULL || !read_session(captured, slot, &row))
+		return;
+	if (row.idle_timeout > 0)
 		add_session(captured, slot, &row, NULL, NULL);
+	else if (captured->reconciling)
+		add_ended_session(captured, &captured->session_expired, &row.id);
 }
 
 static void

@@ -102,8 +102,8 @@ sa_captured_unclear(SaCaptured *captured, const char *user_name)
 }
 
 /* Add the values as an argument, an array of this type. */
-static void
-arg_array(SaArgs *args, const SaValues *values, Oid element)
+void
+sa_captured_arg(SaArgs *args, const SaValues *values, Oid element)
 {
 	int			lower = 1;
 	int16		length;
@@ -156,7 +156,7 @@ end_users(SaCaptured *captured, SaValues *names, const char *reason, const uint8
 	if (names->n == 0)
 		return;
 	ending.at = GetCurrentTimestamp();
-	arg_array(&array, names, TEXTOID);
+	sa_captured_arg(&array, names, TEXTOID);
 	sa_end_users(captured->watch->application, DatumGetArrayTypeP(array.values[0]), keep, false,
 				 &ending);
 	row.id = ending.id;
@@ -221,9 +221,9 @@ flush_ended(SaCaptured *captured)
 	current = user_of_current_session(captured->watch->application, keep);
 
 	arg_key_space(&args, captured->watch, SA_PART_ACCOUNT);
-	arg_array(&args, &captured->ended_name, TEXTOID);
-	arg_array(&args, &captured->ended_by, INT4OID);
-	arg_array(&args, &captured->ended_if, INT4OID);
+	sa_captured_arg(&args, &captured->ended_name, TEXTOID);
+	sa_captured_arg(&args, &captured->ended_by, INT4OID);
+	sa_captured_arg(&args, &captured->ended_if, INT4OID);
 	rows = sa_run(&who_ends, &args);
 
 	for (uint64 i = 0; i < rows; i++)
@@ -308,7 +308,7 @@ flush_renamed(SaCaptured *captured)
 
 		arg_key_space(&args, watch, SA_PART_ACCOUNT);
 		sa_arg_text(&args, from);
-		arg_array(&args, &captured->key, TEXTOID);
+		sa_captured_arg(&args, &captured->key, TEXTOID);
 		sa_arg_text(&args, sa_part_names[watch->part]);
 		sa_arg(&args, TEXTOID, captured->renamed_key.values[i], captured->renamed_key.nulls[i]);
 		sa_arg_text(&args, to);
@@ -373,7 +373,7 @@ flush_keys(SaCaptured *captured)
 		SaArgs		args = {0};
 
 		arg_key_space(&args, captured->watch, captured->watch->part);
-		arg_array(&args, &captured->key_gone, TEXTOID);
+		sa_captured_arg(&args, &captured->key_gone, TEXTOID);
 		sa_run(&keys_gone, &args);
 	}
 	if (captured->key.n > 0)
@@ -381,8 +381,8 @@ flush_keys(SaCaptured *captured)
 		SaArgs		args = {0};
 
 		arg_key_space(&args, captured->watch, captured->watch->part);
-		arg_array(&args, &captured->key, TEXTOID);
-		arg_array(&args, &captured->key_user, TEXTOID);
+		sa_captured_arg(&args, &captured->key, TEXTOID);
+		sa_captured_arg(&args, &captured->key_user, TEXTOID);
 		sa_run(&set_keys, &args);
 	}
 }
@@ -427,7 +427,7 @@ sa_captured_make_accounts(SaCaptured *captured, const SaValues *names)
 	if (names->n == 0)
 		return;
 	sa_arg_text(&args, captured->watch->application);
-	arg_array(&args, names, TEXTOID);
+	sa_captured_arg(&args, names, TEXTOID);
 	sa_run(&insert_accounts, &args);
 }
 
@@ -443,7 +443,7 @@ sa_captured_lock_accounts(SaCaptured *captured, const SaValues *names)
 	SaArgs		args = {0};
 
 	sa_arg_text(&args, captured->watch->application);
-	arg_array(&args, names, TEXTOID);
+	sa_captured_arg(&args, names, TEXTOID);
 	sa_run(&lock, &args);
 }
 
@@ -455,7 +455,7 @@ sa_captured_enter_accounts(SaCaptured *captured, const SaValues *names)
 	SaBusy		busy = {0};
 	SaArgs		args = {0};
 
-	arg_array(&args, names, TEXTOID);
+	sa_captured_arg(&args, names, TEXTOID);
 	sa_accounts_try(captured->watch->application, DatumGetArrayTypeP(args.values[0]), &left, &busy);
 	for (int i = 0; left != NULL && i < left->nelems; i++)
 		sa_login_announce(captured->watch->application, TextDatumGetCString(left->dvalues[i]));
@@ -479,7 +479,7 @@ sa_captured_resolve(SaCaptured *captured, const SaValues *keys, SaValues *users)
 	uint64		rows;
 
 	arg_key_space(&args, watch, watch->key_of);
-	arg_array(&args, keys, TEXTOID);
+	sa_captured_arg(&args, keys, TEXTOID);
 	sa_arg(&args, BOOLOID,
 		   BoolGetDatum(watch->columns[SA_ROLE_USER_KEY].reading == SA_READING_KEY_OR_NAME), false);
 	rows = sa_run(&users_of_keys, &args);
@@ -601,12 +601,12 @@ flush_logins(SaCaptured *captured)
 		sa_captured_lock_accounts(captured, &users);
 
 	arg_key_space(&args, watch, SA_HAS(watch, SA_ROLE_USER_KEY) ? watch->key_of : watch->part);
-	arg_array(&args, &captured->login_key, TEXTOID);
-	arg_array(&args, &users, TEXTOID);
-	arg_array(&args, &captured->login_role, TEXTOID);
-	arg_array(&args, &captured->login_at, TIMESTAMPTZOID);
-	arg_array(&args, &captured->login_number, INT8OID);
-	arg_array(&args, &captured->login_address, TEXTOID);
+	sa_captured_arg(&args, &captured->login_key, TEXTOID);
+	sa_captured_arg(&args, &users, TEXTOID);
+	sa_captured_arg(&args, &captured->login_role, TEXTOID);
+	sa_captured_arg(&args, &captured->login_at, TIMESTAMPTZOID);
+	sa_captured_arg(&args, &captured->login_number, INT8OID);
+	sa_captured_arg(&args, &captured->login_address, TEXTOID);
 	sa_arg(&args, BOOLOID, BoolGetDatum(captured->backfill), false);
 	sa_arg(&args, BOOLOID, BoolGetDatum(sa_captured_ignores_logins(captured)), false);
 	sa_run(&record_logins, &args);
@@ -664,15 +664,15 @@ flush_tokens(SaCaptured *captured)
 
 	row.reason = forgetting ? forgetting->reason : "token_revoked";
 	sa_arg_text(&args, captured->watch->application);
-	arg_array(&args, &users, TEXTOID);
-	arg_array(&args, &captured->token_event, TEXTOID);
-	arg_array(&args, &captured->token_ref, TEXTOID);
+	sa_captured_arg(&args, &users, TEXTOID);
+	sa_captured_arg(&args, &captured->token_event, TEXTOID);
+	sa_captured_arg(&args, &captured->token_ref, TEXTOID);
 	sa_arg(&args, TIMESTAMPTZOID,
 		   TimestampTzGetDatum(forgetting ? forgetting->at : GetCurrentTimestamp()), false);
 	sa_arg_text(&args, row.reason);
 	sa_arg_text(&args, sa_actor_or_null());
 	sa_arg(&args, BOOLOID, BoolGetDatum(forgetting == NULL), false);
-	arg_array(&args, &captured->token_series, TEXTOID);
+	sa_captured_arg(&args, &captured->token_series, TEXTOID);
 	sa_run(&record_tokens, &args);
 
 	if (sa_result_int64(0, 1) > 0)

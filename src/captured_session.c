@@ -218,7 +218,7 @@ write_session(const SaCaptured *captured, const SaSessionRow *row, const char *u
 		if (!(sa_session_read(row->id.hash, watch->application, &session) && same_id &&
 			  sa_session_is_valid(&session, &application, row->id.hash, now)))
 			sa_end_session(row->id.hash, watch->application, &replaced);
-		else if (captured->backfill)
+		else if (captured->backfill && !captured->reconciling)
 			return true;		/* who wrote it has seen a newer row than we */
 	}
 }
@@ -238,7 +238,7 @@ apply_row(SaCaptured *captured, const SaSessionRow *row, const char *user_name)
 	sa_application_get(watch->application, &application);
 	known = sa_session_read(row->old_id.hash, watch->application, &session) &&
 		sa_session_is_valid(&session, &application, row->old_id.hash, ending.at);
-	if (captured->backfill && known && session.idle_timeout != 0)
+	if (captured->backfill && !captured->reconciling && known && session.idle_timeout != 0)
 		return true;
 
 	/*
@@ -388,6 +388,7 @@ refuse_rows(SaCaptured *captured)
 			sa_captured_add(captured, &renamed,
 							PointerGetDatum(sa_bytea(row->old_id.hash, SA_HASH_LEN)), false);
 	}
+	captured->refused += hashes->nelems;
 	refusal.secrets = DatumGetArrayTypeP(makeArrayResult(secrets, context));
 	refusal.hashes = DatumGetArrayTypeP(makeArrayResult(hashes, context));
 	error = sa_capture_attempt(delete_refused_rows, &refusal);
@@ -423,8 +424,8 @@ leave_refused(SaCaptured *captured)
 }
 
 /* The ids themselves have served. */
-static void
-wipe_secrets(List *rows)
+void
+sa_captured_wipe(List *rows)
 {
 	ListCell   *cell;
 
@@ -473,7 +474,7 @@ sa_captured_flush_sessions(SaCaptured *captured)
 
 	if (rows == NIL || came_from_a_dump(application))
 	{
-		wipe_secrets(rows);
+		sa_captured_wipe(rows);
 		return;
 	}
 	if (mark_refused(captured) > 0)
@@ -502,10 +503,11 @@ sa_captured_flush_sessions(SaCaptured *captured)
 					   users.nulls[i] ? NULL : TextDatumGetCString(users.values[i])))
 			row->refused = true;
 		refused += row->refused;
+		captured->written += !row->refused;
 	}
 	if (refused > 0)
 		refuse_rows(captured);
-	wipe_secrets(rows);
+	sa_captured_wipe(rows);
 }
 
 /* All sessions of the product are gone. */

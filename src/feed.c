@@ -172,7 +172,10 @@ sa_feed_purge(bool *more)
 		" FROM session_admin.effective_policy WHERE name IN ('feed_retention', 'node_lease')"
 	};
 
-	/* written when the clock was ahead: they would stay for as long as it was, too */
+	/*
+	 * written when the clock was ahead: they would stay for as long as it
+	 * was, too
+	 */
 	static SaStatement set_back = {.sql =
 		"UPDATE session_admin.invalidation SET at = clock_timestamp()"
 		" WHERE id = ANY (ARRAY(SELECT id FROM session_admin.invalidation"

@@ -1183,6 +1183,64 @@ sa_capture_forget_sessions(SaStatement *which, SaArgs *args, SaEnding *ending)
 	sa_forget(forgets, ending);
 }
 
+/* Is there no row in the table, for a snapshot taken now? */
+bool
+sa_capture_is_empty(Oid relid)
+{
+	Relation	relation = table_open(relid, AccessShareLock);
+	TupleTableSlot *slot = table_slot_create(relation, NULL);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = table_beginscan(relation, snapshot, 0, NULL);
+	bool		any = table_scan_getnextslot(scan, ForwardScanDirection, slot);
+
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(relation, NoLock);
+	return !any;
+}
+
+/*
+ * Those of these hashes (all distinct) for which there is no row of the session part
+ * that a snapshot taken now sees; *n is how many.  Asked with our own rights, as only
+ * functions and types of PostgreSQL's own are in the condition.
+ */
+ArrayType *
+sa_capture_without_rows(const SaWatch *watch, ArrayType *hashes, int *n)
+{
+	Oid			type = BYTEAARRAYOID;
+	Datum		value = PointerGetDatum(hashes);
+	char	   *sql = psprintf("SELECT pg_catalog.array_agg(h.hash ORDER BY h.hash)"
+							   " FROM pg_catalog.unnest($1) AS h (hash)"
+							   " WHERE NOT EXISTS (SELECT FROM ONLY %s t WHERE %s OPERATOR(pg_catalog.=) h.hash)",
+							   quote_qualified_identifier(get_namespace_name(get_rel_namespace(watch->relid)),
+														  get_rel_name(watch->relid)),
+							   hash_expression(watch));
+	int			nestlevel = NewGUCNestLevel();
+	ArrayType  *result = NULL;
+	SPIPlanPtr	plan;
+	bool		isnull;
+	Datum		found;
+
+	/* without an index on the hashes it would read the table for each of them */
+	(void) set_config_option("enable_nestloop", "off", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	plan = SPI_prepare(sql, 1, &type);
+	if (plan == NULL)
+		elog(ERROR, "could not prepare statement: %s", SPI_result_code_string(SPI_result));
+	SPI_execute_snapshot(plan, &value, " ", GetLatestSnapshot(), InvalidSnapshot, false, true, 0);
+	found = sa_result(0, 1, &isnull);
+	*n = 0;
+	if (!isnull)
+	{
+		result = DatumGetArrayTypePCopy(found);
+		*n = ArrayGetNItems(ARR_NDIM(result), ARR_DIMS(result));
+	}
+	SPI_freeplan(plan);
+	AtEOXact_GUC(false, nestlevel);
+	return result;
+}
+
 /*
  * Delete rows that a statement of the product itself has just written, by the ids in
  * them and the hashes of these.  What cannot be deleted is noted, once; what takes long is

@@ -50,6 +50,7 @@
 TimestampTz
 sa_wait_until(void)
 {
+	PreventCommandDuringRecovery("an invalidation");
 	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
 		return 0;
 	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), sa_lock_wait);

@@ -426,6 +426,8 @@ drop_partitions(pg_attribute_unused() bool *more)
 static const SaTask tasks[] = {
 	{"product rows deleted", sa_remains_retry, .every = 60, .keeps_locks = true, .rest = sa_remains_rest},
 	{"sessions archived", archive_sessions, .every = 60, .keeps_locks = true},
+	{"sessions without table ended", sa_reconcile_gone, .every = 60, .keeps_locks = true},
+	{"sessions reconciled", sa_reconcile_slice, .every = 300, .keeps_locks = true},
 
 	/*
 	 * after archiving, which adds what is not flushed: until commit both have
@@ -589,6 +591,7 @@ sa_maintain(PG_FUNCTION_ARGS)
 	/* an earlier call may have failed midway */
 	flush_position = 0;
 	flushed_before = sa_pending_any_flushed();
+	sa_pending_maintained();
 	for (size_t i = 0; i < lengthof(tasks); i++)
 	{
 		Datum		values[2];

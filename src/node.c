@@ -309,7 +309,8 @@ sa_sync_node(PG_FUNCTION_ARGS)
 	 * At least one row, with no id if there is nothing after position $1: of
 	 * what was running there, or came later.  Whatever that is, only such
 	 * rows are read, by the index: bounds on both sides of which the planner
-	 * knows nothing tell it that they are few, whatever it knows of the table.  The rest is read once.
+	 * knows nothing tell it that they are few, whatever it knows of the
+	 * table.  The rest is read once.
 	 */
 	static SaStatement fetch = {.generic = true, .sql =
 		"SELECT (SELECT session_admin.feed_position()),"
@@ -395,7 +396,10 @@ sa_sync_node(PG_FUNCTION_ARGS)
 	if (!remembered)
 		rows = sa_run(&here, NULL);
 
-	/* what the node was told before still holds, and more if it is told more now */
+	/*
+	 * what the node was told before still holds, and more if it is told more
+	 * now
+	 */
 	key = sa_result_text(0, 2);
 	if (remembered && delivers_endings(rows))
 		claim = sa_claim_now();

@@ -33,7 +33,8 @@ typedef enum Kind
 	KIND_APPLICATIONS,			/* generations or policies change */
 	KIND_TOLD,					/* something was written to the feed */
 	KIND_FLUSHED,				/* these requests of it are written */
-	KIND_PROMISED				/* the commit waits until it is durable */
+	KIND_PROMISED,				/* the commit waits until it is durable */
+	KIND_MAINTAINED				/* housekeeping was done */
 } Kind;
 
 typedef struct Pending
@@ -274,6 +275,13 @@ sa_pending_flushed(const SaLiveTouch *touch)
 	add(KIND_FLUSHED, touch);
 }
 
+/* This transaction has called maintain(). */
+void
+sa_pending_maintained(void)
+{
+	add(KIND_MAINTAINED, NULL);
+}
+
 /* Has this transaction written requests already? */
 bool
 sa_pending_any_flushed(void)
@@ -367,7 +375,7 @@ xact_callback(XactEvent event, pg_attribute_unused() void *arg)
 			for (int i = 0; i < n_pending; i++)
 			{
 				/* whoever commits it would not know of the shared table */
-				if (pending[i].kind == KIND_FLUSHED)
+				if (pending[i].kind == KIND_FLUSHED || pending[i].kind == KIND_MAINTAINED)
 					ereport(ERROR,
 							(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 							 errmsg("cannot prepare a transaction that has called session_admin.maintain()")));

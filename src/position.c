@@ -236,7 +236,11 @@ sa_claim_is_lost(const SaClaim *claim, XLogRecPtr *left_at)
 		/* a timeline of another server that was given the same number */
 		if (claim->place < entry->begin)
 			return true;
-		/* beyond the end of the current one, if the disk was put back as it had been */
+
+		/*
+		 * beyond the end of the current one, if the disk was put back as it
+		 * had been
+		 */
 		*left_at = claim->timeline == current ? GetXLogInsertRecPtr() : entry->end;
 		return claim->place > *left_at;
 	}

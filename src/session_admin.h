@@ -591,6 +591,7 @@ extern void sa_pending_changed(const SaLiveKey *key, bool set_back);
 extern void sa_pending_applications(Oid relation);
 extern void sa_pending_told(int64 id, const char *payload);
 extern void sa_pending_flushed(const SaLiveTouch *touch);
+extern void sa_pending_maintained(void);
 extern bool sa_pending_any_flushed(void);
 extern bool sa_pending_any(void);
 extern void sa_commit_durably(const char *application); /* NULL: all of them */
@@ -623,8 +624,13 @@ extern int64 sa_remains_retry(bool *more);	/* a task of maintain() */
 extern int64 sa_remains_rest(void);
 extern void sa_remains_hurry(void);
 
+/* reconcile.c: products' sessions compared with their rows */
+extern void sa_reconcile_attached(const char *application, const char *product);
+extern int64 sa_reconcile_gone(bool *more); /* tasks of maintain() */
+extern int64 sa_reconcile_slice(bool *more);
+
 /* maintain.c: housekeeping */
-#define SA_TASKS_MAX		16
+#define SA_TASKS_MAX		24
 
 typedef struct SaTask
 {

@@ -84,10 +84,6 @@ missing_packages() {
 		perl -MIPC::Run -e 1 2>/dev/null || echo libipc-run-perl
 	fi
 	case $purpose in
-		test)
-			[[ $EUID -ne 0 ]] || ! have apt-get || compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null ||
-				echo libfaketime
-			;;
 		coverage) have lcov || echo lcov ;;
 		valgrind)
 			have valgrind || echo valgrind

@@ -156,6 +156,7 @@ INSERT INTO good_call (signature, arguments) VALUES
 ('session_admin.verify_attachments()', ''),
 ('session_admin.acknowledge_failures(text)', 'NULL'),
 ('session_admin.backfill_batch(integer,text)', $$1000 | NULL$$),
+('session_admin.reconcile_sessions(text)', $$NULL$$),
 ('session_admin.attach_application(text,text,text)', $$'jira' | 'product' | NULL$$),
 ('session_admin.detach_application(text,text,text)', $$'jira' | 'product' | NULL$$);
 

@@ -130,6 +130,7 @@ INSERT INTO call (command) VALUES
     ($$attach_application('jira', 'product')$$),
     ($$verify_attachments()$$),
     ($$backfill_batch(1000)$$),
+    ($$reconcile_sessions()$$),
     ($$acknowledge_failures()$$),
     ($$dormant_users('2026-01-01')$$),
     ($$concurrent_sessions('2026-01-01', '2026-01-02', '1 hour')$$),

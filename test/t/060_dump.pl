@@ -61,6 +61,10 @@ old(q{
 	INSERT INTO session_admin.capture_failure (application, relation, event, message)
 	VALUES ('jira', 'public.cwd_user', 'UPDATE', 'unclear');
 
+	-- a row of a product that could not be deleted
+	INSERT INTO session_admin.product_remains (application, product, part, table_name, secret_hash, reason, message)
+	VALUES ('jira', 'jira', 'remember_me', 'public.remembermetoken', sha256('remains'), 'admin', 'somebody has them locked');
+
 	-- who may do what
 	CREATE ROLE helpdesk LOGIN;
 	SELECT session_admin.grant_access('helpdesk', 'operator');

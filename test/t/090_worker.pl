@@ -95,16 +95,22 @@ $server->restart;
 poll_ok(q{SELECT string_agg(user_name || ' ' || end_reason, ', ' ORDER BY end_reason) FROM session_admin.ended_session},
 	'sessions that have ended are archived', 'postgres', 'carol admin, carol idle_timeout');
 
-# Where there is nothing to do, a run writes nothing.
+# Where there is nothing to do, a run writes nothing, but the first one since the server was
+# started.
 my @databases = ('postgres', 'later', 'copied');
 # what is dead in the catalogs would be removed by whoever reads them
 sql('VACUUM', $_) foreach @databases;
-my $xid = sql('SELECT pg_snapshot_xmax(pg_current_snapshot())');
 $server->restart;
 poll_ok($has_run, "the worker has run in $_", $_) foreach @databases;
+my %ended = map { $_ => sql('SELECT ended_at FROM session_admin.worker_status()', $_) } @databases;
+my $xid = sql('SELECT pg_snapshot_xmax(pg_current_snapshot())');
+my $lsn = sql('CHECKPOINT; SELECT pg_current_wal_insert_lsn()');
+# makes everything due
+$server->reload;
+poll_ok("SELECT succeeded_at > '$ended{$_}' FROM session_admin.worker_status()", "the worker has run in $_ again", $_)
+	foreach @databases;
 is(sql('SELECT pg_snapshot_xmax(pg_current_snapshot())'), $xid, 'idle runs use no transaction id');
-cmp_ok(sql('SELECT pg_current_wal_insert_lsn() - checkpoint_lsn FROM pg_control_checkpoint()'),
-	'<', 1000, 'and write no WAL');
+cmp_ok(sql("SELECT pg_current_wal_insert_lsn() - '$lsn'"), '<', 1000, 'and write no WAL');
 
 # Killed, launcher and worker are there again with the server.
 sub kill_and_wait
@@ -222,7 +228,7 @@ poll_ok(requests('s1'), 'and does not stay', 'postgres', ++$requests);
 my $archived = q{SELECT count(*) FROM session_admin.ended_session WHERE user_name = 'erin'};
 sql(q{
 	CREATE TRIGGER fail BEFORE DELETE ON session_admin.session EXECUTE FUNCTION fail();
-	SELECT session_admin.open_session('erin', 'erin'), session_admin.open_session('wiki', 'erin', application => 'wiki');
+	SELECT session_admin.open_session('erin', 'erin'), session_admin.open_session('wiki 2', 'erin', application => 'wiki');
 	UPDATE session_admin.session SET created_at = created_at - interval '1 year' WHERE user_name = 'erin' AND application <> 'wiki';
 	UPDATE session_admin.account_seen SET at = now() + interval '1 minute';
 	INSERT INTO session_admin.account_seen VALUES ('wiki', 'erin', now());
