@@ -17,6 +17,7 @@ from shared import Count, now
 CANCELS = 20            # a second
 CLOCK_LIMIT = 20 * 3600     # seconds from the right time, at most
 QUIET = 0.5             # seconds between a start and the next crash, at least
+HUSH = 0.08             # seconds before a crash
 # at times nothing crashes, the clock is set back, left so for a while, and then set at random
 STOPPED, SET_AT_RANDOM = 14, 6  # seconds
 # of what crashes the server; "stop_fast" is an orderly restart, and no crash
@@ -128,11 +129,16 @@ class Chaos:
             victim = self.rng.choice(victims)
         self.disconnect()
         self.journal.write('chaos', kind, victim)
+        # a commit that waits for the disk takes all before it there: let there be none but ours
+        if self.rng.random() < 0.5:
+            self.shared.hush.value = 1
+            time.sleep(HUSH)
         self.down()
         if kind == 'kill_backend':
             try:
                 os.kill(victim[0], signal.SIGKILL)
             except ProcessLookupError:
+                self.shared.hush.value = 0
                 return self.up()
             # connections end before the postmaster starts anew
             time.sleep(0.05)
@@ -146,6 +152,7 @@ class Chaos:
                 self.bad('stuck', f'{kind}: {result.stderr}')
                 self.pg_ctl('-m', 'immediate', 'stop')
             self.start()
+        self.shared.hush.value = 0
         self.count.add(kind)
 
     def cancel(self):

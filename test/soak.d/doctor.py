@@ -20,7 +20,7 @@ class Doctor:
         self.rng = random.Random(f'{options.seed} doctor')
         self.count = Count(shared, process)
         self.journal = Journal(os.path.join(options.journals, 'doctor'))
-        self.db = Database('soak doctor', shared)
+        self.db = Database('soak doctor', shared, ['SET synchronous_commit = off'])
         self.n = 0
         self.keeper = None
         self.written = None

@@ -119,7 +119,6 @@ class Ledger:
             session = self.sessions[sid]
             if session.state == 'maybe':
                 session.open_end = session.open_end or at
-                session.reasons = []
                 self.set_state(session, 'live', at)
         for sid in invalid:
             session = self.sessions[sid]

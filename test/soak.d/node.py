@@ -23,7 +23,7 @@ class Node:
         self.rng = random.Random(f'{options.seed} {self.name}')
         self.count = Count(shared, process)
         self.journal = Journal(os.path.join(options.journals, self.name))
-        self.feed = Database(f'soak node {number}', shared)
+        self.feed = Database(f'soak node {number}', shared, ['SET synchronous_commit = off'])
         self.fills = Database(f'soak node {number} fills', shared)
         self.tails = [(f'w{w}', Tail(os.path.join(options.journals, f'w{w}'))) for w in range(options.writers)]
         self.ledger = Ledger(shared)

@@ -67,6 +67,7 @@ class Shared:
         self.bad = multiprocessing.RawArray('q', processes * len(KINDS))
         self.alive_at = multiprocessing.RawArray('q', processes)
         self.stop = multiprocessing.RawValue('q', 0)        # 1: no more chaos; 2: writers; 3: nodes; 4: all
+        self.hush = multiprocessing.RawValue('q', 0)        # nobody but those who end something is to write
         self.started_at = multiprocessing.RawValue('q', 0)  # the server, last
         self.restarts = multiprocessing.RawValue('q', 0)    # odd while it is down
         self.clock_steps = multiprocessing.RawValue('q', 0)  # odd during a step
