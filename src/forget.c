@@ -954,6 +954,13 @@ leave_rows(SaForget *forget, const SaForgetRow *rows, int n)
 				rows[i].by_user);
 }
 
+/* Is there no time left for this? */
+static bool
+is_over(const SaForget *forget)
+{
+	return forget->deadline != 0 && sa_monotonic_now() >= forget->deadline;
+}
+
 /* Delete rows, and find those that make it fail. */
 static void
 delete_rows(SaForget *forget, SaEnding *ending, SaForgetRow *rows, int n)
@@ -963,7 +970,7 @@ delete_rows(SaForget *forget, SaEnding *ending, SaForgetRow *rows, int n)
 	bool		slow;
 
 	CHECK_FOR_INTERRUPTS();
-	if (forget->failures >= FAILURES_MAX)
+	if (forget->failures >= FAILURES_MAX || is_over(forget))
 	{
 		leave_rows(forget, rows, n);
 		return;
@@ -1386,6 +1393,7 @@ empty_table(SaForget *forget, SaEnding *ending, Relation relation)
 	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "session_admin row",
 												  ALLOCSET_DEFAULT_SIZES);
 	SaBusy		busy = {0};
+	bool		over = false;
 
 	while (table_scan_getnextslot(scan, ForwardScanDirection, found))
 	{
@@ -1414,7 +1422,8 @@ empty_table(SaForget *forget, SaEnding *ending, Relation relation)
 		if (forget->rows.n >= BATCH_ROWS)
 			delete_so_far(forget, ending);
 		/* as many as that are tried again from the beginning */
-		if (forget->left.n >= LEFT_MAX)
+		over = forget->left.n >= LEFT_MAX || is_over(forget);
+		if (over)
 			break;
 	}
 	table_endscan(scan);
@@ -1423,7 +1432,7 @@ empty_table(SaForget *forget, SaEnding *ending, Relation relation)
 	ExecDropSingleTupleTableSlot(slot);
 	MemoryContextDelete(scratch);
 	delete_so_far(forget, ending);
-	if (forget->left.n >= LEFT_MAX)
+	if (over || forget->left.n >= LEFT_MAX)
 	{
 		forget->left.n = 0;
 		forget->unsearched = true;
