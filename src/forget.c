@@ -33,6 +33,7 @@
 #include "miscadmin.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
@@ -1226,8 +1227,9 @@ sa_capture_is_empty(Oid relid)
 
 /*
  * Those of these hashes (all distinct) for which there is no row of the session part
- * that a snapshot taken now sees; *n is how many.  Asked with our own rights, as only
- * functions and types of PostgreSQL's own are in the condition.
+ * that a snapshot taken now sees; *n is how many.  Asked as the owner of the table: to
+ * plan it may run what its indexes and statistics call.  Who may not read the own table
+ * has no answer, and none are missed.
  */
 ArrayType *
 sa_capture_without_rows(const SaWatch *watch, ArrayType *hashes, int *n)
@@ -1240,12 +1242,21 @@ sa_capture_without_rows(const SaWatch *watch, ArrayType *hashes, int *n)
 							   quote_qualified_identifier(get_namespace_name(get_rel_namespace(watch->relid)),
 														  get_rel_name(watch->relid)),
 							   hash_expression(watch));
-	int			nestlevel = NewGUCNestLevel();
+	Relation	relation = table_open(watch->relid, AccessShareLock);
+	Oid			owner = relation->rd_rel->relowner;
 	ArrayType  *result = NULL;
+	AsOwner		saved;
 	SPIPlanPtr	plan;
 	bool		isnull;
 	Datum		found;
 
+	*n = 0;
+	if (pg_class_aclcheck(watch->relid, owner, ACL_SELECT) != ACLCHECK_OK)
+	{
+		table_close(relation, NoLock);
+		return NULL;
+	}
+	owner_enter(&saved, relation);
 	/* without an index on the hashes it would read the table for each of them */
 	(void) set_config_option("enable_nestloop", "off", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
@@ -1253,15 +1264,15 @@ sa_capture_without_rows(const SaWatch *watch, ArrayType *hashes, int *n)
 	if (plan == NULL)
 		elog(ERROR, "could not prepare statement: %s", SPI_result_code_string(SPI_result));
 	SPI_execute_snapshot(plan, &value, " ", GetLatestSnapshot(), InvalidSnapshot, false, true, 0);
+	owner_leave(&saved);
 	found = sa_result(0, 1, &isnull);
-	*n = 0;
 	if (!isnull)
 	{
 		result = DatumGetArrayTypePCopy(found);
 		*n = ArrayGetNItems(ARR_NDIM(result), ARR_DIMS(result));
 	}
 	SPI_freeplan(plan);
-	AtEOXact_GUC(false, nestlevel);
+	table_close(relation, NoLock);
 	return result;
 }
 
