@@ -289,6 +289,8 @@ typedef struct SaForget
 	TransactionId before;		/* only what transactions before this one
 								 * wrote; 0: all */
 	int			tries;			/* so often it has failed before */
+	int64		deadline;		/* what is not deleted by then (see
+								 * sa_monotonic_now) is left; 0: none */
 	/* the rest is the result */
 	SaWatch    *watch;			/* NULL: it is not watched any more */
 	SaRows		rows;			/* these are locked */

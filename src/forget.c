@@ -22,6 +22,7 @@
 #include "capture.h"
 
 #include "access/heapam.h"
+#include "access/htup_details.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/transam.h"
@@ -32,6 +33,7 @@
 #include "miscadmin.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
@@ -440,7 +442,10 @@ still_matches(const Locking *locking, const uint8 *hash, bool *by_user, bool cha
 	return hash && is_among(hash, locking->hashes, locking->n_hashes);
 }
 
-/* Was this version of a row made before a transaction, if that matters? */
+/*
+ * Was this version of a row made before a transaction, if that matters?  One that is
+ * frozen still has its old id, which says nothing any more.
+ */
 static bool
 is_before(TransactionId before, TupleTableSlot *slot)
 {
@@ -448,6 +453,9 @@ is_before(TransactionId before, TupleTableSlot *slot)
 	TransactionId xmin;
 
 	if (!TransactionIdIsValid(before))
+		return true;
+	if (TTS_IS_BUFFERTUPLE(slot) &&
+		HeapTupleHeaderXminFrozen(((HeapTupleTableSlot *) slot)->tuple->t_data))
 		return true;
 	xmin = DatumGetTransactionId(slot_getsysattr(slot, MinTransactionIdAttributeNumber, &isnull));
 	return !TransactionIdIsNormal(xmin) || TransactionIdPrecedes(xmin, before);
@@ -627,31 +635,27 @@ lock_step(void *argument)
 	table_close(locking.relation, NoLock);
 }
 
-/* What the caller has to know, whatever a product does: these errors are not its. */
+/*
+ * What the caller has to know, whatever a product does: a cancel of its own.  A product
+ * may raise an error with any SQLSTATE, so that this tells nothing.
+ */
 static bool
 is_fatal(const ErrorData *error)
 {
-	switch (error->sqlerrcode)
-	{
-		case ERRCODE_QUERY_CANCELED:
-		case ERRCODE_ADMIN_SHUTDOWN:
-		case ERRCODE_CRASH_SHUTDOWN:
-			return true;
-		default:
-			return ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES;
-	}
+	return error->sqlerrcode == ERRCODE_QUERY_CANCELED && error->funcname != NULL &&
+		strcmp(error->funcname, "ProcessInterrupts") == 0;
 }
 
 static void
-note_failure(SaForget *forget, const ErrorData *error)
+note_failure(SaForget *forget, const ErrorData *error, bool timed_out)
 {
 	if (forget->message != NULL)
 		return;
-	forget->sqlstate = error->sqlerrcode;
+	forget->sqlstate = timed_out ? ERRCODE_QUERY_CANCELED : error->sqlerrcode;
 	/* what a product's own code says may have the session id in it */
 	if (error->sqlerrcode == ERRCODE_FOREIGN_KEY_VIOLATION && error->table_name)
 		forget->message = psprintf("rows of \"%s\" refer to them", error->table_name);
-	else if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+	else if (timed_out)
 		forget->message = psprintf("it took longer than %d s", BATCH_TIME / 1000);
 	else if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
 		forget->message = "somebody has what refers to them locked";
@@ -694,7 +698,7 @@ sa_forget_lock(List *forgets, SaBusy *busy)
 			continue;
 		if (is_fatal(error))
 			ReThrowError(error);
-		note_failure(step.forget, error);
+		note_failure(step.forget, error, false);
 		step.forget->unsearched = true;
 	}
 }
@@ -802,6 +806,7 @@ typedef struct Batch
 	int			n;
 	int			result;			/* of SPI */
 	uint64		deleted;
+	bool		timed_out;
 } Batch;
 
 /* What ends a row's session or token. */
@@ -822,14 +827,16 @@ delete_step(void *argument)
 	Batch	   *batch = argument;
 	Relation	relation = table_open(batch->forget->relid, RowExclusiveLock);
 	Datum	   *tids = palloc(batch->n * sizeof(Datum));
+	ArrayType  *places;
 	SaArgs		args = {0};
 	AsOwner		saved;
 
 	for (int i = 0; i < batch->n; i++)
 		tids[i] = PointerGetDatum(&batch->rows[i].tid);
-	sa_arg(&args, get_array_type(TIDOID),
-		   PointerGetDatum(construct_array(tids, batch->n, TIDOID, sizeof(ItemPointerData), false,
-										   TYPALIGN_SHORT)), false);
+	places = construct_array(tids, batch->n, TIDOID, sizeof(ItemPointerData), false,
+							 TYPALIGN_SHORT);
+	pfree(tids);
+	sa_arg(&args, get_array_type(TIDOID), PointerGetDatum(places), false);
 	owner_enter(&saved, relation);
 	(void) set_config_option("lock_timeout", CASCADE_LOCK_WAIT, PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
@@ -838,12 +845,19 @@ delete_step(void *argument)
 	batch->deleted = SPI_processed;
 	owner_leave(&saved);
 	table_close(relation, NoLock);
+	pfree(places);
 }
 
-/* Delete a batch for no longer than a limit; returns why not. */
+/*
+ * Delete a batch for no longer than a limit; returns why not.  A trigger of the product
+ * may call us again: then the time of the outer batch goes on.
+ */
 static ErrorData *
 delete_batch(Batch *batch)
 {
+	bool		is_inner = batch_timeout != MAX_TIMEOUTS && get_timeout_active(batch_timeout);
+	TimestampTz outer_until = is_inner ? get_timeout_finish_time(batch_timeout) : 0;
+	bool		outer_timed_out = batch_timed_out;
 	const SaWatch *outer_watch = forgetting_watch;
 	SaEnding   *outer_forgetting = forgetting;
 	ExecutorStart_hook_type outer_hook = outer_executor_start;
@@ -869,6 +883,13 @@ delete_batch(Batch *batch)
 	PG_FINALLY();
 	{
 		disable_timeout(batch_timeout, false);
+		batch->timed_out = batch_timed_out;
+		/* what came too late to stop anything must not stop what follows */
+		if (batch_timed_out)
+			QueryCancelPending = false;
+		batch_timed_out = outer_timed_out;
+		if (is_inner)
+			enable_timeout_every(batch_timeout, outer_until, BATCH_TIME);
 		ExecutorStart_hook = hook;
 		outer_executor_start = outer_hook;
 		forgetting_watch = outer_watch;
@@ -876,15 +897,12 @@ delete_batch(Batch *batch)
 	}
 	PG_END_TRY();
 
-	/* what came too late to stop anything must not stop what follows */
-	if (batch_timed_out)
-		QueryCancelPending = false;
 	if (error != NULL)
 	{
 		batch->ending->tokens_revoked = tokens_revoked;
 		if (batch->ending->revoked_users)
 			batch->ending->revoked_users->nelems = n_users;
-		if (is_fatal(error) && !(batch_timed_out && error->sqlerrcode == ERRCODE_QUERY_CANCELED))
+		if (is_fatal(error) && !batch->timed_out)
 			ReThrowError(error);
 	}
 	return error;
@@ -937,6 +955,13 @@ leave_rows(SaForget *forget, const SaForgetRow *rows, int n)
 				rows[i].by_user);
 }
 
+/* Is there no time left for this? */
+static bool
+is_over(const SaForget *forget)
+{
+	return forget->deadline != 0 && sa_monotonic_now() >= forget->deadline;
+}
+
 /* Delete rows, and find those that make it fail. */
 static void
 delete_rows(SaForget *forget, SaEnding *ending, SaForgetRow *rows, int n)
@@ -946,7 +971,7 @@ delete_rows(SaForget *forget, SaEnding *ending, SaForgetRow *rows, int n)
 	bool		slow;
 
 	CHECK_FOR_INTERRUPTS();
-	if (forget->failures >= FAILURES_MAX)
+	if (forget->failures >= FAILURES_MAX || is_over(forget))
 	{
 		leave_rows(forget, rows, n);
 		return;
@@ -971,8 +996,8 @@ delete_rows(SaForget *forget, SaEnding *ending, SaForgetRow *rows, int n)
 		return;
 	}
 
-	note_failure(forget, error);
-	slow = error->sqlerrcode == ERRCODE_QUERY_CANCELED || error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
+	note_failure(forget, error, batch.timed_out);
+	slow = batch.timed_out || error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
 	forget->failures += slow ? FAILURES_SLOW : 1;
 	if (n == 1)
 	{
@@ -980,7 +1005,7 @@ delete_rows(SaForget *forget, SaEnding *ending, SaForgetRow *rows, int n)
 		return;
 	}
 	/* what takes so long is not tried again while somebody waits */
-	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+	if (batch.timed_out)
 		forget->failures = FAILURES_MAX;
 	delete_rows(forget, ending, rows, n / 2);
 	delete_rows(forget, ending, rows + n / 2, n - n / 2);
@@ -1202,8 +1227,9 @@ sa_capture_is_empty(Oid relid)
 
 /*
  * Those of these hashes (all distinct) for which there is no row of the session part
- * that a snapshot taken now sees; *n is how many.  Asked with our own rights, as only
- * functions and types of PostgreSQL's own are in the condition.
+ * that a snapshot taken now sees; *n is how many.  Asked as the owner of the table: to
+ * plan it may run what its indexes and statistics call.  Who may not read the own table
+ * has no answer, and none are missed.
  */
 ArrayType *
 sa_capture_without_rows(const SaWatch *watch, ArrayType *hashes, int *n)
@@ -1216,12 +1242,21 @@ sa_capture_without_rows(const SaWatch *watch, ArrayType *hashes, int *n)
 							   quote_qualified_identifier(get_namespace_name(get_rel_namespace(watch->relid)),
 														  get_rel_name(watch->relid)),
 							   hash_expression(watch));
-	int			nestlevel = NewGUCNestLevel();
+	Relation	relation = table_open(watch->relid, AccessShareLock);
+	Oid			owner = relation->rd_rel->relowner;
 	ArrayType  *result = NULL;
+	AsOwner		saved;
 	SPIPlanPtr	plan;
 	bool		isnull;
 	Datum		found;
 
+	*n = 0;
+	if (pg_class_aclcheck(watch->relid, owner, ACL_SELECT) != ACLCHECK_OK)
+	{
+		table_close(relation, NoLock);
+		return NULL;
+	}
+	owner_enter(&saved, relation);
 	/* without an index on the hashes it would read the table for each of them */
 	(void) set_config_option("enable_nestloop", "off", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
@@ -1229,15 +1264,15 @@ sa_capture_without_rows(const SaWatch *watch, ArrayType *hashes, int *n)
 	if (plan == NULL)
 		elog(ERROR, "could not prepare statement: %s", SPI_result_code_string(SPI_result));
 	SPI_execute_snapshot(plan, &value, " ", GetLatestSnapshot(), InvalidSnapshot, false, true, 0);
+	owner_leave(&saved);
 	found = sa_result(0, 1, &isnull);
-	*n = 0;
 	if (!isnull)
 	{
 		result = DatumGetArrayTypePCopy(found);
 		*n = ArrayGetNItems(ARR_NDIM(result), ARR_DIMS(result));
 	}
 	SPI_freeplan(plan);
-	AtEOXact_GUC(false, nestlevel);
+	table_close(relation, NoLock);
 	return result;
 }
 
@@ -1369,6 +1404,7 @@ empty_table(SaForget *forget, SaEnding *ending, Relation relation)
 	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "session_admin row",
 												  ALLOCSET_DEFAULT_SIZES);
 	SaBusy		busy = {0};
+	bool		over = false;
 
 	while (table_scan_getnextslot(scan, ForwardScanDirection, found))
 	{
@@ -1397,7 +1433,8 @@ empty_table(SaForget *forget, SaEnding *ending, Relation relation)
 		if (forget->rows.n >= BATCH_ROWS)
 			delete_so_far(forget, ending);
 		/* as many as that are tried again from the beginning */
-		if (forget->left.n >= LEFT_MAX)
+		over = forget->left.n >= LEFT_MAX || is_over(forget);
+		if (over)
 			break;
 	}
 	table_endscan(scan);
@@ -1406,7 +1443,7 @@ empty_table(SaForget *forget, SaEnding *ending, Relation relation)
 	ExecDropSingleTupleTableSlot(slot);
 	MemoryContextDelete(scratch);
 	delete_so_far(forget, ending);
-	if (forget->left.n >= LEFT_MAX)
+	if (over || forget->left.n >= LEFT_MAX)
 	{
 		forget->left.n = 0;
 		forget->unsearched = true;
@@ -1460,7 +1497,7 @@ sa_forget_table(SaForget *forget, SaEnding *ending)
 		return;
 	if (is_fatal(error))
 		ReThrowError(error);
-	note_failure(forget, error);
+	note_failure(forget, error, false);
 	ending->tokens_revoked = tokens_revoked;
 	forget->left.n = 0;
 	forget->unsearched = true;

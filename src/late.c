@@ -137,6 +137,20 @@ sa_late_forget(pg_attribute_unused() bool *more)
 		"      AND (l.user_name IS NULL OR t.user_name = l.user_name))"
 	};
 
+	static SaStatement forget_repeated = {.sql =
+		"DELETE FROM session_admin.late_ending l USING session_admin.late_ending n"
+		" WHERE n.id > l.id AND n.before_xid >= l.before_xid AND n.reason = l.reason"
+		"  AND n.tokens >= l.tokens"
+		"  AND n.application IS NOT DISTINCT FROM l.application"
+		"  AND n.user_name IS NOT DISTINCT FROM l.user_name"
+		"  AND n.session_hash IS NOT DISTINCT FROM l.session_hash"
+	};
+	int64		forgotten;
+
 	/* each change tells all backends */
-	return sa_run(&any_ending, NULL) == 0 ? 0 : (int64) sa_run(&forget_endings, NULL);
+	if (sa_run(&any_ending, NULL) == 0)
+		return 0;
+	forgotten = (int64) sa_run(&forget_endings, NULL);
+	/* somebody may stay in a transaction for long, and others end the same again and again */
+	return forgotten + (int64) sa_run(&forget_repeated, NULL);
 }

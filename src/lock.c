@@ -74,9 +74,11 @@ holder_of(Relation rel, ItemPointer tid)
 	tuple.t_self = *tid;
 	if (!heap_fetch(rel, SnapshotAny, &tuple, &buffer, false))
 		return InvalidTransactionId;
+	/* one without the other may be taken for a multixact that there never was */
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
 	xmax = HeapTupleHeaderGetRawXmax(tuple.t_data);
 	infomask = tuple.t_data->t_infomask;
-	ReleaseBuffer(buffer);
+	UnlockReleaseBuffer(buffer);
 
 	if (infomask & HEAP_XMAX_INVALID)
 		return InvalidTransactionId;

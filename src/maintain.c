@@ -23,11 +23,13 @@
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "tcop/pquery.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/portal.h"
 #include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(sa_maintain);
@@ -507,6 +509,9 @@ sa_task_run(const SaTask *task, int64 *rows)
 static bool
 in_transaction_block(void)
 {
+	/* in a savepoint of the client's, even one of this very message */
+	if (ActivePortal != NULL && ActivePortal->createSubid > TopSubTransactionId)
+		return true;
 	if (GetCurrentTransactionNestLevel() > 1)
 		return GetCurrentTransactionStartTimestamp() != GetCurrentStatementStartTimestamp();
 	if (!IsTransactionBlock())

@@ -193,15 +193,20 @@ compare_sessions(Pair *pair, const SaWatch *watch, Position *position, int64 lim
 {
 	int			n;
 	int			missing;
-	ArrayType  *hashes = next_sessions(pair, position, limit, &n);
-	int64		sessions = n;
+	ArrayType  *hashes;
+	int64		sessions;
 
+	/* as in compare_batch */
+	SPI_connect();
+	hashes = next_sessions(pair, position, limit, &n);
+	sessions = n;
 	if (n > 0 && watch != NULL)
 		hashes = sa_capture_without_rows(watch, hashes, &missing);
 	else
 		missing = n;
 	if (missing > 0)
 		end_without_rows(pair, watch, hashes, tell);
+	SPI_finish();
 	position->finished = sessions < limit;
 	return sessions;
 }
@@ -337,11 +342,16 @@ compare_batch(Pair *pair, const SaWatch *watch, Relation relation, Snapshot snap
 	SaCaptured	writer;
 	bool	   *doubtful;
 
+	/* what it takes is given back: there may be millions of rows */
+	SPI_connect();
 	end_expired(pair, &rows->reader);
 	doubtful = rows->n > 0 ? find_doubtful(pair, watch, &rows->reader) : NULL;
 	sa_captured_wipe(rows->reader.session_rows);
 	if (doubtful == NULL)
+	{
+		SPI_finish();
 		return;
+	}
 
 	slot = table_slot_create(relation, NULL);
 	sa_captured_begin(&writer, watch);
@@ -361,6 +371,7 @@ compare_batch(Pair *pair, const SaWatch *watch, Relation relation, Snapshot snap
 	pair->deleted += writer.refused;
 	sa_captured_end(&writer);
 	ExecDropSingleTupleTableSlot(slot);
+	SPI_finish();
 }
 
 static void
@@ -379,6 +390,8 @@ compare_rows(Pair *pair, const SaWatch *watch, Relation relation, Position *posi
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TupleTableSlot *slot = table_slot_create(relation, NULL);
 	Rows	   *rows = palloc(sizeof(Rows));
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "session_admin row",
+												  ALLOCSET_DEFAULT_SIZES);
 	ItemPointerData last;
 	TableScanDesc scan;
 	int64		n = 0;
@@ -391,6 +404,7 @@ compare_rows(Pair *pair, const SaWatch *watch, Relation relation, Position *posi
 	while (table_scan_getnextslot_tidrange(scan, ForwardScanDirection, slot))
 	{
 		int			before = list_length(rows->reader.session_rows);
+		MemoryContext old;
 
 		CHECK_FOR_INTERRUPTS();
 		if (n == limit)
@@ -399,7 +413,10 @@ compare_rows(Pair *pair, const SaWatch *watch, Relation relation, Position *posi
 			position->in_sessions = false;
 			break;
 		}
+		old = MemoryContextSwitchTo(scratch);
 		sa_row_inserted(&rows->reader, slot);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(scratch);
 		if (list_length(rows->reader.session_rows) > before)
 			rows->places[rows->n++] = slot->tts_tid;
 		n++;
@@ -420,6 +437,7 @@ compare_rows(Pair *pair, const SaWatch *watch, Relation relation, Position *posi
 	table_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
 	UnregisterSnapshot(snapshot);
+	MemoryContextDelete(scratch);
 	pfree(rows);
 	return n;
 }

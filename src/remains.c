@@ -23,6 +23,8 @@
 #include "utils/timestamp.h"
 
 #define RETRY_BATCH		1000	/* rows of product_remains */
+/* No longer than this (and what was begun) are rows kept locked that are gone. */
+#define RETRY_TIME		(5 * USECS_PER_SEC)
 #define REST_MAX		(60 * USECS_PER_SEC)
 
 /* When housekeeping has to look again, as far as this process knows. */
@@ -293,6 +295,7 @@ sa_remains_retry(bool *more)
 		"SELECT count(*), (extract(epoch FROM min(next_try_at) - clock_timestamp()) * 1000000)::bigint"
 		" FROM session_admin.product_remains"
 	};
+	int64		deadline = sa_monotonic_now() + RETRY_TIME;
 	uint64		n;
 	int64		tried;
 	int64		before;
@@ -306,13 +309,22 @@ sa_remains_retry(bool *more)
 
 	groups = groups_find(&n, &tried);
 	for (uint64 i = 0; i < n; i++)
+	{
+		/* the others are due still; each batch does one at least */
+		if (i > 0 && sa_monotonic_now() >= deadline)
+		{
+			*more = true;
+			break;
+		}
+		groups[i].forget.deadline = deadline;
 		group_retry(&groups[i]);
+	}
 	if (n > 0)
 		forget_repeated();
 	sa_run(&count, NULL);
 	if (sa_result_int64(0, 1) > 0)
 		rest = Min(Max(sa_result_int64(0, 2), USECS_PER_SEC), REST_MAX);
-	*more = tried >= RETRY_BATCH;
+	*more = *more || tried >= RETRY_BATCH;
 	return Max(before - sa_result_int64(0, 1), 0);
 }
 
