@@ -301,7 +301,8 @@ typedef struct SaForget
 	bool		unsearched;		/* nor could the table be searched */
 	bool		invisible;		/* there may be rows that nobody sees yet */
 	uint64		deleted;
-	int			failures;
+	int			failures;		/* that took their time */
+	int			errors;			/* that did not */
 	int			sqlstate;
 	const char *message;		/* why */
 } SaForget;
@@ -311,8 +312,8 @@ extern List *sa_forgets_of(const char *application, const char *product);
 extern void sa_forget_rows(SaForget *forget, SaEnding *ending);
 extern bool sa_capture_is_empty(Oid relid);
 extern ArrayType *sa_capture_without_rows(const SaWatch *watch, ArrayType *hashes, int *n);
-extern bool sa_capture_forget_rows(const SaWatch *watch, ArrayType *secrets, ArrayType *hashes,
-								   SaEnding *ending);
+extern uint64 sa_capture_forget_rows(const SaWatch *watch, ArrayType *secrets, ArrayType *hashes,
+									 SaEnding *ending);
 extern void sa_forget_table(SaForget *forget, SaEnding *ending);
 extern ArrayType *sa_forget_obstacles(Oid relid, bool clears);
 extern ArrayType *sa_hashes_of(const SaRows *rows);

@@ -356,7 +356,7 @@ typedef struct Refusal
 	ArrayType  *secrets;
 	ArrayType  *hashes;
 	SaEnding	ending;
-	bool		done;
+	uint64		deleted;
 } Refusal;
 
 static void
@@ -364,7 +364,7 @@ delete_refused_rows(void *argument)
 {
 	Refusal    *refusal = argument;
 
-	refusal->done = sa_capture_forget_rows(refusal->watch, refusal->secrets, refusal->hashes,
+	refusal->deleted = sa_capture_forget_rows(refusal->watch, refusal->secrets, refusal->hashes,
 										   &refusal->ending);
 }
 
@@ -414,13 +414,14 @@ refuse_rows(SaCaptured *captured)
 			sa_captured_add(captured, &renamed,
 							PointerGetDatum(sa_bytea(row->old_id.hash, SA_HASH_LEN)), false);
 	}
-	captured->refused += hashes->nelems;
 	refusal.secrets = DatumGetArrayTypeP(makeArrayResult(secrets, context));
 	refusal.hashes = DatumGetArrayTypeP(makeArrayResult(hashes, context));
 	error = sa_capture_attempt(delete_refused_rows, &refusal);
 
-	if (error || !refusal.done)
-		rows_remain(watch, error ? error->message : "they are there still");
+	if (error)
+		rows_remain(watch, error->message);
+	else
+		captured->refused += refusal.deleted;
 
 	sa_count_refused(refusal.hashes, watch->application);
 	if (renamed.n > 0)

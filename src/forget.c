@@ -29,6 +29,7 @@
 #include "access/xact.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
+#include "common/pg_prng.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
@@ -50,8 +51,9 @@
 /* For a row that refers to one of these, and that somebody has locked. */
 #define CASCADE_LOCK_WAIT	"100ms"
 /* Of a batch that fails, parts are tried as long as so many have not failed, too. */
+#define ERRORS_MAX			500
+/* Of those that take their time, fewer: each counts for so many of the most. */
 #define FAILURES_MAX		20
-/* Of one that somebody waited for, fewer. */
 #define FAILURES_SLOW		5
 /* Rows of one table that are noted one by one when everything is deleted. */
 #define LEFT_MAX			10000
@@ -990,15 +992,18 @@ delete_rows(SaForget *forget, SaEnding *ending, SaForgetRow *rows, int n)
 			ReThrowError(error);
 		if (error != NULL)
 			leave_rows(forget, rows, n);
-		/* those that follow fare no better */
-		if (batch.deleted == 0)
+		/* of many none: those that follow fare no better */
+		if (batch.deleted == 0 && n > 1)
 			forget->failures = FAILURES_MAX;
 		return;
 	}
 
 	note_failure(forget, error, batch.timed_out);
 	slow = batch.timed_out || error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
-	forget->failures += slow ? FAILURES_SLOW : 1;
+	if (slow)
+		forget->failures += FAILURES_SLOW;
+	else if (++forget->errors >= ERRORS_MAX)
+		forget->failures = FAILURES_MAX;
 	if (n == 1)
 	{
 		leave_rows(forget, rows, 1);
@@ -1039,6 +1044,23 @@ spare_valid(SaForget *forget)
 	forget->rows.n = n;
 }
 
+/* Begin with any of the rows, in the same order. */
+static void
+rotate_rows(SaRows *rows)
+{
+	SaForgetRow *rotated;
+	int			first;
+
+	if (rows->n < 2)
+		return;
+	first = (int) (pg_prng_uint64_range(&pg_global_prng_state, 0, rows->n - 1));
+	rotated = palloc(rows->n * sizeof(SaForgetRow));
+	for (int i = 0; i < rows->n; i++)
+		rotated[i] = rows->rows[(first + i) % rows->n];
+	rows->rows = rotated;
+	rows->allocated = rows->n;
+}
+
 /* Delete the rows that are locked; those that cannot be deleted are left. */
 void
 sa_forget_rows(SaForget *forget, SaEnding *ending)
@@ -1047,6 +1069,9 @@ sa_forget_rows(SaForget *forget, SaEnding *ending)
 
 	if (forget->spares_valid && forget->part == SA_PART_SESSION)
 		spare_valid(forget);
+	/* what fails must not keep what follows from being tried for ever */
+	if (forget->tries > 0)
+		rotate_rows(&forget->rows);
 	for (int i = 0; i < forget->rows.n; i += batch)
 		delete_rows(forget, ending, forget->rows.rows + i, Min(batch, forget->rows.n - i));
 }
@@ -1279,9 +1304,10 @@ sa_capture_without_rows(const SaWatch *watch, ArrayType *hashes, int *n)
 /*
  * Delete rows that a statement of the product itself has just written, by the ids in
  * them and the hashes of these.  What cannot be deleted is noted, once; what takes long is
- * not tried again with each such statement.  The caller is connected to SPI.
+ * not tried again with each such statement.  Returns how many are gone.  The caller is
+ * connected to SPI.
  */
-bool
+uint64
 sa_capture_forget_rows(const SaWatch *watch, ArrayType *secrets, ArrayType *hashes,
 					   SaEnding *ending)
 {
@@ -1297,7 +1323,7 @@ sa_capture_forget_rows(const SaWatch *watch, ArrayType *secrets, ArrayType *hash
 
 	hashes = sa_remains_not(watch->application, hashes, true);
 	if (ArrayGetNItems(ARR_NDIM(hashes), ARR_DIMS(hashes)) == 0)
-		return true;
+		return 0;
 	forget.target.secrets = secrets;
 	forget.target.hashes = forget.target.all_hashes = hashes;
 	sa_forget_lock(list_make1(&forget), &busy);
@@ -1311,7 +1337,7 @@ sa_capture_forget_rows(const SaWatch *watch, ArrayType *secrets, ArrayType *hash
 		if (forget.left.n > 0 || forget.unsearched)
 			sa_remain(&forget, ending);
 	}
-	return true;
+	return forget.deleted;
 }
 
 /* The users' sessions that products have, but for the one that is kept. */
