@@ -308,6 +308,7 @@ typedef struct SaForget
 } SaForget;
 
 extern SaEnding *sa_forgetting(const SaWatch *watch);
+extern bool sa_was_canceled(const ErrorData *error);
 extern List *sa_forgets_of(const char *application, const char *product);
 extern void sa_forget_rows(SaForget *forget, SaEnding *ending);
 extern bool sa_capture_is_empty(Oid relid);

@@ -641,8 +641,8 @@ lock_step(void *argument)
  * What the caller has to know, whatever a product does: a cancel of its own.  A product
  * may raise an error with any SQLSTATE, so that this tells nothing.
  */
-static bool
-is_fatal(const ErrorData *error)
+bool
+sa_was_canceled(const ErrorData *error)
 {
 	return error->sqlerrcode == ERRCODE_QUERY_CANCELED && error->funcname != NULL &&
 		strcmp(error->funcname, "ProcessInterrupts") == 0;
@@ -698,7 +698,7 @@ sa_forget_lock(List *forgets, SaBusy *busy)
 		error = sa_attempt(lock_step, &step);
 		if (error == NULL)
 			continue;
-		if (is_fatal(error))
+		if (sa_was_canceled(error))
 			ReThrowError(error);
 		note_failure(step.forget, error, false);
 		step.forget->unsearched = true;
@@ -904,7 +904,7 @@ delete_batch(Batch *batch)
 		batch->ending->tokens_revoked = tokens_revoked;
 		if (batch->ending->revoked_users)
 			batch->ending->revoked_users->nelems = n_users;
-		if (is_fatal(error) && !batch->timed_out)
+		if (sa_was_canceled(error) && !batch->timed_out)
 			ReThrowError(error);
 	}
 	return error;
@@ -988,7 +988,7 @@ delete_rows(SaForget *forget, SaEnding *ending, SaForgetRow *rows, int n)
 		if (forget->message == NULL)
 			forget->message = "a rule or trigger keeps them";
 		error = sa_attempt(find_kept, &batch);
-		if (error != NULL && is_fatal(error))
+		if (error != NULL && sa_was_canceled(error))
 			ReThrowError(error);
 		if (error != NULL)
 			leave_rows(forget, rows, n);
@@ -1521,7 +1521,7 @@ sa_forget_table(SaForget *forget, SaEnding *ending)
 	error = sa_attempt(empty_step, &step);
 	if (error == NULL)
 		return;
-	if (is_fatal(error))
+	if (sa_was_canceled(error))
 		ReThrowError(error);
 	note_failure(forget, error, false);
 	ending->tokens_revoked = tokens_revoked;

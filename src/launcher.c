@@ -152,6 +152,9 @@ take_report(SaRun *run)
 		if (entry != NULL)
 		{
 			entry->last = *run;
+			/* what somebody wanted meanwhile, it may not have seen */
+			if (entry->wakes != run->wakes)
+				sa_worker_make_due(&entry->last);
 			entry->not_before = now + PAUSE;
 			if (has_flushed(run))
 				entry->flushed = now;
@@ -240,6 +243,7 @@ start_worker(int place, Oid database)
 		memcpy(run->due, entry->last.due, sizeof(run->due));
 		memcpy(run->troubles, entry->last.troubles, sizeof(run->troubles));
 		run->notes = entry->notes;
+		run->wakes = entry->wakes;
 	}
 	run->database = database;
 	run->started_at = GetCurrentTimestamp();

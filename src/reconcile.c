@@ -722,6 +722,52 @@ note_position(const Pair *pair, Position position)
 	sa_run(&upsert, &args);
 }
 
+/* What a slice of a table is reconciled by. */
+typedef struct Slice
+{
+	Pair	   *pair;
+	Position	position;
+	int64		left;			/* so many rows and sessions, at most */
+} Slice;
+
+static void
+reconcile_step(void *argument)
+{
+	Slice	   *slice = argument;
+
+	slice->position = read_position(slice->pair);
+	slice->left -= reconcile(slice->pair, &slice->position, slice->left, false);
+	note_position(slice->pair, slice->position);
+}
+
+/* One product's table that cannot be compared does not keep the others from it. */
+static int64
+reconcile_slice(Pair *pair, int64 left)
+{
+	Slice		slice = {.pair = pair, .left = left};
+	ErrorData  *error = sa_attempt(reconcile_step, &slice);
+	char	   *message;
+
+	if (error == NULL)
+		return slice.left;
+	if (sa_was_canceled(error))
+		ReThrowError(error);
+	pair->ended = pair->taken = pair->deleted = 0;
+	/* the message may be the product's, and tell what nobody should read */
+	message = psprintf("rows were not compared with sessions: SQLSTATE %s",
+					   unpack_sql_state(error->sqlerrcode));
+	/* who has it locked is not in trouble */
+	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
+		error->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED &&
+		sa_capture_failure_once(pair->application, pair->relid, "UPDATE", message))
+		ereport(WARNING,
+				(errmsg("\"%s\": %s", pair->table_name, message),
+				 errhint("Call session_admin.reconcile_sessions() to see why.")));
+	/* the others come first the next time */
+	note_position(pair, read_position(pair));
+	return left - 1;
+}
+
 /*
  * A slice of one table, the one that has waited longest: a task of maintain().  Small
  * tables are gone through as a whole.
@@ -743,7 +789,6 @@ sa_reconcile_slice(pg_attribute_unused() bool *more)
 	{
 		Pair	   *oldest = NULL;
 		int64		oldest_at = PG_INT64_MAX;
-		Position	position;
 
 		CHECK_FOR_INTERRUPTS();
 		for (int i = 0; i < n; i++)
@@ -767,9 +812,7 @@ sa_reconcile_slice(pg_attribute_unused() bool *more)
 		/* nobody is waited for */
 		if (!ConditionalLockRelationOid(oldest->relid, RowShareLock))
 			continue;
-		position = read_position(oldest);
-		left -= reconcile(oldest, &position, left, false);
-		note_position(oldest, position);
+		left = reconcile_slice(oldest, left);
 		differences += oldest->ended + oldest->taken + oldest->deleted;
 	}
 	return differences;

@@ -139,8 +139,8 @@ sa_worker_wake(void)
 }
 
 /* What has a rest of its own is due now.  Under the mutex. */
-static void
-make_due(SaRun *run)
+void
+sa_worker_make_due(SaRun *run)
 {
 	int			n;
 	const SaTask *tasks = sa_tasks(&n);
@@ -162,7 +162,8 @@ wake(void)
 	entry = sa_worker_find(MyDatabaseId, false);
 	if (entry != NULL)
 	{
-		make_due(&entry->last);
+		sa_worker_make_due(&entry->last);
+		entry->wakes++;
 		latch = sa_workers->launcher_latch;
 	}
 	SpinLockRelease(&sa_workers->mutex);

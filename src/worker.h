@@ -48,6 +48,7 @@ typedef struct SaRun
 	SaOutcome	outcome;
 	int			sqlstate;		/* if it failed */
 	uint32		notes;			/* of the database when it began */
+	uint32		wakes;			/* the same */
 	TimestampTz started_at;		/* shown; 0: never */
 	TimestampTz ended_at;		/* shown */
 	int64		moved;			/* when it began, or its last batch did */
@@ -61,6 +62,7 @@ typedef struct SaRun
 typedef struct SaDatabase
 {
 	uint32		notes;			/* how often somebody said so */
+	uint32		wakes;			/* how often there was something to do soon */
 	int64		not_before;		/* no run until then */
 	int64		nothing_until;	/* no look for touches to flush until then */
 	int			failures;		/* runs that came to nothing since the last
@@ -88,6 +90,7 @@ extern SaWorkers *sa_workers;	/* NULL if not preloaded */
 extern SaDatabase *sa_worker_find(Oid database, bool add);
 extern SaRun *sa_worker_run(Oid database);
 extern void sa_worker_forget(SaDatabase *database);
+extern void sa_worker_make_due(SaRun *run);
 extern int64 sa_worker_back_off(int64 now, int failures, bool is_error);
 extern void sa_worker_describe(BackgroundWorker *worker, const char *name, const char *function);
 

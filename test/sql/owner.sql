@@ -49,8 +49,29 @@ RESET ROLE;
 SELECT ended, taken, deleted FROM session_admin.reconcile_sessions();
 SELECT session_admin.touch_session('d');
 
+-- and if the index fails, other products are compared all the same
+SET ROLE regress_product;
+GRANT SELECT ON owned.spring_session TO regress_product;
+CREATE OR REPLACE FUNCTION owned.spies() RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS
+    'BEGIN RAISE EXCEPTION ''token %'', repeat(''x'', 32) USING ERRCODE = ''query_canceled''; END';
+RESET ROLE;
+CREATE SCHEMA later;
+CREATE TABLE later.spring_session (LIKE owned.spring_session);
+SELECT count(*) FROM session_admin.attach_application('spring_session', 'later', 'zebra');
+INSERT INTO later.spring_session VALUES ('5', 'z', 'zoe', 1800);
+ALTER TABLE later.spring_session DISABLE TRIGGER ALL;
+DELETE FROM later.spring_session;
+\c
+SET client_min_messages = error;
+SELECT task, done FROM session_admin.maintain() WHERE task = 'sessions reconciled';
+SELECT session_admin.touch_session('z', application => 'zebra') AS z, session_admin.touch_session('d', application => 'owned') AS d;
+SELECT application, message FROM session_admin.capture_failure WHERE message ~ 'not compared';
+DELETE FROM session_admin.capture_failure WHERE application IN ('owned', 'zebra');
+
+SELECT count(*) FROM session_admin.detach_application(application => 'zebra');
+DELETE FROM session_admin.session WHERE application = 'zebra';
 SELECT count(*) FROM session_admin.detach_application(application => 'owned');
 DELETE FROM session_admin.session WHERE application = 'owned';
 DELETE FROM session_admin.ended_id;
-DROP SCHEMA owned CASCADE;
+DROP SCHEMA owned, later CASCADE;
 DROP ROLE regress_product;
