@@ -151,6 +151,10 @@ sa_late_forget(pg_attribute_unused() bool *more)
 	if (sa_run(&any_ending, NULL) == 0)
 		return 0;
 	forgotten = (int64) sa_run(&forget_endings, NULL);
-	/* somebody may stay in a transaction for long, and others end the same again and again */
+
+	/*
+	 * somebody may stay in a transaction for long, and others end the same
+	 * again and again
+	 */
 	return forgotten + (int64) sa_run(&forget_repeated, NULL);
 }

@@ -222,7 +222,11 @@ find_doubtful(const Pair *pair, const SaWatch *watch, SaCaptured *reader)
 	static SaStatement find_differences = {.sql =
 		"SELECT array_agg(r.n) FROM unnest($3::bytea[], $4::text[], $5::text[])"
 		"  WITH ORDINALITY AS r (hash, key, user_name, n)"
-		/* by the key, whatever the planner thinks of a table that nobody has analyzed */
+
+		/*
+		 * by the key, whatever the planner thinks of a table that nobody has
+		 * analyzed
+		 */
 		" LEFT JOIN LATERAL (SELECT * FROM session_admin.session s"
 		"   WHERE s.session_hash = r.hash AND s.application = $1 LIMIT 1) s ON true"
 		" WHERE ($6 OR s.session_hash IS NOT NULL)"
@@ -453,7 +457,10 @@ compare_rows(Pair *pair, const SaWatch *watch, Relation relation, Position *posi
 static Pair *
 list_pairs(const char *application, bool only_gone, int *n)
 {
-	/* from one product to the next by the index, however many sessions each has */
+	/*
+	 * from one product to the next by the index, however many sessions each
+	 * has
+	 */
 	static SaStatement find_pairs = {.sql =
 		"WITH RECURSIVE known AS ("
 		"  (SELECT application, product FROM session_admin.session WHERE product IS NOT NULL"
