@@ -144,6 +144,7 @@ sa_late_forget(pg_attribute_unused() bool *more)
 		"  AND n.application IS NOT DISTINCT FROM l.application"
 		"  AND n.user_name IS NOT DISTINCT FROM l.user_name"
 		"  AND n.session_hash IS NOT DISTINCT FROM l.session_hash"
+		"  AND n.keep_hash IS NOT DISTINCT FROM l.keep_hash"
 	};
 	int64		forgotten;
 
