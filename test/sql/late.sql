@@ -89,5 +89,13 @@ SELECT count(*) > 0 AS maintained FROM session_admin.maintain();
 SELECT current_failed_count, total_failed_count FROM session_admin.last_login
 WHERE application = 'late' AND user_name = 'alice';
 
+-- Of several that are the same one is kept, but not of those that keep another session.
+INSERT INTO session_admin.late_ending (application, user_name, keep_hash, tokens, before_xid, at, reason, ended_by)
+SELECT 'late', 'zoe', keep, true, (pg_snapshot_xmax(pg_current_snapshot())::text::bigint + 1000000)::text::xid8, now(), 'admin', 'x'
+FROM unnest(ARRAY[NULL, NULL, sha256('zoe1'), sha256('zoe1')]) AS keep;
+SELECT count(*) > 0 AS maintained FROM session_admin.maintain();
+SELECT keep_hash IS NULL AS everything, count(*) FROM session_admin.late_ending GROUP BY 1 ORDER BY 1;
+DELETE FROM session_admin.late_ending;
+
 SELECT sessions_ended FROM session_admin.invalidate_application();
 DROP FUNCTION valid, listed, late_end;
