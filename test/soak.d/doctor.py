@@ -71,7 +71,8 @@ class Doctor:
         """Touches reach the row, and last access only moves on."""
         if self.keeper is None:
             self.n += 1
-            self.events = self.shared.n_events.value
+            # its own login is not durable
+            self.events = self.shared.n_events.value, self.shared.restarts.value
             self.keeper = f'keeper {self.n}'
             self.db.run("SELECT session_admin.open_session(%s::text, 'keeper', application => 'keeper')", (self.keeper,))
             self.written, self.last_access = None, None
@@ -80,7 +81,7 @@ class Doctor:
                            " WHERE session_hash = sha256(%s::bytea) AND application = 'keeper'",
                            (self.keeper.encode(),))
         if not rows or not valid:
-            if self.events == self.shared.n_events.value:
+            if self.events == (self.shared.n_events.value, self.shared.restarts.value):
                 self.bad('refused', f'{self.keeper} is refused, and nobody has ended it')
             self.keeper = None
             return

@@ -739,8 +739,9 @@ class Writer:
 
     def bring_back(self):
         """A request that was running when its session ended saves it, as stores do."""
+        # an end that may have been, before the product's own, was none perhaps
         ended = [s for s in self.ledger.ended[-1000:] if s.how == 'shop' and not s.pending
-                 and any(r and r not in ('logout', 'idle_timeout') for r in s.reasons)]
+                 and len(s.reasons) == 1 and s.reasons[0] not in (None, 'logout', 'idle_timeout')]
         if not ended:
             return
         session = self.rng.choice(ended)
