@@ -98,8 +98,8 @@ class Final:
                 self.bad('history', f'{what}, is in the history {len(reasons)} times: {reasons}, not {session.reasons}')
             elif session.state == 'ended' and reasons and None not in session.reasons:
                 allowed = set(session.reasons) | {self.reasons.get(n) for n in self.concerning(session)}
-                events = self.concerning(session)
-                doubtful = events and any(at > self.events[events[0]].start for at in self.set_back)
+                # which of two ends was first is told by the clock that people set
+                doubtful = any(at > session.open_start for at in self.set_back)
                 if reasons[0] not in allowed and not doubtful:
                     self.bad('history', f'{what}, has ended by {reasons[0]}, not {allowed}')
             self.count.add('judged_history')
