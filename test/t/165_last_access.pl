@@ -99,23 +99,23 @@ sub keep_in_use
 	my $timeout = $seconds + 1;
 
 	sql("SELECT session_admin.set_policy('idle_timeout', '$timeout seconds');
-		SELECT session_admin.open_session('in use', 'bob')");
-	is($_->query_safe("SELECT session_admin.touch_session('in use')"), 't', "$name: touched by both") foreach @psql;
+		SELECT session_admin.open_session('$name', 'bob')");
+	is($_->query_safe("SELECT session_admin.touch_session('$name')"), 't', "$name: touched by both") foreach @psql;
 	$psql[0]->query_safe(qq{
 		DO \$\$
 		DECLARE
 			until timestamptz := clock_timestamp() + interval '2 seconds' * $timeout;
 		BEGIN
 			WHILE clock_timestamp() < until LOOP
-				IF NOT session_admin.touch_session('in use') THEN
+				IF NOT session_admin.touch_session('$name') THEN
 					RAISE 'it has ended';
 				END IF;
 				COMMIT;
 			END LOOP;
 		END \$\$});
-	is($psql[1]->query_safe("SELECT session_admin.touch_session('in use')"), 't', "$name: it goes on for the other one");
+	is($psql[1]->query_safe("SELECT session_admin.touch_session('$name')"), 't', "$name: it goes on for the other one");
 	is(sql("SELECT ended_at FROM session_admin.session_state WHERE user_name = 'bob'"), '', "$name: and for all");
-	sql("SELECT session_admin.close_session('in use'); SELECT session_admin.set_policy('idle_timeout', NULL)");
+	sql("SELECT session_admin.close_session('$name'); SELECT session_admin.set_policy('idle_timeout', NULL)");
 }
 
 keep_in_use('in shared memory', 2);

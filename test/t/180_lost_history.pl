@@ -43,12 +43,22 @@ sub log_out
 	return $server->safe_psql('postgres', "SELECT FROM session_admin.invalidate_user('$user')");
 }
 
+# Each login has an id of its own.
+my $logins = 0;
+sub log_in
+{
+	my ($server, @users) = @_;
+	$logins++;
+	return $server->safe_psql('postgres', join ';', map { "SELECT session_admin.open_session('$_ $logins', '$_')" } @users);
+}
+
 sub logged_in
 {
 	my ($server) = @_;
-	return $server->safe_psql('postgres', q{
-		SELECT coalesce(string_agg(u, ' ' ORDER BY u), '') FROM unnest('{alice,bob,carol,dave}'::text[]) AS u
-		WHERE session_admin.touch_session('session of ' || u)});
+	return $server->safe_psql('postgres', qq{
+		SELECT coalesce(string_agg(DISTINCT u, ' ' ORDER BY u), '')
+		FROM unnest('{alice,bob,carol,dave}'::text[]) AS u, generate_series(1, $logins) AS n
+		WHERE session_admin.touch_session(concat_ws(' ', u, n))});
 }
 
 sub lost
@@ -59,7 +69,6 @@ sub lost
 
 $primary->safe_psql('postgres', q{
 	CREATE EXTENSION session_admin;
-	SELECT session_admin.open_session('session of ' || u, u) FROM unnest('{alice,bob,carol,dave}'::text[]) AS u;
 	SELECT session_admin.open_session('kept', 'kim', application => 'kept');
 	SELECT session_admin.open_session('witnessed 1', 'wanda', application => 'witnessed');
 	SELECT session_admin.open_session('witnessed 2', 'wilma', application => 'witnessed');
@@ -67,6 +76,7 @@ $primary->safe_psql('postgres', q{
 	SELECT session_admin.set_policy('on_lost_history', 'keep', application => 'kept');
 	SELECT session_admin.set_policy('on_lost_history', 'witness', application => 'witnessed');
 });
+log_in($primary, qw(alice bob carol dave));
 joined($primary, 'n1', 'wiki');
 joined($primary, 'n2', 'wiki');
 joined($primary, 'n3', 'wiki');
@@ -163,7 +173,7 @@ is($fourth->safe_psql('postgres', q{SELECT DISTINCT end_reason, ended_by FROM se
 	'restored|session_admin', '... and in the history');
 is($fourth->safe_psql('postgres', q{SELECT session_admin.touch_session('kept', 'kept')}), 't', '... where the policy says so');
 is(told($fourth, 'n3'), 'restored', 'nodes are told');
-$fourth->safe_psql('postgres', q{SELECT session_admin.open_session('session of ' || u, u) FROM unnest('{alice,bob,carol,dave}'::text[]) AS u});
+log_in($fourth, qw(alice bob carol dave));
 is(told($fourth, 'n2'), 'resync', 'the next node with a lost position starts over');
 is(logged_in($fourth), 'alice bob carol dave', '... and ends nobody once more');
 is(told($fourth, 'n2'), '', '... from there on all is well');
@@ -206,13 +216,13 @@ $restored->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()') or die
 is(logged_in($restored), 'alice bob carol dave', 'all are logged in, in a base backup');
 is(told($restored, 'n1'), 'resync', 'a node comes with what it was told since');
 is(logged_in($restored), '', '... and they are no more');
-$restored->safe_psql('postgres', q{SELECT session_admin.open_session('session of alice', 'alice')});
+log_in($restored, 'alice');
 is(told($restored, 'n2'), 'resync', 'a second one');
 is(logged_in($restored), 'alice', '... changes nothing');
 is(lost($restored), 1, 'it is one loss');
 
 # 5. A disk that is put back as it was, on the same timeline.
-$restored->safe_psql('postgres', q{SELECT session_admin.open_session('session of bob', 'bob')});
+log_in($restored, 'bob');
 $restored->stop;
 $restored->backup_fs_cold('cold');
 $restored->start;
