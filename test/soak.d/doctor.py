@@ -62,7 +62,7 @@ class Doctor:
             if end < since + lease and state == 'lease expired':
                 self.bad('clock', f'{state} of node n{n}, which synced {(end - since) / 1e9} s ago')
             elif (start > shared.returned_at[n] + lease + 10**9 and start > shared.started_at.value + lease + 10**9
-                  and shared.synced_at[n] == since and state == 'behind'):
+                  and shared.asked_at[n] == since and state == 'behind'):
                 self.bad('clock', f'{state} of node n{n}, which was cut off {(start - returned) / 1e9} s ago')
             else:
                 self.count.add('judged_clock')

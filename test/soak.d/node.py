@@ -47,7 +47,7 @@ class Node:
 
     def sync(self):
         """Is there nothing new?"""
-        start = now()
+        start = self.shared.asked_at[self.number] = now()
         self.journal.write('sync', self.applied)
         try:
             rows = self.feed.run(SYNC, (self.name, self.position))

@@ -72,7 +72,8 @@ class Shared:
         self.restarts = multiprocessing.RawValue('q', 0)    # odd while it is down
         self.clock_steps = multiprocessing.RawValue('q', 0)  # odd during a step
         self.clock_moved = multiprocessing.RawValue('q', 0)  # seconds, all steps added, both ways
-        self.synced_at = multiprocessing.RawArray('q', 8)    # by node: start and return of its last sync
+        self.asked_at = multiprocessing.RawArray('q', 8)    # by node: start of its last sync, answered or not,
+        self.synced_at = multiprocessing.RawArray('q', 8)    # start and return of the last one that was answered
         self.returned_at = multiprocessing.RawArray('q', 8)
 
     def total(self, name):
