@@ -34,7 +34,7 @@ my $start = q{
 \set place random(1, 300)
 \set user random(1, 50)
 \set other random(1, 50)
-\set id random(1, 1000000000)
+\set id random(1, 1000000000000000)
 };
 my @does = (
 	[ login => 20, q{
