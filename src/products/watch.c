@@ -1,5 +1,5 @@
 /*
- * attachment.c
+ * watch.c
  *	  What is noted of the tables of products that are watched.
  *
  * Each backend keeps what it has read of attachment and attachment_column, per
