@@ -20,4 +20,5 @@ _PG_init(void)
 	sa_worker_init();
 	sa_pending_init();
 	sa_attachment_init();
+	sa_capture_init();
 }

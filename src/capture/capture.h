@@ -11,16 +11,9 @@
 #include "utils/snapshot.h"
 
 /* forget.c: rows of sessions and users in the products' own tables */
-extern List *sa_forgets_of_sessions(SaStatement *which, SaArgs *args);
-extern List *sa_forgets_of_users(const char *application, ArrayType *user_names,
-								 const uint8 *keep_session, bool keep_remember_me);
-extern bool sa_forgets_busy(List *forgets);
-extern List *sa_forgets_keep(List *forgets, ArrayType *hashes);
+extern void sa_capture_init(void);
 extern void sa_forget_lock(List *forgets, SaBusy *busy);
 extern void sa_forget(List *forgets, SaEnding *ending);
-extern void sa_capture_forget_sessions(SaStatement *which, SaArgs *args, SaEnding *ending);
-extern void sa_capture_forget_application(const char *application, SaEnding *ending);
-extern bool sa_forget_wait_for_writers(const char *application, TimestampTz until);
 
 /* remains.c: rows of products that could not be deleted */
 extern ArrayType *sa_remains_not(const char *application, ArrayType *hashes, bool only_slow);

@@ -706,8 +706,8 @@ sa_forget_lock(List *forgets, SaBusy *busy)
 }
 
 /* Is somebody else writing rows of sessions that are to end? */
-bool
-sa_forgets_busy(List *forgets)
+static bool
+deletions_busy(List *forgets)
 {
 	ListCell   *cell;
 
@@ -740,8 +740,8 @@ keep_these(SaRows *rows, ArrayType *hashes)
 }
 
 /* Of what is locked, keep the rows of these sessions. */
-List *
-sa_forgets_keep(List *forgets, ArrayType *hashes)
+static List *
+deletions_keep(List *forgets, ArrayType *hashes)
 {
 	ListCell   *cell;
 
@@ -1187,8 +1187,8 @@ sa_forgets_of(const char *application, const char *product)
  * application, product, their keys, the hashes of those that have no key, and those of
  * all.  The caller is connected to SPI.
  */
-List *
-sa_forgets_of_sessions(SaStatement *which, SaArgs *args)
+static List *
+deletions_of_sessions(SaStatement *which, SaArgs *args)
 {
 	uint64		n = sa_run(which, args);
 	SaForget   *told = palloc0((n + 1) * sizeof(SaForget));
@@ -1223,10 +1223,10 @@ sa_forgets_of_sessions(SaStatement *which, SaArgs *args)
  * Delete the rows that sessions have in the products' own tables, as far as that can be
  * done without waiting.  The caller is connected to SPI, and ends the sessions.
  */
-void
-sa_capture_forget_sessions(SaStatement *which, SaArgs *args, SaEnding *ending)
+static void
+delete_sessions(SaStatement *which, SaArgs *args, SaEnding *ending)
 {
-	List	   *forgets = sa_forgets_of_sessions(which, args);
+	List	   *forgets = deletions_of_sessions(which, args);
 	SaBusy		busy = {0};
 
 	sa_forget_lock(forgets, &busy);
@@ -1384,8 +1384,8 @@ add_sessions(List *forgets, const char *application, ArrayType *user_names, cons
  * The tables in which these users have rows, but for one session, and for tokens if they
  * are kept.  The caller is connected to SPI.
  */
-List *
-sa_forgets_of_users(const char *application, ArrayType *user_names, const uint8 *keep_session,
+static List *
+deletions_of_users(const char *application, ArrayType *user_names, const uint8 *keep_session,
 					bool keep_remember_me)
 {
 	List	   *result = NIL;
@@ -1535,13 +1535,11 @@ sa_forget_table(SaForget *forget, SaEnding *ending)
  * instance, and keep all others out meanwhile.  What is not committed yet, nobody sees:
  * of sessions, it ends with its generation, and is deleted when that is archived.
  */
-void
-sa_capture_forget_application(const char *application, SaEnding *ending)
+static void
+delete_application(const char *application, SaEnding *ending)
 {
 	ListCell   *cell;
 
-	if (ending->spares_products)
-		return;
 	foreach(cell, sa_forgets_of(application, NULL))
 	{
 		SaForget   *forget = lfirst(cell);
@@ -1556,8 +1554,8 @@ sa_capture_forget_application(const char *application, SaEnding *ending)
  * Before all that: wait for those who write the tables of an application (NULL: of all),
  * so that what they write is seen.  Nothing is locked yet.  False if that took too long.
  */
-bool
-sa_forget_wait_for_writers(const char *application, TimestampTz until)
+static bool
+wait_for_writers(const char *application, TimestampTz until)
 {
 	static SaStatement find_relations = {.sql =
 		"SELECT DISTINCT a.relation::oid FROM session_admin.attachment a"
@@ -1630,4 +1628,23 @@ sa_forget_obstacles(Oid relid, bool clears)
 	sa_arg(&args, BOOLOID, BoolGetDatum(clears), false);
 	sa_run(&find_obstacles, &args);
 	return DatumGetArrayTypePCopy(sa_result(0, 1, &isnull));
+}
+
+static const SaProductRows product_rows = {
+	.of_users = deletions_of_users,
+	.of_sessions = deletions_of_sessions,
+	.lock = sa_forget_lock,
+	.any_busy = deletions_busy,
+	.keep = deletions_keep,
+	.delete_locked = sa_forget,
+	.delete_sessions = delete_sessions,
+	.delete_application = delete_application,
+	.wait_for_writers = wait_for_writers
+};
+
+/* Tell ending/ of the products' rows. */
+void
+sa_capture_init(void)
+{
+	sa_product_rows = &product_rows;
 }

@@ -87,6 +87,50 @@ extern void sa_end_user(const char *application, const char *user_name,
 extern void sa_end_generation(const char *application, SaEnding *ending);
 extern Datum sa_ending_result(FunctionCallInfo fcinfo, const SaEnding *ending);
 
+/*
+ * The rows that products have of sessions and remember-me tokens in tables of their own.
+ * The one call upward: src/capture fills it in.  A list is of the tables in which such
+ * rows are, and nobody else knows what its elements are.
+ */
+typedef struct SaProductRows
+{
+	/* Of these users, but for one session, and for tokens if they are kept. */
+	List	   *(*of_users) (const char *application, ArrayType *user_names,
+							 const uint8 *keep_session, bool keep_remember_me);
+
+	/*
+	 * Of the sessions that a statement finds: it gives application, product,
+	 * their keys, the hashes of those that have no key, and those of all.
+	 */
+	List	   *(*of_sessions) (SaStatement *which, SaArgs *args);
+
+	/* Lock them without waiting; the first that is not to be had is told. */
+	void		(*lock) (List *tables, SaBusy *busy);
+
+	/* Has anybody else a row of a session locked? */
+	bool		(*any_busy) (List *tables);
+
+	/* Of what is locked, keep the rows of these sessions (hashes). */
+	List	   *(*keep) (List *tables, ArrayType *hashes);
+
+	/* Delete what is locked, and note what remains. */
+	void		(*delete_locked) (List *tables, SaEnding *ending);
+
+	/* Delete those of the sessions that a statement finds, without waiting. */
+	void		(*delete_sessions) (SaStatement *which, SaArgs *args, SaEnding *ending);
+
+	/* Delete all that an application has, and count the tokens. */
+	void		(*delete_application) (const char *application, SaEnding *ending);
+
+	/*
+	 * Before the last: wait for those who write the tables of an application
+	 * (NULL: of all), while nothing is locked.  False if that took too long.
+	 */
+	bool		(*wait_for_writers) (const char *application, TimestampTz until);
+} SaProductRows;
+
+extern const SaProductRows *sa_product_rows;	/* NULL: there are none */
+
 /* late.c: what has ended although somebody else had it locked */
 extern void sa_late_end(const char *application, const char *user_name, const uint8 *hash,
 						const uint8 *keep, bool tokens, const SaEnding *ending);

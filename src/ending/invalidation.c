@@ -51,6 +51,9 @@ PG_FUNCTION_INFO_V1(sa_invalidate_all);
 /* So often sessions that match a filter are looked for while others get new ids. */
 #define FIND_MAX 3
 
+/* Set while the library is loaded, if it knows of products. */
+const SaProductRows *sa_product_rows = NULL;
+
 /* Why the rows that leave now do so; NULL: nobody said. */
 SaEnding   *sa_ending = NULL;
 
@@ -73,6 +76,13 @@ sa_run_ending(SaEnding *ending, SaStatement *statement, SaArgs *args)
 	PG_END_TRY();
 
 	return rows;
+}
+
+/* Do rows of products end, too? */
+static bool
+reaches_products(const SaEnding *ending)
+{
+	return sa_product_rows != NULL && !ending->spares_products;
 }
 
 /* Was the session in this row valid until now? */
@@ -302,16 +312,16 @@ archive_rows(FunctionCallInfo fcinfo, Archive *archive)
 	SPI_connect();
 	SPI_register_trigger_data(trigdata);
 
-	if (archive->sessions && !ending->spares_products && any_of_products(trigdata))
+	if (archive->sessions && reaches_products(ending) && any_of_products(trigdata))
 	{
 		SaEnding	ended_before = {.reason = ending->reason, .at = ending->at};
 		SaArgs		current = {0};
 		SaArgs		old = {0};
 
 		sa_arg(&current, BOOLOID, BoolGetDatum(true), false);
-		sa_capture_forget_sessions(&of_products, &current, ending);
+		sa_product_rows->delete_sessions(&of_products, &current, ending);
 		sa_arg(&old, BOOLOID, BoolGetDatum(false), false);
-		sa_capture_forget_sessions(&of_products, &old, &ended_before);
+		sa_product_rows->delete_sessions(&of_products, &old, &ended_before);
 	}
 
 	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(ending->at), false);
@@ -681,6 +691,13 @@ sa_truncated(PG_FUNCTION_ARGS)
 	PG_RETURN_POINTER(NULL);
 }
 
+/* Is somebody else writing rows of sessions that are to end? */
+static bool
+products_busy(List *rows)
+{
+	return sa_product_rows != NULL && sa_product_rows->any_busy(rows);
+}
+
 /* The one name in an array of text. */
 static char *
 only_name(ArrayType *names)
@@ -726,11 +743,11 @@ lock_users(SaBusy *busy, void *argument)
 	SaArgs		session_args;
 
 	lock->left = lock->sessions_left = lock->tokens_left = NULL;
-	if (!lock->ending->spares_products)
+	if (reaches_products(lock->ending))
 	{
-		lock->forgets = sa_forgets_of_users(lock->application, lock->user_names, keep,
+		lock->forgets = sa_product_rows->of_users(lock->application, lock->user_names, keep,
 											lock->keep_remember_me);
-		sa_forget_lock(lock->forgets, busy);
+		sa_product_rows->lock(lock->forgets, busy);
 	}
 	sa_arg_text(&args, lock->application);
 	sa_arg(&args, TEXTARRAYOID, PointerGetDatum(lock->user_names), false);
@@ -777,7 +794,7 @@ end_users_late(UsersLock *lock)
 {
 	ArrayBuildState *lists[] = {lock->left, lock->sessions_left, lock->tokens_left};
 	SaEnding   *ending = lock->ending;
-	ArrayType  *names = ending->first_login || sa_forgets_busy(lock->forgets) ?
+	ArrayType  *names = ending->first_login || products_busy(lock->forgets) ?
 	lock->user_names : all_names(lists, lengthof(lists));
 	Datum	   *values;
 	int			n;
@@ -871,7 +888,8 @@ sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_s
 		return;
 
 	sa_lock_all(ending->wait_until, lock_users, &lock);
-	sa_forget(lock.forgets, &these);
+	if (reaches_products(&these))
+		sa_product_rows->delete_locked(lock.forgets, &these);
 	these.spares_products = true;
 
 	sa_arg_text(&args, application);
@@ -897,7 +915,7 @@ sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_s
 	 * id
 	 */
 	if (lock.left || lock.sessions_left || lock.tokens_left || these.first_login ||
-		sa_forgets_busy(lock.forgets))
+		products_busy(lock.forgets))
 		end_users_late(&lock);
 
 	if (ending->caller_writes_feed)
@@ -952,7 +970,7 @@ typedef struct SessionsLock
 	void	   *argument;
 	const char *application;
 	const char *user_name;		/* all of this user, NULL: no matter whose */
-	bool		spares_products;
+	bool		reaches_products;
 	List	   *forgets;
 	ArrayBuildState *left;		/* hashes, of what somebody has locked */
 	ArrayBuildState *account_left;	/* that of the user */
@@ -980,10 +998,10 @@ lock_these_sessions(SessionsLock *lock, SaBusy *busy)
 
 	sa_arg(&args, BYTEAARRAYOID, PointerGetDatum(lock->hashes), false);
 	sa_arg_text(&args, lock->application);
-	if (!lock->spares_products)
+	if (lock->reaches_products)
 	{
-		lock->forgets = sa_forgets_of_sessions(&of_products, &args);
-		sa_forget_lock(lock->forgets, busy);
+		lock->forgets = sa_product_rows->of_sessions(&of_products, &args);
+		sa_product_rows->lock(lock->forgets, busy);
 	}
 	if (!SA_STOPS(busy))
 		sa_lock_found("session", LockTupleExclusive, &find_sessions, &args, BYTEAOID, NULL,
@@ -1047,8 +1065,8 @@ lock_sessions(SaBusy *busy, void *argument)
 		lock->hashes = again;
 	}
 	/* only now is it known which these are */
-	if (!lock->spares_products)
-		lock->forgets = sa_forgets_keep(lock->forgets, lock->hashes);
+	if (lock->reaches_products)
+		lock->forgets = sa_product_rows->keep(lock->forgets, lock->hashes);
 }
 
 /* Sessions that somebody has locked end late; nodes are told of them now. */
@@ -1095,9 +1113,10 @@ end_sessions(SessionsLock *lock, SaEnding *ending)
 	SaArgs		args = {0};
 	uint64		rows;
 
-	lock->spares_products = spares_products;
+	lock->reaches_products = reaches_products(ending);
 	sa_lock_all(ending->wait_until, lock_sessions, lock);
-	sa_forget(lock->forgets, ending);
+	if (lock->reaches_products)
+		sa_product_rows->delete_locked(lock->forgets, ending);
 	ending->spares_products = true;
 	sa_arg(&args, BYTEAARRAYOID, PointerGetDatum(lock->hashes), false);
 	sa_arg_text(&args, lock->application);
@@ -1106,7 +1125,7 @@ end_sessions(SessionsLock *lock, SaEnding *ending)
 		end_sessions_late(lock, ending);
 	/* whoever has the account, or a session, may have one that nobody sees */
 	if (lock->user_name != NULL &&
-		(lock->left || lock->account_left || sa_forgets_busy(lock->forgets)))
+		(lock->left || lock->account_left || products_busy(lock->forgets)))
 		sa_late_end(lock->application, lock->user_name, NULL, NULL, false, ending);
 	ending->spares_products = spares_products;
 	return rows;
@@ -1189,6 +1208,81 @@ sa_check_filter(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(true);
 }
 
+/*
+ * What an error says of such a label.  What is longer than people are shown may
+ * be a session id that somebody gave by mistake: it must not get into a log.
+ */
+static char *
+shown_ref(const char *ref)
+{
+	size_t		length = strlen(ref);
+
+	if (length <= SA_REF_LEN)
+		return sa_clean(ref, length, SA_REF_LEN);
+	return psprintf("%s...", sa_clean(ref, length, 4));
+}
+
+/*
+ * The live session that people mean by this label: a prefix of the hash of 8
+ * digits or more, or a log_id.  The caller is connected to SPI.
+ */
+static void
+session_by_ref(const char *ref, const char *application, uint8 *hash)
+{
+	static SaStatement by_hash = {.sql =
+		"SELECT session_hash FROM session_admin.session_state"
+		" WHERE application = $1 AND session_hash BETWEEN decode($2, 'hex') AND decode($3, 'hex')"
+		"   AND ended_at IS NULL LIMIT 2"
+	};
+	static SaStatement by_log_id = {.sql =
+		"SELECT session_hash FROM session_admin.session_state"
+		" WHERE application = $1 AND log_id = $2 AND ended_at IS NULL LIMIT 2"
+	};
+	size_t		length = strlen(ref);
+	bool		is_hex = strspn(ref, "0123456789abcdefABCDEF") == length;
+	SaArgs		args = {0};
+	uint64		rows;
+	bool		isnull;
+
+	if (length == 0 || length > 2 * SA_HASH_LEN || (length >= SA_REF_MIN_LEN && !is_hex))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"%s\" is not a session_ref", shown_ref(ref)),
+				 errhint("Give %d or more of the hex digits that view session_admin.current_sessions shows, or a log_id.",
+						 SA_REF_MIN_LEN)));
+
+	sa_arg_text(&args, application);
+	if (length >= SA_REF_MIN_LEN)
+	{
+		char		bound[2 * SA_HASH_LEN + 1] = {0};
+
+		memcpy(bound, ref, length);
+		memset(bound + length, '0', 2 * SA_HASH_LEN - length);
+		sa_arg_text(&args, bound);
+		memset(bound + length, 'f', 2 * SA_HASH_LEN - length);
+		sa_arg_text(&args, bound);
+		rows = sa_run(&by_hash, &args);
+	}
+	else
+	{
+		sa_arg_text(&args, ref);
+		rows = sa_run(&by_log_id, &args);
+	}
+
+	if (rows == 0)
+		ereport(ERROR,
+				(errcode(SA_ERRCODE_NOT_FOUND),
+				 errmsg("no live session \"%s\" in application \"%s\"", shown_ref(ref), application),
+				 errhint("Give its log_id, or 8 or more digits of its session_ref:"
+						 " see view session_admin.current_sessions.")));
+	if (rows > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("session_ref \"%s\" is ambiguous", shown_ref(ref)),
+				 errhint("Give more of its digits.")));
+	memcpy(hash, VARDATA_ANY(DatumGetByteaPP(sa_result(0, 1, &isnull))), SA_HASH_LEN);
+}
+
 /* invalidate_session(session_ref, reason, application) */
 Datum
 sa_invalidate_session(PG_FUNCTION_ARGS)
@@ -1205,7 +1299,7 @@ sa_invalidate_session(PG_FUNCTION_ARGS)
 
 	SPI_connect();
 	ending.wait_until = sa_wait_until();
-	sa_session_by_ref(ref, application, hash);
+	session_by_ref(ref, application, hash);
 	ending.at = GetCurrentTimestamp();
 	sa_end_session(hash, application, &ending);
 	if (ending.sessions_ended == 0)
@@ -1412,7 +1506,7 @@ names_array(ArrayBuildState *names)
 static void
 forget_applications(ArrayBuildState *names, bool in_vain, SaEnding *ending)
 {
-	for (int i = 0; names != NULL && i < names->nelems; i++)
+	for (int i = 0; reaches_products(ending) && names != NULL && i < names->nelems; i++)
 	{
 		SaEnding	forgotten = {
 			.reason = ending->reason,
@@ -1422,7 +1516,7 @@ forget_applications(ArrayBuildState *names, bool in_vain, SaEnding *ending)
 			.wait_until = in_vain ? ending->wait_until : 0
 		};
 
-		sa_capture_forget_application(TextDatumGetCString(names->dvalues[i]), &forgotten);
+		sa_product_rows->delete_application(TextDatumGetCString(names->dvalues[i]), &forgotten);
 		if (ending->tokens_revoked >= 0)
 			ending->tokens_revoked += forgotten.tokens_revoked;
 	}
@@ -1477,8 +1571,8 @@ sa_end_generation(const char *application, SaEnding *ending)
 	SaArgs		args = {0};
 	bool		in_vain = false;
 
-	if (!ending->spares_products)
-		in_vain = !sa_forget_wait_for_writers(application, ending->wait_until);
+	if (reaches_products(ending))
+		in_vain = !sa_product_rows->wait_for_writers(application, ending->wait_until);
 
 	sa_lock_all(ending->wait_until, lock_applications, &lock);
 	if (application != NULL && lock.locked == NULL && lock.left == NULL)

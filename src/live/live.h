@@ -65,7 +65,6 @@ extern bool sa_session_read_at(Snapshot snapshot, const uint8 *hash, const char 
 							   SaSession *session);
 extern bool sa_session_is_valid(const SaSession *session, const SaApplication *application,
 								const uint8 *hash, TimestampTz now);
-extern void sa_session_by_ref(const char *ref, const char *application, uint8 *hash);
 
 /* live.c: the shared table of live sessions */
 typedef struct SaLiveKey
