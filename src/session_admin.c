@@ -14,11 +14,13 @@ _PG_init(void)
 {
 	sa_test_point_init();
 	sa_guc_init();
+	sa_shmem_init();
+	sa_at_end_init();
 	sa_policy_init();
 	sa_live_init();
+	sa_bell_init();
 	sa_probe_init();
-	sa_worker_init();
-	sa_pending_init();
 	sa_attachment_init();
 	sa_capture_init();
+	sa_housekeeping_init();
 }

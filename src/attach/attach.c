@@ -728,7 +728,7 @@ sa_attach_application(PG_FUNCTION_ARGS)
 
 	tell_rows(matches, nmatches);
 
-	sa_application_make(application_name, &application);
+	sa_application_ensure(application_name, &application);
 	before = note_attachment(matches, nmatches, application_name, product);
 	/* where the triggers are there already, nothing else tells the backends */
 	for (int i = 0; i < nmatches; i++)

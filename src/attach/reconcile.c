@@ -609,7 +609,7 @@ sa_reconcile_sessions(PG_FUNCTION_ARGS)
 		bool		nulls[7] = {false};
 
 		/* what came from a dump ends first, with the product's rows */
-		sa_application_make(pair->application, &state);
+		sa_application_ensure(pair->application, &state);
 		pair->takes_new = true;
 		reconcile(pair, &position, PG_INT64_MAX, true);
 		values[0] = CStringGetTextDatum(pair->product);

@@ -228,7 +228,7 @@ write_session(const SaCaptured *captured, const SaSessionRow *row, const char *u
 			 * one's
 			 */
 			sa_live_key(&key, &application, row->id.hash);
-			sa_unwritten_written(&key);
+			sa_unwritten_forget(&key);
 			/* who ended it had the same key, and was waited for */
 			return !sa_id_is_remembered(row->id.hash, watch->application);
 		}
@@ -474,7 +474,7 @@ came_from_a_dump(const char *name)
 	SaApplication application;
 	bool		moved = sa_application_find(name, &application) && application.moved;
 
-	sa_application_make(name, &application);
+	sa_application_ensure(name, &application);
 	return moved && application.on_restore == SA_INVALIDATE;
 }
 
@@ -555,6 +555,6 @@ sa_captured_truncated_sessions(SaCaptured *captured)
 	sa_arg_text(&args, watch->product);
 	sa_run_ending(&ending, &delete_sessions, &args);
 	sa_feed_write(&row, &ending);
-	sa_feed_notify(&row);
+	sa_feed_queue(&row);
 	SPI_finish();
 }

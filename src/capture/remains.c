@@ -13,7 +13,6 @@
  * opens it again: see ended_id.c.
  */
 #include "capture/capture.h"
-#include "housekeeping/housekeeping.h"
 
 #include "access/transam.h"
 #include "access/xact.h"
@@ -90,7 +89,7 @@ sa_remain(const SaForget *forget, const SaEnding *ending)
 	sa_arg(&args, TEXTARRAYOID, PointerGetDatum(users), users == NULL);
 	sa_arg(&args, BOOLOID, BoolGetDatum(unknown && forget->everything), false);
 	sa_run(&note, &args);
-	sa_worker_wake();
+	sa_wake_housekeeping();
 	warn(forget, ending);
 }
 

@@ -218,7 +218,7 @@ notify_only_row(const Archive *archive, TriggerData *trigdata, int64 id, const c
 	row.user_name = isnull ? NULL : TextDatumGetCString(user_name);
 	if (archive->sessions)
 		row.session_hash = (uint8 *) VARDATA_ANY(DatumGetByteaPP(slot_getattr(slot, SA_SESSION_HASH, &isnull)));
-	sa_feed_notify(&row);
+	sa_feed_queue(&row);
 	tuplestore_select_read_pointer(rows, 0);
 	ExecDropSingleTupleTableSlot(slot);
 }
@@ -345,7 +345,7 @@ archive_rows(FunctionCallInfo fcinfo, Archive *archive)
 	if (fed == 1 && tuplestore_tuple_count(trigdata->tg_oldtable) == 1)
 		notify_only_row(archive, trigdata, ending->id, sa_result_text(0, 4));
 	else if (fed > 0)
-		sa_feed_notify_many(ending->id);
+		sa_feed_queue_many(ending->id);
 
 	SPI_finish();
 	return PointerGetDatum(NULL);
@@ -426,7 +426,7 @@ add_ended(TriggerData *trigdata)
 
 	session_rows_begin(&old, trigdata->tg_relation, trigdata->tg_oldtable);
 	while (session_rows_next(&old))
-		sa_pending_ended(&old.key);
+		sa_live_ended(&old.key);
 	session_rows_end(&old);
 }
 
@@ -445,8 +445,8 @@ add_changed(TriggerData *trigdata)
 
 		/* under its old id there is no session any more */
 		if (!same_id)
-			sa_pending_ended(&old.key);
-		sa_pending_changed(&new.key, !same_id || new.last_access_at < old.last_access_at);
+			sa_live_ended(&old.key);
+		sa_live_changed(&new.key, !same_id || new.last_access_at < old.last_access_at);
 	}
 	session_rows_end(&old);
 	session_rows_end(&new);
@@ -470,7 +470,7 @@ sa_session_changed(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"session_changed\" must be fired after UPDATE for each statement")));
 
-	if (!sa_session_writing)
+	if (!sa_touch_is_writing)
 		add_changed(trigdata);
 	return PointerGetDatum(NULL);
 }
@@ -685,7 +685,7 @@ sa_truncated(PG_FUNCTION_ARGS)
 	SPI_connect();
 	sa_run_ending(&ending, sessions ? &delete_sessions : &delete_tokens, NULL);
 	sa_feed_write(&row, &ending);
-	sa_feed_notify(&row);
+	sa_feed_queue(&row);
 	SPI_finish();
 
 	PG_RETURN_POINTER(NULL);
@@ -746,7 +746,7 @@ lock_users(SaBusy *busy, void *argument)
 	if (reaches_products(lock->ending))
 	{
 		lock->forgets = sa_product_rows->of_users(lock->application, lock->user_names, keep,
-											lock->keep_remember_me);
+												  lock->keep_remember_me);
 		sa_product_rows->lock(lock->forgets, busy);
 	}
 	sa_arg_text(&args, lock->application);
@@ -932,7 +932,7 @@ sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_s
 		sa_feed_write(&row, &these);
 		these.id = row.id;
 		if (!ending->caller_notifies)
-			sa_feed_notify(&row);
+			sa_feed_queue(&row);
 	}
 	else
 	{
@@ -944,7 +944,7 @@ sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_s
 		these.id = sa_result_int64(sa_run(&feed_users, &args) - 1, 1);
 		sa_commit_durably(application);
 		if (!ending->caller_notifies)
-			sa_feed_notify_many(these.id);
+			sa_feed_queue_many(these.id);
 	}
 	ending->id = these.id;
 	ending->sessions_ended += these.sessions_ended;
@@ -1097,7 +1097,7 @@ end_sessions_late(SessionsLock *lock, SaEnding *ending)
 			continue;
 		sa_feed_write(&row, &one);
 		ending->id = row.id;
-		sa_feed_notify(&row);
+		sa_feed_queue(&row);
 	}
 }
 
@@ -1602,7 +1602,7 @@ sa_end_generation(const char *application, SaEnding *ending)
 
 	sa_feed_write(&row, ending);
 	ending->id = row.id;
-	sa_feed_notify(&row);
+	sa_feed_queue(&row);
 }
 
 /* invalidate_application(reason, application) */

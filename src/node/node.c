@@ -161,7 +161,7 @@ node_lease(const char *name)
 		return sa_result_int64(0, 1);
 	}
 	/* it may have come from a dump, and is used from now on */
-	sa_application_make(name, &application);
+	sa_application_ensure(name, &application);
 	return application.node_lease;
 }
 
@@ -210,7 +210,7 @@ sa_join_node(PG_FUNCTION_ARGS)
 	sa_node_lock(fcinfo, node);
 	(void) node_lease(name);
 	sa_node_check_role(node, true);
-	sa_note_server_run();
+	sa_server_run_note();
 
 	sa_run(&here, NULL);
 	position = SPI_datumTransfer(sa_result(0, 1, &isnull), false, -1);
@@ -223,7 +223,7 @@ sa_join_node(PG_FUNCTION_ARGS)
 	sa_arg(&args, INT8OID, Int64GetDatum(sa_clock_ahead(now)), false);
 	sa_arg_text(&args, sa_server_run());
 	sa_run(&node_join, &args);
-	sa_policy_settle();
+	sa_policy_wait_until_told();
 
 	sa_commit_durably(name);
 	SPI_finish();
@@ -376,7 +376,7 @@ sa_sync_node(PG_FUNCTION_ARGS)
 			sa_node_check_role(node, false);
 	}
 	lease.time = node_lease(name);
-	sa_note_server_run();
+	sa_server_run_note();
 
 	if (remembered)
 	{
@@ -445,7 +445,7 @@ sa_sync_node(PG_FUNCTION_ARGS)
 	/* the purge may have forgotten it meanwhile */
 	if (!known || sa_run(&node_update, &args) == 0)
 		sa_run(&node_insert, &args);
-	sa_policy_settle();
+	sa_policy_wait_until_told();
 
 	sa_commit_durably(name);
 	SPI_finish();
@@ -565,7 +565,7 @@ sa_wait_for_nodes(PG_FUNCTION_ARGS)
 
 	SPI_connect();
 	if (!RecoveryInProgress() && !XactReadOnly)
-		sa_note_server_run();
+		sa_server_run_note();
 	sa_arg(&args, XID8OID, invalidation_xid(PG_GETARG_INT64(0)), false);
 
 	for (;;)

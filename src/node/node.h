@@ -29,9 +29,4 @@ extern char *sa_node_arg(FunctionCallInfo fcinfo, int argno);
 extern void sa_node_lock(FunctionCallInfo fcinfo, const char *node);
 extern void sa_node_check_role(const char *node, bool joins);
 
-/* lease.c: whether the lease of a node has run out */
-extern const char *sa_server_run(void);
-extern void sa_note_server_run(void);
-extern int64 sa_clock_ahead(TimestampTz now);
-
 #endif							/* SA_NODE_H */

@@ -449,7 +449,7 @@ end_stolen(const Redemption *redemption, int on_theft)
 		sa_arg_text(&args, redemption->application);
 		sa_run_ending(&ending, &delete_series, &args);
 		sa_feed_write(&row, &ending);
-		sa_feed_notify(&row);
+		sa_feed_queue(&row);
 	}
 
 	record_event("token_theft", false, redemption->application,
@@ -580,7 +580,7 @@ sa_issue_remember_me(PG_FUNCTION_ARGS)
 	explicit_bzero(token.validator, VALIDATOR_LEN);
 
 	SPI_connect();
-	sa_application_make(application_name, &application);
+	sa_application_ensure(application_name, &application);
 	sa_account_make(application_name, user_name);
 	make_room(application_name, user_name);
 

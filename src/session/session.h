@@ -29,17 +29,6 @@ extern void sa_seat_take(SaSeat *seat, const char *application, const char *user
 						 const uint8 *hash);
 extern void sa_seat_taken(const SaSeat *seat);
 
-/*
- * Is the idle timeout that a product tells (if not 0) as good as the one that we know?
- * A session must not end before the product ends it, so that ours may be a little
- * longer; products round it, or compute it from clocks that differ.
- */
-static inline bool
-sa_idle_timeout_holds(int64 known, int64 told)
-{
-	return told == 0 || (told <= known && known - told <= Max(2 * USECS_PER_SEC, known / 64));
-}
-
 /* user.c: what becomes of a user's data */
 extern bool sa_user_rename(const char *application, const char *old_name, const char *new_name,
 						   const char *reason, SaEnding *ending);
