@@ -123,7 +123,8 @@ end_sessions(Pair *pair, const SaWatch *watch, ArrayType *hashes, const char *re
 		"DELETE FROM session_admin.session WHERE session_hash = ANY ($1) AND application = $2"
 	};
 	SaEnding	ending = {.reason = reason, .at = GetCurrentTimestamp(),
-	.spares_products = true, .may_return = true};
+	.options = {.spares_products = true, .may_return = true}};
+	SaEnded		ended = {0};
 	SaArgs		args = {0};
 	int			n;
 
@@ -134,8 +135,8 @@ end_sessions(Pair *pair, const SaWatch *watch, ArrayType *hashes, const char *re
 		return;
 	sa_arg(&args, BYTEAARRAYOID, PointerGetDatum(hashes), false);
 	sa_arg_text(&args, pair->application);
-	sa_run_ending(&ending, &delete_sessions, &args);
-	pair->ended += ending.sessions_ended;
+	sa_delete_for(&ending, &ended, &delete_sessions, &args);
+	pair->ended += ended.sessions_ended;
 }
 
 /* The next sessions of the product, in the order of their hashes. */

@@ -171,8 +171,8 @@ write_session(const SaCaptured *captured, const SaSessionRow *row, const char *u
 	for (;;)
 	{
 		TimestampTz now = GetCurrentTimestamp();
-		SaEnding	renewed = {.reason = "renewed", .at = now, .spares_products = true};
-		SaEnding	replaced = {.reason = "replaced", .at = now, .spares_products = true};
+		SaEnding	renewed = {.reason = "renewed", .at = now,.options.spares_products = true};
+		SaEnding	replaced = {.reason = "replaced", .at = now,.options.spares_products = true};
 		SaArgs		write_args = args;
 		SaApplication application;
 		SaSession	session;
@@ -190,7 +190,7 @@ write_session(const SaCaptured *captured, const SaSessionRow *row, const char *u
 		if (valid && !same_id && !captured->backfill &&
 			session_is_ending(row->old_id.hash, watch->application))
 		{
-			sa_end_session(row->old_id.hash, watch->application, &renewed);
+			sa_end_session(row->old_id.hash, watch->application, &renewed, NULL);
 			/* a user who logs in goes on without it */
 			if (session.user_name != NULL || user_name == NULL)
 				return false;
@@ -218,7 +218,7 @@ write_session(const SaCaptured *captured, const SaSessionRow *row, const char *u
 			sa_seat_taken(&seat);
 
 		if (written && valid && !same_id)
-			sa_end_session(row->old_id.hash, watch->application, &renewed);
+			sa_end_session(row->old_id.hash, watch->application, &renewed, NULL);
 		if (written && !(valid && same_id))
 		{
 			SaLiveKey	key;
@@ -243,7 +243,7 @@ write_session(const SaCaptured *captured, const SaSessionRow *row, const char *u
 		sa_application_get(watch->application, &application);
 		if (!(sa_session_read(row->id.hash, watch->application, &session) && same_id &&
 			  sa_session_is_valid(&session, &application, row->id.hash, now)))
-			sa_end_session(row->id.hash, watch->application, &replaced);
+			sa_end_session(row->id.hash, watch->application, &replaced, NULL);
 		else if (captured->backfill && !captured->reconciling)
 			return true;		/* who wrote it has seen a newer row than we */
 	}
@@ -254,7 +254,7 @@ static bool
 apply_row(SaCaptured *captured, const SaSessionRow *row, const char *user_name)
 {
 	const SaWatch *watch = captured->watch;
-	SaEnding	ending = {.at = GetCurrentTimestamp(), .spares_products = true};
+	SaEnding	ending = {.at = GetCurrentTimestamp(),.options.spares_products = true};
 	bool		same_id = memcmp(row->id.hash, row->old_id.hash, SA_HASH_LEN) == 0;
 	SaApplication application;
 	SaSession	session;
@@ -275,8 +275,8 @@ apply_row(SaCaptured *captured, const SaSessionRow *row, const char *user_name)
 		(user_name == NULL || strcmp(user_name, session.user_name) != 0))
 	{
 		ending.reason = user_name ? "replaced" : "logout";
-		ending.may_return = true;
-		if (sa_end_session(row->old_id.hash, watch->application, &ending) == 0 && same_id)
+		ending.options.may_return = true;
+		if (sa_end_session(row->old_id.hash, watch->application, &ending, NULL) == 0 && same_id)
 			return false;		/* nobody else can have its id while somebody
 								 * has it locked */
 		known = false;
@@ -396,7 +396,7 @@ refuse_rows(SaCaptured *captured)
 	SaValues	renamed = {0};
 	Refusal		refusal = {
 		.watch = watch,
-		.ending = {.reason = "admin", .at = GetCurrentTimestamp(), .spares_products = true}
+		.ending = {.reason = "admin", .at = GetCurrentTimestamp(),.options.spares_products = true}
 	};
 	ErrorData  *error;
 	ListCell   *cell;
@@ -426,10 +426,10 @@ refuse_rows(SaCaptured *captured)
 	sa_count_refused(refusal.hashes, watch->application);
 	if (renamed.n > 0)
 	{
-		SaEnding	ending = {.reason = "renewed", .at = refusal.ending.at, .spares_products = true};
+		SaEnding	ending = {.reason = "renewed", .at = refusal.ending.at,.options.spares_products = true};
 
 		sa_end_sessions(construct_array(renamed.values, renamed.n, BYTEAOID, -1, false,
-										TYPALIGN_INT), watch->application, &ending);
+										TYPALIGN_INT), watch->application, &ending, NULL);
 	}
 }
 
@@ -492,11 +492,11 @@ sa_captured_flush_sessions(SaCaptured *captured)
 	for (size_t i = 0; i < lengthof(ended); i++)
 	{
 		SaEnding	ending = {.reason = i == 0 ? "logout" : "idle_timeout",
-		.at = GetCurrentTimestamp(), .spares_products = true, .may_return = true};
+		.at = GetCurrentTimestamp(), .options = {.spares_products = true, .may_return = true}};
 
 		if (ended[i]->n > 0)
 			sa_end_sessions(construct_array(ended[i]->values, ended[i]->n, BYTEAOID, -1, false,
-											TYPALIGN_INT), application, &ending);
+											TYPALIGN_INT), application, &ending, NULL);
 	}
 
 	if (rows == NIL || came_from_a_dump(application))
@@ -546,15 +546,16 @@ sa_captured_truncated_sessions(SaCaptured *captured)
 	};
 	const SaWatch *watch = captured->watch;
 	SaEnding	ending = {.reason = "admin", .at = GetCurrentTimestamp(),
-	.caller_writes_feed = true, .spares_products = true, .may_return = true};
+	.options = {.caller_writes_feed = true, .spares_products = true, .may_return = true}};
+	SaEnded		ended = {0};
 	SaFeedRow	row = {.scope = "application", .application = watch->application};
 	SaArgs		args = {0};
 
 	SPI_connect();
 	sa_arg_text(&args, watch->application);
 	sa_arg_text(&args, watch->product);
-	sa_run_ending(&ending, &delete_sessions, &args);
-	sa_feed_write(&row, &ending);
+	sa_delete_for(&ending, &ended, &delete_sessions, &args);
+	sa_feed_write(&row, &ending, &ended);
 	sa_feed_notify(&row);
 	SPI_finish();
 }

@@ -329,9 +329,9 @@ record_failure(void *argument)
 	sa_capture_failure(failure->application, failure->relid, failure->event, failure->message,
 					   failure->users);
 	if (failure->users == NULL)
-		sa_end_generation(failure->application, &failure->ending);
+		sa_end_generation(failure->application, &failure->ending, NULL);
 	else if (!failure->nobody)
-		sa_end_users(failure->application, failure->users, NULL, false, &failure->ending);
+		sa_end_users(failure->application, failure->users, NULL, false, &failure->ending, NULL);
 	SPI_finish();
 }
 
@@ -374,7 +374,7 @@ capture_failed(const SaWatch *watch, TriggerData *trigdata, const char *message,
 	error = sa_capture_attempt(record_failure, &failure);
 	if (error)
 	{
-		failure.ending.spares_products = true;
+		failure.ending.options.spares_products = true;
 		error = sa_capture_attempt(record_failure, &failure);
 	}
 	if (error && !failure.nobody)
@@ -419,7 +419,7 @@ capture_guarded(const SaWatch *watch, TriggerData *trigdata)
 	sa_captured_begin(captured, watch);
 	captured->insertion = TRIGGER_FIRED_BY_INSERT(trigdata->tg_event);
 	captured->backfill = is_first_copy();
-	captured->forgetting = sa_forgetting(watch);
+	captured->ending = sa_forgetting(watch, &captured->ended);
 
 	error = sa_capture_attempt(follow_statement, &statement);
 	if (error)

@@ -13,7 +13,7 @@
 /* forget.c: rows of sessions and users in the products' own tables */
 extern void sa_capture_init(void);
 extern void sa_forget_lock(List *forgets, SaBusy *busy);
-extern void sa_forget(List *forgets, SaEnding *ending);
+extern void sa_forget(List *forgets, const SaEnding *ending, SaEnded *ended);
 
 /* remains.c: rows of products that could not be deleted */
 extern ArrayType *sa_remains_not(const char *application, ArrayType *hashes, bool only_slow);
@@ -73,8 +73,8 @@ typedef struct SaCaptured
 	bool		reconciling;	/* and may differ from what is known of them */
 	bool		insertion;		/* these rows are new */
 	bool		complete;		/* all rows of the statement are in this batch */
-	SaEnding   *forgetting;		/* we delete these rows ourselves, as sessions
-								 * end */
+	const SaEnding *ending;		/* we delete these rows ourselves, for this */
+	SaEnded    *ended;
 	int			rows;
 
 	/* each group of lists is a table with one column a list */
@@ -212,15 +212,15 @@ typedef struct SaForget
 	const char *message;		/* why */
 } SaForget;
 
-extern SaEnding *sa_forgetting(const SaWatch *watch);
+extern const SaEnding *sa_forgetting(const SaWatch *watch, SaEnded **ended);
 extern bool sa_was_canceled(const ErrorData *error);
 extern List *sa_forgets_of(const char *application, const char *product);
-extern void sa_forget_rows(SaForget *forget, SaEnding *ending);
+extern void sa_forget_rows(SaForget *forget, const SaEnding *ending, SaEnded *ended);
 extern bool sa_capture_is_empty(Oid relid);
 extern ArrayType *sa_capture_without_rows(const SaWatch *watch, ArrayType *hashes, int *n);
 extern uint64 sa_capture_forget_rows(const SaWatch *watch, ArrayType *secrets, ArrayType *hashes,
-									 SaEnding *ending);
-extern void sa_forget_table(SaForget *forget, SaEnding *ending);
+									 const SaEnding *ending);
+extern void sa_forget_table(SaForget *forget, const SaEnding *ending, SaEnded *ended);
 extern ArrayType *sa_forget_obstacles(Oid relid, bool clears);
 extern ArrayType *sa_hashes_of(const SaRows *rows);
 

@@ -148,7 +148,8 @@ note_feed(SaCaptured *captured, const SaFeedRow *row, int64 rows)
 static void
 end_users(SaCaptured *captured, SaValues *names, const char *reason, const uint8 *keep)
 {
-	SaEnding	ending = {.reason = reason, .caller_notifies = true};
+	SaEnding	ending = {.reason = reason,.options.caller_notifies = true};
+	SaEnded		ended = {0};
 	SaFeedRow	row = {.scope = "user", .application = captured->watch->application,
 	.session_hash = keep, .reason = reason};
 	SaArgs		array = {0};
@@ -158,8 +159,8 @@ end_users(SaCaptured *captured, SaValues *names, const char *reason, const uint8
 	ending.at = GetCurrentTimestamp();
 	sa_captured_arg(&array, names, TEXTOID);
 	sa_end_users(captured->watch->application, DatumGetArrayTypeP(array.values[0]), keep, false,
-				 &ending);
-	row.id = ending.id;
+				 &ending, &ended);
+	row.id = ended.id;
 	row.user_name = TextDatumGetCString(names->values[0]);
 	note_feed(captured, &row, names->n);
 }
@@ -328,14 +329,15 @@ flush_renamed(SaCaptured *captured)
 		}
 		else
 		{
-			SaEnding	ending = {.caller_notifies = true};
+			SaEnding	ending = {.reason = reason,.options.caller_notifies = true};
+			SaEnded		ended = {0};
 			SaFeedRow	row = {.scope = "user", .application = watch->application,
 			.user_name = from, .reason = reason};
 
 			if (is_given_away_later(captured, i))
 				meanwhile[i] = psprintf(MEANWHILE "%d", i);
-			sa_user_rename(watch->application, from, meanwhile[i] ? meanwhile[i] : to, reason, &ending);
-			row.id = ending.id;
+			sa_user_rename(watch->application, from, meanwhile[i] ? meanwhile[i] : to, &ending, &ended);
+			row.id = ended.id;
 			note_feed(captured, &row, 1);
 		}
 	}
@@ -646,7 +648,8 @@ flush_tokens(SaCaptured *captured)
 		")"
 		" SELECT count(*), max(id), min(user_name)::text FROM fed"
 	};
-	SaEnding   *forgetting = captured->forgetting;
+	const SaEnding *ending = captured->ending;
+	SaEnded    *ended = captured->ended;
 	SaFeedRow	row = {.scope = "token", .application = captured->watch->application};
 	SaValues	users = captured->token_user;
 	SaArgs		args = {0};
@@ -662,16 +665,16 @@ flush_tokens(SaCaptured *captured)
 		sa_captured_enter_accounts(captured, &users);
 	}
 
-	row.reason = forgetting ? forgetting->reason : "token_revoked";
+	row.reason = ending ? ending->reason : "token_revoked";
 	sa_arg_text(&args, captured->watch->application);
 	sa_captured_arg(&args, &users, TEXTOID);
 	sa_captured_arg(&args, &captured->token_event, TEXTOID);
 	sa_captured_arg(&args, &captured->token_ref, TEXTOID);
 	sa_arg(&args, TIMESTAMPTZOID,
-		   TimestampTzGetDatum(forgetting ? forgetting->at : GetCurrentTimestamp()), false);
+		   TimestampTzGetDatum(ending ? ending->at : GetCurrentTimestamp()), false);
 	sa_arg_text(&args, row.reason);
 	sa_arg_text(&args, sa_actor_or_null());
-	sa_arg(&args, BOOLOID, BoolGetDatum(forgetting == NULL), false);
+	sa_arg(&args, BOOLOID, BoolGetDatum(ending == NULL), false);
 	sa_captured_arg(&args, &captured->token_series, TEXTOID);
 	sa_run(&record_tokens, &args);
 
@@ -682,12 +685,12 @@ flush_tokens(SaCaptured *captured)
 		note_feed(captured, &row, sa_result_int64(0, 1));
 		sa_commit_durably(captured->watch->application);
 	}
-	if (forgetting != NULL)
-		forgetting->tokens_revoked += users.n;
-	for (int i = 0; forgetting != NULL && forgetting->wants_users && i < users.n; i++)
-		forgetting->revoked_users = accumArrayResult(forgetting->revoked_users,
-													 users.values[i], users.nulls[i],
-													 TEXTOID, forgetting->context);
+	if (ending != NULL)
+		ended->tokens_revoked += users.n;
+	for (int i = 0; ending != NULL && ending->options.wants_users && i < users.n; i++)
+		ended->revoked_users = accumArrayResult(ended->revoked_users,
+												users.values[i], users.nulls[i],
+												TEXTOID, ended->context);
 }
 
 /*
@@ -755,6 +758,7 @@ sa_captured_truncated(SaCaptured *captured)
 	};
 	const SaWatch *watch = captured->watch;
 	SaEnding	ending = {0};
+	SaEnded		ended = {0};
 
 	if (watch->part == SA_PART_SESSION)
 	{
@@ -777,9 +781,9 @@ sa_captured_truncated(SaCaptured *captured)
 		};
 
 		ending.reason = "token_revoked";
-		ending.tokens_revoked = -1;
+		ended.tokens_revoked = -1;
 		sa_login_event_record(&event);
-		sa_feed_write(&row, &ending);
+		sa_feed_write(&row, &ending, &ended);
 		note_feed(captured, &row, 1);
 	}
 	else
@@ -794,7 +798,7 @@ sa_captured_truncated(SaCaptured *captured)
 		if (watch->part == SA_PART_ACCOUNT || DatumGetBool(sa_result(0, 1, &isnull)))
 		{
 			ending.reason = reasons[SA_ENDED_BY_DELETION];
-			sa_end_generation(watch->application, &ending);
+			sa_end_generation(watch->application, &ending, NULL);
 		}
 		arg_key_space(&args, watch, watch->part);
 		sa_run(&all_keys_gone, &args);

@@ -60,12 +60,14 @@
 
 /* The table whose rows we delete ourselves right now, and for which application. */
 static const SaWatch *forgetting_watch = NULL;
-static SaEnding *forgetting = NULL;
+static const SaEnding *forgetting = NULL;
+static SaEnded *forgetting_ended = NULL;
 
-/* What we delete the rows of this table for; NULL if it is not us who does. */
-SaEnding *
-sa_forgetting(const SaWatch *watch)
+/* What we delete the rows of this table for, and what comes of it; NULL if it is not us who does. */
+const SaEnding *
+sa_forgetting(const SaWatch *watch, SaEnded **ended)
 {
+	*ended = forgetting_ended;
 	if (forgetting_watch != NULL && forgetting_watch->relid == watch->relid &&
 		strcmp(forgetting_watch->application, watch->application) == 0)
 		return forgetting;
@@ -803,7 +805,8 @@ executor_start(QueryDesc *query, int eflags)
 typedef struct Batch
 {
 	SaForget   *forget;
-	SaEnding   *ending;
+	const SaEnding *ending;
+	SaEnded    *ended;
 	SaForgetRow *rows;
 	int			n;
 	int			result;			/* of SPI */
@@ -861,17 +864,19 @@ delete_batch(Batch *batch)
 	TimestampTz outer_until = is_inner ? get_timeout_finish_time(batch_timeout) : 0;
 	bool		outer_timed_out = batch_timed_out;
 	const SaWatch *outer_watch = forgetting_watch;
-	SaEnding   *outer_forgetting = forgetting;
+	const SaEnding *outer_forgetting = forgetting;
+	SaEnded    *outer_ended = forgetting_ended;
 	ExecutorStart_hook_type outer_hook = outer_executor_start;
 	ExecutorStart_hook_type hook = ExecutorStart_hook;
-	int64		tokens_revoked = batch->ending->tokens_revoked;
-	int			n_users = batch->ending->revoked_users ? batch->ending->revoked_users->nelems : 0;
+	int64		tokens_revoked = batch->ended->tokens_revoked;
+	int			n_users = batch->ended->revoked_users ? batch->ended->revoked_users->nelems : 0;
 	ErrorData  *volatile error = NULL;
 
 	if (batch_timeout == MAX_TIMEOUTS)
 		batch_timeout = RegisterTimeout(USER_TIMEOUT, batch_timeout_handler);
 	forgetting_watch = batch->forget->watch;
 	forgetting = batch->ending;
+	forgetting_ended = batch->ended;
 	if (hook != executor_start)
 		outer_executor_start = hook;
 	ExecutorStart_hook = executor_start;
@@ -896,14 +901,15 @@ delete_batch(Batch *batch)
 		outer_executor_start = outer_hook;
 		forgetting_watch = outer_watch;
 		forgetting = outer_forgetting;
+		forgetting_ended = outer_ended;
 	}
 	PG_END_TRY();
 
 	if (error != NULL)
 	{
-		batch->ending->tokens_revoked = tokens_revoked;
-		if (batch->ending->revoked_users)
-			batch->ending->revoked_users->nelems = n_users;
+		batch->ended->tokens_revoked = tokens_revoked;
+		if (batch->ended->revoked_users)
+			batch->ended->revoked_users->nelems = n_users;
 		if (sa_was_canceled(error) && !batch->timed_out)
 			ReThrowError(error);
 	}
@@ -966,9 +972,9 @@ is_over(const SaForget *forget)
 
 /* Delete rows, and find those that make it fail. */
 static void
-delete_rows(SaForget *forget, SaEnding *ending, SaForgetRow *rows, int n)
+delete_rows(SaForget *forget, const SaEnding *ending, SaEnded *ended, SaForgetRow *rows, int n)
 {
-	Batch		batch = {.forget = forget, .ending = ending, .rows = rows, .n = n};
+	Batch		batch = {.forget = forget, .ending = ending, .ended = ended, .rows = rows, .n = n};
 	ErrorData  *error;
 	bool		slow;
 
@@ -1012,8 +1018,8 @@ delete_rows(SaForget *forget, SaEnding *ending, SaForgetRow *rows, int n)
 	/* what takes so long is not tried again while somebody waits */
 	if (batch.timed_out)
 		forget->failures = FAILURES_MAX;
-	delete_rows(forget, ending, rows, n / 2);
-	delete_rows(forget, ending, rows + n / 2, n - n / 2);
+	delete_rows(forget, ending, ended, rows, n / 2);
+	delete_rows(forget, ending, ended, rows + n / 2, n - n / 2);
 }
 
 /* Keep the rows of sessions that are valid. */
@@ -1063,7 +1069,7 @@ rotate_rows(SaRows *rows)
 
 /* Delete the rows that are locked; those that cannot be deleted are left. */
 void
-sa_forget_rows(SaForget *forget, SaEnding *ending)
+sa_forget_rows(SaForget *forget, const SaEnding *ending, SaEnded *ended)
 {
 	int			batch = Max(BATCH_ROWS >> Min(forget->tries, 10), 1);
 
@@ -1073,7 +1079,7 @@ sa_forget_rows(SaForget *forget, SaEnding *ending)
 	if (forget->tries > 0)
 		rotate_rows(&forget->rows);
 	for (int i = 0; i < forget->rows.n; i += batch)
-		delete_rows(forget, ending, forget->rows.rows + i, Min(batch, forget->rows.n - i));
+		delete_rows(forget, ending, ended, forget->rows.rows + i, Min(batch, forget->rows.n - i));
 }
 
 /* The rows of this table cannot be deleted, as it lacks a column. */
@@ -1090,27 +1096,27 @@ warn_of_users(const SaWatch *watch, ArrayType *user_names)
 
 /* Remember the sessions whose rows are gone: the caller ends them, too. */
 static void
-tell_forgotten(SaForget *forget, SaEnding *ending)
+tell_forgotten(SaForget *forget, SaEnded *ended)
 {
-	if (forget->part != SA_PART_SESSION || ending->context == NULL)
+	if (forget->part != SA_PART_SESSION || ended->context == NULL)
 		return;
 	for (int i = 0; i < forget->rows.n; i++)
 	{
 		SaForgetRow *row = &forget->rows.rows[i];
 
 		if (row->has_hash && row->by_user)
-			ending->forgotten = accumArrayResult(ending->forgotten,
-												 PointerGetDatum(sa_bytea(row->hash, SA_HASH_LEN)),
-												 false, BYTEAOID, ending->context);
+			ended->forgotten = accumArrayResult(ended->forgotten,
+												PointerGetDatum(sa_bytea(row->hash, SA_HASH_LEN)),
+												false, BYTEAOID, ended->context);
 	}
 }
 
 /*
  * Delete what is locked; what remains is noted.  The caller ends the sessions, those in
- * ending->forgotten, too, if it has given a context.
+ * ended->forgotten, too, if it has given a context.
  */
 void
-sa_forget(List *forgets, SaEnding *ending)
+sa_forget(List *forgets, const SaEnding *ending, SaEnded *ended)
 {
 	ListCell   *cell;
 
@@ -1122,12 +1128,12 @@ sa_forget(List *forgets, SaEnding *ending)
 		{
 			if (forget->part == SA_PART_REMEMBER_ME && !has_users(forget->watch))
 				warn_of_users(forget->watch, forget->target.user_names);
-			sa_forget_rows(forget, ending);
-			tell_forgotten(forget, ending);
+			sa_forget_rows(forget, ending, ended);
+			tell_forgotten(forget, ended);
 		}
-		if (!ending->skips_locked)
+		if (!ending->options.skips_locked)
 			leave_rows(forget, forget->busy.rows, forget->busy.n);
-		if (forget->left.n > 0 || (forget->unsearched && !ending->skips_locked) ||
+		if (forget->left.n > 0 || (forget->unsearched && !ending->options.skips_locked) ||
 			(forget->unsearched && forget->message != NULL))
 			sa_remain(forget, ending);
 	}
@@ -1224,13 +1230,14 @@ deletions_of_sessions(SaStatement *which, SaArgs *args)
  * done without waiting.  The caller is connected to SPI, and ends the sessions.
  */
 static void
-delete_sessions(SaStatement *which, SaArgs *args, SaEnding *ending)
+delete_sessions(SaStatement *which, SaArgs *args, const SaEnding *ending, SaEnded *ended)
 {
 	List	   *forgets = deletions_of_sessions(which, args);
+	SaEnded		nobody_asks = {0};
 	SaBusy		busy = {0};
 
 	sa_forget_lock(forgets, &busy);
-	sa_forget(forgets, ending);
+	sa_forget(forgets, ending, ended ? ended : &nobody_asks);
 }
 
 /* Is there no row in the table, for a snapshot taken now? */
@@ -1309,8 +1316,9 @@ sa_capture_without_rows(const SaWatch *watch, ArrayType *hashes, int *n)
  */
 uint64
 sa_capture_forget_rows(const SaWatch *watch, ArrayType *secrets, ArrayType *hashes,
-					   SaEnding *ending)
+					   const SaEnding *ending)
 {
+	SaEnded		ended = {0};
 	SaForget	forget = {
 		.application = watch->application,
 		.product = watch->product,
@@ -1328,7 +1336,7 @@ sa_capture_forget_rows(const SaWatch *watch, ArrayType *secrets, ArrayType *hash
 	forget.target.hashes = forget.target.all_hashes = hashes;
 	sa_forget_lock(list_make1(&forget), &busy);
 	if (!forget.unsearched && forget.watch != NULL)
-		sa_forget_rows(&forget, ending);
+		sa_forget_rows(&forget, ending, &ended);
 	leave_rows(&forget, forget.busy.rows, forget.busy.n);
 	if (forget.left.n > 0 || forget.unsearched)
 	{
@@ -1386,7 +1394,7 @@ add_sessions(List *forgets, const char *application, ArrayType *user_names, cons
  */
 static List *
 deletions_of_users(const char *application, ArrayType *user_names, const uint8 *keep_session,
-					bool keep_remember_me)
+				   bool keep_remember_me)
 {
 	List	   *result = NIL;
 	ListCell   *cell;
@@ -1413,15 +1421,15 @@ deletions_of_users(const char *application, ArrayType *user_names, const uint8 *
 
 /* Delete the rows that are locked so far. */
 static void
-delete_so_far(SaForget *forget, SaEnding *ending)
+delete_so_far(SaForget *forget, const SaEnding *ending, SaEnded *ended)
 {
-	sa_forget_rows(forget, ending);
+	sa_forget_rows(forget, ending, ended);
 	forget->rows.n = 0;
 }
 
 /* Delete all rows of a table, or those of transactions before one. */
 static void
-empty_table(SaForget *forget, SaEnding *ending, Relation relation)
+empty_table(SaForget *forget, const SaEnding *ending, SaEnded *ended, Relation relation)
 {
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TableScanDesc scan = table_beginscan(relation, snapshot, 0, NULL);
@@ -1457,7 +1465,7 @@ empty_table(SaForget *forget, SaEnding *ending, Relation relation)
 			add_row(state == SA_ROW_BUSY ? &forget->left : &forget->rows, &tid,
 					has_hash ? hash : NULL, true);
 		if (forget->rows.n >= BATCH_ROWS)
-			delete_so_far(forget, ending);
+			delete_so_far(forget, ending, ended);
 		/* as many as that are tried again from the beginning */
 		over = forget->left.n >= LEFT_MAX || is_over(forget);
 		if (over)
@@ -1468,7 +1476,7 @@ empty_table(SaForget *forget, SaEnding *ending, Relation relation)
 	ExecDropSingleTupleTableSlot(found);
 	ExecDropSingleTupleTableSlot(slot);
 	MemoryContextDelete(scratch);
-	delete_so_far(forget, ending);
+	delete_so_far(forget, ending, ended);
 	if (over || forget->left.n >= LEFT_MAX)
 	{
 		forget->left.n = 0;
@@ -1479,7 +1487,8 @@ empty_table(SaForget *forget, SaEnding *ending, Relation relation)
 typedef struct EmptyStep
 {
 	SaForget   *forget;
-	SaEnding   *ending;
+	const SaEnding *ending;
+	SaEnded    *ended;
 } EmptyStep;
 
 static void
@@ -1492,7 +1501,7 @@ empty_step(void *argument)
 	forget->watch = open_watch(forget, &relation);
 	if (forget->watch == NULL)
 		return;
-	empty_table(forget, step->ending, relation);
+	empty_table(forget, step->ending, step->ended, relation);
 	table_close(relation, NoLock);
 }
 
@@ -1505,10 +1514,10 @@ has_writers(Oid relid)
 
 /* Empty one table, as far as that can be done without waiting. */
 void
-sa_forget_table(SaForget *forget, SaEnding *ending)
+sa_forget_table(SaForget *forget, const SaEnding *ending, SaEnded *ended)
 {
-	EmptyStep	step = {forget, ending};
-	int64		tokens_revoked = ending->tokens_revoked;
+	EmptyStep	step = {forget, ending, ended};
+	int64		tokens_revoked = ended->tokens_revoked;
 	SaBusy		busy = {0};
 	ErrorData  *error;
 
@@ -1524,7 +1533,7 @@ sa_forget_table(SaForget *forget, SaEnding *ending)
 	if (sa_was_canceled(error))
 		ReThrowError(error);
 	note_failure(forget, error, false);
-	ending->tokens_revoked = tokens_revoked;
+	ended->tokens_revoked = tokens_revoked;
 	forget->left.n = 0;
 	forget->unsearched = true;
 }
@@ -1536,7 +1545,7 @@ sa_forget_table(SaForget *forget, SaEnding *ending)
  * of sessions, it ends with its generation, and is deleted when that is archived.
  */
 static void
-delete_application(const char *application, SaEnding *ending)
+delete_application(const char *application, const SaEnding *ending, SaEnded *ended)
 {
 	ListCell   *cell;
 
@@ -1544,7 +1553,7 @@ delete_application(const char *application, SaEnding *ending)
 	{
 		SaForget   *forget = lfirst(cell);
 
-		sa_forget_table(forget, ending);
+		sa_forget_table(forget, ending, ended);
 		if (forget->left.n > 0 || forget->unsearched || forget->invisible)
 			sa_remain(forget, ending);
 	}

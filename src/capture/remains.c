@@ -256,6 +256,7 @@ static void
 group_retry(RemainsGroup *group)
 {
 	List	   *forgets = list_make1(&group->forget);
+	SaEnded		ended = {0};
 	SaBusy		busy = {0};
 
 	if (!group_find_table(group))
@@ -264,12 +265,12 @@ group_retry(RemainsGroup *group)
 		return;
 	}
 	if (group->forget.everything)
-		sa_forget_table(&group->forget, &group->ending);
+		sa_forget_table(&group->forget, &group->ending, &ended);
 	else
 	{
 		sa_forget_lock(forgets, &busy);
 		if (!group->forget.unsearched && group->forget.watch)
-			sa_forget_rows(&group->forget, &group->ending);
+			sa_forget_rows(&group->forget, &group->ending, &ended);
 	}
 	group_settle(group, group->forget.unsearched || group->forget.watch != NULL);
 }

@@ -636,7 +636,7 @@ session_inserted(SaCaptured *captured, TupleTableSlot *slot)
 	SaSessionRow row;
 
 	/* what somebody makes of a row that we delete is no login */
-	if (captured->forgetting != NULL || !read_session(captured, slot, &row))
+	if (captured->ending != NULL || !read_session(captured, slot, &row))
 		return;
 	if (row.idle_timeout > 0)
 		add_session(captured, slot, &row, NULL, NULL);
@@ -654,7 +654,7 @@ session_deleted(SaCaptured *captured, TupleTableSlot *slot)
 		sa_captured_unclear(captured, user_of(captured->watch, slot));
 
 	/* who ends sessions does the rest */
-	if (captured->forgetting == NULL && read_session(captured, slot, &row))
+	if (captured->ending == NULL && read_session(captured, slot, &row))
 		add_ended_session(captured, row.idle_timeout > 0 ? &captured->session_closed :
 						  &captured->session_expired, &row.id);
 }
@@ -673,7 +673,7 @@ session_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
 	SaSessionRow row;
 
 	/* nor is it a use */
-	if (captured->forgetting != NULL)
+	if (captured->ending != NULL)
 		return;
 	if (is_excluded(watch, old) || is_excluded(watch, new))
 	{

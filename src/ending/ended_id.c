@@ -202,7 +202,7 @@ sa_count_refused(ArrayType *hashes, const char *application)
 		"   FOR UPDATE SKIP LOCKED) l"
 		" WHERE e.ctid = l.ctid"
 	};
-	SaEnding	ending = {.reason = "replaced", .at = GetCurrentTimestamp(), .spares_products = true};
+	SaEnding	ending = {.reason = "replaced", .at = GetCurrentTimestamp(),.options.spares_products = true};
 	SaArgs		args = {0};
 
 	sa_arg(&args, BYTEAARRAYOID, PointerGetDatum(hashes), false);
@@ -212,7 +212,7 @@ sa_count_refused(ArrayType *hashes, const char *application)
 	 * a row that has ended with its generation is archived as that, and
 	 * remembered
 	 */
-	sa_run_ending(&ending, &archive, &args);
+	sa_delete_for(&ending, NULL, &archive, &args);
 	sa_run(&count, &args);
 }
 

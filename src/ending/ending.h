@@ -43,6 +43,21 @@ extern void sa_login_event_record(const SaLoginEvent *event);
 
 /* invalidation.c: the one door */
 
+/* What of it is not as usual. */
+typedef struct SaEndingOptions
+{
+	bool		caller_writes_feed; /* one row for all, instead of one a
+									 * session or token */
+	bool		caller_notifies;	/* once, of several endings */
+	bool		spares_products;	/* whose own rows stay as they are */
+	bool		skips_locked;	/* or those of them that somebody has locked */
+	bool		first_login;	/* somebody makes an account that nobody sees */
+	bool		had_ended;		/* before, by themselves: nobody is told so */
+	bool		may_return;		/* the product ended them, and may use their
+								 * ids again */
+	bool		wants_users;	/* of each that ended: see SaEnded */
+} SaEndingOptions;
+
 /*
  * Why rows leave session and remember_me_token.  The triggers on these tables
  * read it; without one they see a DBA's own DELETE.
@@ -52,40 +67,37 @@ typedef struct SaEnding
 	const char *reason;
 	TimestampTz at;
 	const char *ended_by;		/* of a generation; NULL: session_user */
-	bool		caller_writes_feed; /* one row for all, instead of one a
-									 * session or token */
-	bool		caller_notifies;	/* once, of several endings */
-	bool		spares_products;	/* whose own rows stay as they are */
-	bool		skips_locked;	/* or those of them that somebody has locked */
 	TimestampTz wait_until;		/* for what others have locked: see lock.c */
-	bool		first_login;	/* somebody makes an account that nobody sees */
-	bool		had_ended;		/* before, by themselves: nobody is told so */
-	bool		may_return;		/* the product ended them, and may use their
-								 * ids again */
-	bool		wants_users;	/* of each that ended, in this context */
-	MemoryContext context;
-	/* the rest is the result */
+	SaEndingOptions options;
+} SaEnding;
+
+/* What came of it.  Counts are added; where it is an argument, it may be NULL. */
+typedef struct SaEnded
+{
 	int64		id;				/* of the last row of the feed, 0 for none */
 	int64		sessions_ended; /* negative: too many to be counted at once */
 	int64		tokens_revoked;
+	MemoryContext context;		/* of the lists; NULL: nobody wants the last */
 	ArrayBuildState *ended_users;	/* the names, one a session */
 	ArrayBuildState *revoked_users; /* one a token */
 	ArrayBuildState *forgotten; /* sessions whose rows in products' tables are
 								 * gone */
-} SaEnding;
+} SaEnded;
 
-extern SaEnding *sa_ending;
-extern uint64 sa_run_ending(SaEnding *ending, SaStatement *statement, SaArgs *args);
-extern uint64 sa_end_sessions(ArrayType *hashes, const char *application, SaEnding *ending);
-extern uint64 sa_end_session(const uint8 *hash, const char *application, SaEnding *ending);
+extern uint64 sa_delete_for(const SaEnding *ending, SaEnded *ended, SaStatement *statement,
+							SaArgs *args);
+extern uint64 sa_end_sessions(ArrayType *hashes, const char *application,
+							  const SaEnding *ending, SaEnded *ended);
+extern uint64 sa_end_session(const uint8 *hash, const char *application,
+							 const SaEnding *ending, SaEnded *ended);
 extern void sa_end_users(const char *application, ArrayType *user_names,
 						 const uint8 *keep_session, bool keep_remember_me,
-						 SaEnding *ending);
+						 const SaEnding *ending, SaEnded *ended);
 extern void sa_end_user(const char *application, const char *user_name,
 						const uint8 *keep_session, bool keep_remember_me,
-						SaEnding *ending);
-extern void sa_end_generation(const char *application, SaEnding *ending);
-extern Datum sa_ending_result(FunctionCallInfo fcinfo, const SaEnding *ending);
+						const SaEnding *ending, SaEnded *ended);
+extern void sa_end_generation(const char *application, const SaEnding *ending, SaEnded *ended);
+extern Datum sa_ending_result(FunctionCallInfo fcinfo, const SaEnded *ended);
 
 /*
  * The rows that products have of sessions and remember-me tokens in tables of their own.
@@ -114,13 +126,15 @@ typedef struct SaProductRows
 	List	   *(*keep) (List *tables, ArrayType *hashes);
 
 	/* Delete what is locked, and note what remains. */
-	void		(*delete_locked) (List *tables, SaEnding *ending);
+	void		(*delete_locked) (List *tables, const SaEnding *ending, SaEnded *ended);
 
 	/* Delete those of the sessions that a statement finds, without waiting. */
-	void		(*delete_sessions) (SaStatement *which, SaArgs *args, SaEnding *ending);
+	void		(*delete_sessions) (SaStatement *which, SaArgs *args,
+									const SaEnding *ending, SaEnded *ended);
 
 	/* Delete all that an application has, and count the tokens. */
-	void		(*delete_application) (const char *application, SaEnding *ending);
+	void		(*delete_application) (const char *application, const SaEnding *ending,
+									   SaEnded *ended);
 
 	/*
 	 * Before the last: wait for those who write the tables of an application
@@ -171,7 +185,7 @@ typedef struct SaFeedRow
 	const char *reason;
 } SaFeedRow;
 
-extern void sa_feed_write(SaFeedRow *row, const SaEnding *ending);
+extern void sa_feed_write(SaFeedRow *row, const SaEnding *ending, const SaEnded *ended);
 extern void sa_feed_notify(const SaFeedRow *row);
 extern void sa_feed_notify_many(int64 id);
 extern void sa_feed_ring(int64 id, const char *payload);

@@ -54,24 +54,29 @@ PG_FUNCTION_INFO_V1(sa_invalidate_all);
 /* Set while the library is loaded, if it knows of products. */
 const SaProductRows *sa_product_rows = NULL;
 
-/* Why the rows that leave now do so; NULL: nobody said. */
-SaEnding   *sa_ending = NULL;
+/* Why the rows that leave now do so (NULL: nobody said), and what has come of it. */
+static const SaEnding *current_ending = NULL;
+static SaEnded *current_ended = NULL;
 
 /* Run a statement that deletes; the triggers learn why, and count. */
 uint64
-sa_run_ending(SaEnding *ending, SaStatement *statement, SaArgs *args)
+sa_delete_for(const SaEnding *ending, SaEnded *ended, SaStatement *statement, SaArgs *args)
 {
-	SaEnding   *outer = sa_ending;
+	const SaEnding *outer = current_ending;
+	SaEnded    *outer_ended = current_ended;
+	SaEnded		nobody_asks = {0};
 	uint64		rows;
 
-	sa_ending = ending;
+	current_ending = ending;
+	current_ended = ended ? ended : &nobody_asks;
 	PG_TRY();
 	{
 		rows = sa_run(statement, args);
 	}
 	PG_FINALLY();
 	{
-		sa_ending = outer;
+		current_ending = outer;
+		current_ended = outer_ended;
 	}
 	PG_END_TRY();
 
@@ -82,7 +87,7 @@ sa_run_ending(SaEnding *ending, SaStatement *statement, SaArgs *args)
 static bool
 reaches_products(const SaEnding *ending)
 {
-	return sa_product_rows != NULL && !ending->spares_products;
+	return sa_product_rows != NULL && !ending->options.spares_products;
 }
 
 /* Was the session in this row valid until now? */
@@ -287,7 +292,9 @@ archive_rows(FunctionCallInfo fcinfo, Archive *archive)
 	};
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
 	SaEnding	by_hand = {.reason = "admin"};
-	SaEnding   *ending = sa_ending;
+	const SaEnding *ending = current_ending;
+	SaEnded		nobody_asks = {0};
+	SaEnded    *ended = current_ended;
 	SaArgs		args = {0};
 	int64		fed;
 
@@ -307,6 +314,7 @@ archive_rows(FunctionCallInfo fcinfo, Archive *archive)
 	{
 		by_hand.at = GetCurrentTimestamp();
 		ending = &by_hand;
+		ended = &nobody_asks;
 	}
 
 	SPI_connect();
@@ -319,33 +327,33 @@ archive_rows(FunctionCallInfo fcinfo, Archive *archive)
 		SaArgs		old = {0};
 
 		sa_arg(&current, BOOLOID, BoolGetDatum(true), false);
-		sa_product_rows->delete_sessions(&of_products, &current, ending);
+		sa_product_rows->delete_sessions(&of_products, &current, ending, ended);
 		sa_arg(&old, BOOLOID, BoolGetDatum(false), false);
-		sa_product_rows->delete_sessions(&of_products, &old, &ended_before);
+		sa_product_rows->delete_sessions(&of_products, &old, &ended_before, NULL);
 	}
 
 	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(ending->at), false);
 	sa_arg_text(&args, ending->reason);
 	sa_arg_text(&args, sa_actor_or_null());
-	sa_arg(&args, BOOLOID, BoolGetDatum(!ending->caller_writes_feed), false);
-	sa_arg(&args, BOOLOID, BoolGetDatum(ending->wants_users), false);
-	sa_arg(&args, BOOLOID, BoolGetDatum(ending->may_return), false);
+	sa_arg(&args, BOOLOID, BoolGetDatum(!ending->options.caller_writes_feed), false);
+	sa_arg(&args, BOOLOID, BoolGetDatum(ending->options.wants_users), false);
+	sa_arg(&args, BOOLOID, BoolGetDatum(ending->options.may_return), false);
 	sa_run(all_were_valid(archive, trigdata, ending->at) ? &archive->of_valid : &archive->of_any,
 		   &args);
 
-	*(archive->sessions ? &ending->sessions_ended : &ending->tokens_revoked) += sa_result_int64(0, 1);
-	add_users(archive->sessions ? &ending->ended_users : &ending->revoked_users, ending->context);
+	*(archive->sessions ? &ended->sessions_ended : &ended->tokens_revoked) += sa_result_int64(0, 1);
+	add_users(archive->sessions ? &ended->ended_users : &ended->revoked_users, ended->context);
 	fed = sa_result_int64(0, 2);
 	if (fed > 0)
-		ending->id = sa_result_int64(0, 3);
-	if (ending->had_ended)
+		ended->id = sa_result_int64(0, 3);
+	if (ending->options.had_ended)
 		ForceSyncCommit();
-	else if (fed > 0 || ending->caller_writes_feed)
+	else if (fed > 0 || ending->options.caller_writes_feed)
 		sa_commit_durably(only_application(trigdata));
 	if (fed == 1 && tuplestore_tuple_count(trigdata->tg_oldtable) == 1)
-		notify_only_row(archive, trigdata, ending->id, sa_result_text(0, 4));
+		notify_only_row(archive, trigdata, ended->id, sa_result_text(0, 4));
 	else if (fed > 0)
-		sa_feed_notify_many(ending->id);
+		sa_feed_notify_many(ended->id);
 
 	SPI_finish();
 	return PointerGetDatum(NULL);
@@ -666,7 +674,8 @@ sa_truncated(PG_FUNCTION_ARGS)
 	static SaStatement delete_sessions = {.sql = "DELETE FROM session_admin.session"};
 	static SaStatement delete_tokens = {.sql = "DELETE FROM session_admin.remember_me_token"};
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
-	SaEnding	ending = {.reason = "admin", .caller_writes_feed = true};
+	SaEnding	ending = {.reason = "admin",.options.caller_writes_feed = true};
+	SaEnded		ended = {0};
 	SaFeedRow	row = {0};
 	bool		sessions;
 
@@ -683,8 +692,8 @@ sa_truncated(PG_FUNCTION_ARGS)
 	row.scope = sessions ? "all" : "token";
 
 	SPI_connect();
-	sa_run_ending(&ending, sessions ? &delete_sessions : &delete_tokens, NULL);
-	sa_feed_write(&row, &ending);
+	sa_delete_for(&ending, &ended, sessions ? &delete_sessions : &delete_tokens, NULL);
+	sa_feed_write(&row, &ending, &ended);
 	sa_feed_notify(&row);
 	SPI_finish();
 
@@ -716,7 +725,8 @@ typedef struct UsersLock
 	ArrayType  *user_names;
 	const uint8 *keep_session;
 	bool		keep_remember_me;
-	SaEnding   *ending;
+	const SaEnding *ending;
+	SaEnded    *ended;
 	List	   *forgets;		/* the products' rows */
 	ArrayBuildState *left;		/* users, of whom somebody has something
 								 * locked */
@@ -746,7 +756,7 @@ lock_users(SaBusy *busy, void *argument)
 	if (reaches_products(lock->ending))
 	{
 		lock->forgets = sa_product_rows->of_users(lock->application, lock->user_names, keep,
-											lock->keep_remember_me);
+												  lock->keep_remember_me);
 		sa_product_rows->lock(lock->forgets, busy);
 	}
 	sa_arg_text(&args, lock->application);
@@ -793,8 +803,9 @@ static void
 end_users_late(UsersLock *lock)
 {
 	ArrayBuildState *lists[] = {lock->left, lock->sessions_left, lock->tokens_left};
-	SaEnding   *ending = lock->ending;
-	ArrayType  *names = ending->first_login || products_busy(lock->forgets) ?
+	const SaEnding *ending = lock->ending;
+	SaEnded    *ended = lock->ended;
+	ArrayType  *names = ending->options.first_login || products_busy(lock->forgets) ?
 	lock->user_names : all_names(lists, lengthof(lists));
 	Datum	   *values;
 	int			n;
@@ -807,19 +818,19 @@ end_users_late(UsersLock *lock)
 	}
 	for (int i = 0; lock->sessions_left && i < lock->sessions_left->nelems; i++)
 	{
-		ending->sessions_ended++;
-		if (ending->wants_users)
-			ending->ended_users = accumArrayResult(ending->ended_users,
-												   lock->sessions_left->dvalues[i], false,
-												   TEXTOID, ending->context);
+		ended->sessions_ended++;
+		if (ending->options.wants_users)
+			ended->ended_users = accumArrayResult(ended->ended_users,
+												  lock->sessions_left->dvalues[i], false,
+												  TEXTOID, ended->context);
 	}
 	for (int i = 0; lock->tokens_left && i < lock->tokens_left->nelems; i++)
 	{
-		ending->tokens_revoked++;
-		if (ending->wants_users)
-			ending->revoked_users = accumArrayResult(ending->revoked_users,
-													 lock->tokens_left->dvalues[i], false,
-													 TEXTOID, ending->context);
+		ended->tokens_revoked++;
+		if (ending->options.wants_users)
+			ended->revoked_users = accumArrayResult(ended->revoked_users,
+													lock->tokens_left->dvalues[i], false,
+													TEXTOID, ended->context);
 	}
 }
 
@@ -832,7 +843,7 @@ end_users_late(UsersLock *lock)
  */
 void
 sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_session,
-			 bool keep_remember_me, SaEnding *ending)
+			 bool keep_remember_me, const SaEnding *ending, SaEnded *ended)
 {
 	static SaStatement end_sessions = {.sql =
 		"DELETE FROM session_admin.session WHERE ctid = ANY (ARRAY("
@@ -868,19 +879,22 @@ sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_s
 	SaEnding	these = {
 		.reason = ending->reason,
 		.at = ending->at,
-		.caller_writes_feed = true,
-		.spares_products = ending->spares_products,
 		.wait_until = ending->wait_until,
-		.first_login = ending->first_login,
-		.wants_users = n_users > 1,
-		.context = CurrentMemoryContext
+		.options = {
+			.caller_writes_feed = true,
+			.spares_products = ending->options.spares_products,
+			.first_login = ending->options.first_login,
+			.wants_users = n_users > 1
+		}
 	};
+	SaEnded		these_ended = {.context = CurrentMemoryContext};
 	UsersLock	lock = {
 		.application = application,
 		.user_names = user_names,
 		.keep_session = keep_session,
 		.keep_remember_me = keep_remember_me,
-		.ending = &these
+		.ending = &these,
+		.ended = &these_ended
 	};
 	SaArgs		args = {0};
 
@@ -889,37 +903,37 @@ sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_s
 
 	sa_lock_all(ending->wait_until, lock_users, &lock);
 	if (reaches_products(&these))
-		sa_product_rows->delete_locked(lock.forgets, &these);
-	these.spares_products = true;
+		sa_product_rows->delete_locked(lock.forgets, &these, &these_ended);
+	these.options.spares_products = true;
 
 	sa_arg_text(&args, application);
 	sa_arg(&args, TEXTARRAYOID, PointerGetDatum(user_names), false);
 	if (!keep_remember_me)
-		sa_run_ending(&these, &end_tokens, &args);
+		sa_delete_for(&these, &these_ended, &end_tokens, &args);
 	sa_arg(&args, BYTEAOID,
 		   keep_session ? PointerGetDatum(sa_bytea(keep_session, SA_HASH_LEN)) : (Datum) 0,
 		   keep_session == NULL);
-	sa_run_ending(&these, &end_sessions, &args);
-	if (these.forgotten != NULL)
+	sa_delete_for(&these, &these_ended, &end_sessions, &args);
+	if (these_ended.forgotten != NULL)
 	{
 		SaArgs		forgotten = {0};
 
 		sa_arg_text(&forgotten, application);
-		sa_arg(&forgotten, BYTEAARRAYOID, makeArrayResult(these.forgotten, CurrentMemoryContext),
+		sa_arg(&forgotten, BYTEAARRAYOID, makeArrayResult(these_ended.forgotten, CurrentMemoryContext),
 			   false);
-		sa_run_ending(&these, &end_forgotten, &forgotten);
+		sa_delete_for(&these, &these_ended, &end_forgotten, &forgotten);
 	}
 
 	/*
 	 * a product's row that is written now may be about to go on under another
 	 * id
 	 */
-	if (lock.left || lock.sessions_left || lock.tokens_left || these.first_login ||
+	if (lock.left || lock.sessions_left || lock.tokens_left || these.options.first_login ||
 		products_busy(lock.forgets))
 		end_users_late(&lock);
 
-	if (ending->caller_writes_feed)
-		these.id = ending->id;
+	if (ending->options.caller_writes_feed)
+		these_ended.id = ended ? ended->id : 0;
 	else if (n_users == 1)
 	{
 		SaFeedRow	row = {
@@ -929,9 +943,9 @@ sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_s
 			.session_hash = keep_session
 		};
 
-		sa_feed_write(&row, &these);
-		these.id = row.id;
-		if (!ending->caller_notifies)
+		sa_feed_write(&row, &these, &these_ended);
+		these_ended.id = row.id;
+		if (!ending->options.caller_notifies)
 			sa_feed_notify(&row);
 	}
 	else
@@ -939,27 +953,29 @@ sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_s
 		sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(ending->at), false);
 		sa_arg_text(&args, ending->reason);
 		sa_arg_text(&args, sa_actor_or_null());
-		arg_users(&args, these.ended_users);
-		arg_users(&args, these.revoked_users);
-		these.id = sa_result_int64(sa_run(&feed_users, &args) - 1, 1);
+		arg_users(&args, these_ended.ended_users);
+		arg_users(&args, these_ended.revoked_users);
+		these_ended.id = sa_result_int64(sa_run(&feed_users, &args) - 1, 1);
 		sa_commit_durably(application);
-		if (!ending->caller_notifies)
-			sa_feed_notify_many(these.id);
+		if (!ending->options.caller_notifies)
+			sa_feed_notify_many(these_ended.id);
 	}
-	ending->id = these.id;
-	ending->sessions_ended += these.sessions_ended;
-	ending->tokens_revoked += these.tokens_revoked;
+	if (ended == NULL)
+		return;
+	ended->id = these_ended.id;
+	ended->sessions_ended += these_ended.sessions_ended;
+	ended->tokens_revoked += these_ended.tokens_revoked;
 }
 
 /* The same for one user. */
 void
 sa_end_user(const char *application, const char *user_name, const uint8 *keep_session,
-			bool keep_remember_me, SaEnding *ending)
+			bool keep_remember_me, const SaEnding *ending, SaEnded *ended)
 {
 	Datum		name = CStringGetTextDatum(user_name);
 
 	sa_end_users(application, construct_array(&name, 1, TEXTOID, -1, false, TYPALIGN_INT),
-				 keep_session, keep_remember_me, ending);
+				 keep_session, keep_remember_me, ending, ended);
 }
 
 /* What sa_end_sessions locks: these, or those that are found. */
@@ -1071,7 +1087,7 @@ lock_sessions(SaBusy *busy, void *argument)
 
 /* Sessions that somebody has locked end late; nodes are told of them now. */
 static void
-end_sessions_late(SessionsLock *lock, SaEnding *ending)
+end_sessions_late(SessionsLock *lock, const SaEnding *ending, SaEnded *ended)
 {
 	for (int i = 0; i < lock->left->nelems; i++)
 	{
@@ -1081,7 +1097,7 @@ end_sessions_late(SessionsLock *lock, SaEnding *ending)
 			.application = lock->application,
 			.session_hash = (uint8 *) VARDATA_ANY(hash)
 		};
-		SaEnding	one = {.reason = ending->reason, .at = ending->at, .sessions_ended = 1};
+		SaEnded		one = {.sessions_ended = 1};
 		SaApplication application;
 		SaSession	session;
 
@@ -1092,42 +1108,44 @@ end_sessions_late(SessionsLock *lock, SaEnding *ending)
 			continue;
 		row.user_name = session.user_name;
 		sa_late_end(lock->application, NULL, row.session_hash, NULL, false, ending);
-		ending->sessions_ended++;
-		if (ending->caller_writes_feed)
+		ended->sessions_ended++;
+		if (ending->options.caller_writes_feed)
 			continue;
-		sa_feed_write(&row, &one);
-		ending->id = row.id;
+		sa_feed_write(&row, ending, &one);
+		ended->id = row.id;
 		sa_feed_notify(&row);
 	}
 }
 
 static uint64
-end_sessions(SessionsLock *lock, SaEnding *ending)
+end_sessions(SessionsLock *lock, const SaEnding *ending, SaEnded *ended)
 {
 	static SaStatement delete_sessions = {.sql =
 		"DELETE FROM session_admin.session WHERE ctid = ANY (ARRAY("
 		"  SELECT ctid FROM session_admin.session"
 		"  WHERE session_hash = ANY ($1) AND application = $2 FOR UPDATE SKIP LOCKED))"
 	};
-	bool		spares_products = ending->spares_products;
+	SaEnding	rest = *ending;
+	SaEnded		nobody_asks = {0};
 	SaArgs		args = {0};
 	uint64		rows;
 
+	if (ended == NULL)
+		ended = &nobody_asks;
 	lock->reaches_products = reaches_products(ending);
 	sa_lock_all(ending->wait_until, lock_sessions, lock);
 	if (lock->reaches_products)
-		sa_product_rows->delete_locked(lock->forgets, ending);
-	ending->spares_products = true;
+		sa_product_rows->delete_locked(lock->forgets, ending, ended);
+	rest.options.spares_products = true;
 	sa_arg(&args, BYTEAARRAYOID, PointerGetDatum(lock->hashes), false);
 	sa_arg_text(&args, lock->application);
-	rows = sa_run_ending(ending, &delete_sessions, &args);
+	rows = sa_delete_for(&rest, ended, &delete_sessions, &args);
 	if (lock->left != NULL)
-		end_sessions_late(lock, ending);
+		end_sessions_late(lock, ending, ended);
 	/* whoever has the account, or a session, may have one that nobody sees */
 	if (lock->user_name != NULL &&
 		(lock->left || lock->account_left || products_busy(lock->forgets)))
 		sa_late_end(lock->application, lock->user_name, NULL, NULL, false, ending);
-	ending->spares_products = spares_products;
 	return rows;
 }
 
@@ -1136,26 +1154,28 @@ end_sessions(SessionsLock *lock, SaEnding *ending)
  * connected to SPI and has set reason and time.  Returns how many rows there were.
  */
 uint64
-sa_end_sessions(ArrayType *hashes, const char *application, SaEnding *ending)
+sa_end_sessions(ArrayType *hashes, const char *application, const SaEnding *ending,
+				SaEnded *ended)
 {
 	SessionsLock lock = {.hashes = hashes, .application = application};
 
-	return end_sessions(&lock, ending);
+	return end_sessions(&lock, ending, ended);
 }
 
 /* The same for one session. */
 uint64
-sa_end_session(const uint8 *hash, const char *application, SaEnding *ending)
+sa_end_session(const uint8 *hash, const char *application, const SaEnding *ending,
+			   SaEnded *ended)
 {
 	Datum		value = PointerGetDatum(sa_bytea(hash, SA_HASH_LEN));
 
 	return sa_end_sessions(construct_array(&value, 1, BYTEAOID, -1, false, TYPALIGN_INT),
-						   application, ending);
+						   application, ending, ended);
 }
 
 /* (invalidation_id, sessions_ended, tokens_revoked); negative: not counted. */
 Datum
-sa_ending_result(FunctionCallInfo fcinfo, const SaEnding *ending)
+sa_ending_result(FunctionCallInfo fcinfo, const SaEnded *ended)
 {
 	TupleDesc	tupdesc;
 	Datum		values[3];
@@ -1164,12 +1184,12 @@ sa_ending_result(FunctionCallInfo fcinfo, const SaEnding *ending)
 	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 
-	values[0] = Int64GetDatum(ending->id);
-	nulls[0] = ending->id == 0;
-	values[1] = Int64GetDatum(ending->sessions_ended);
-	nulls[1] = ending->sessions_ended < 0;
-	values[2] = Int64GetDatum(ending->tokens_revoked);
-	nulls[2] = ending->tokens_revoked < 0;
+	values[0] = Int64GetDatum(ended->id);
+	nulls[0] = ended->id == 0;
+	values[1] = Int64GetDatum(ended->sessions_ended);
+	nulls[1] = ended->sessions_ended < 0;
+	values[2] = Int64GetDatum(ended->tokens_revoked);
+	nulls[2] = ended->tokens_revoked < 0;
 
 	return HeapTupleGetDatum(heap_form_tuple(tupdesc, values, nulls));
 }
@@ -1289,6 +1309,7 @@ sa_invalidate_session(PG_FUNCTION_ARGS)
 {
 	char	   *ref = sa_text_or_null(fcinfo, 0);
 	SaEnding	ending = {.reason = reason_arg(fcinfo, 1)};
+	SaEnded		ended = {0};
 	char	   *application = sa_application_arg(fcinfo, 2);
 	uint8		hash[SA_HASH_LEN];
 
@@ -1301,15 +1322,15 @@ sa_invalidate_session(PG_FUNCTION_ARGS)
 	ending.wait_until = sa_wait_until();
 	session_by_ref(ref, application, hash);
 	ending.at = GetCurrentTimestamp();
-	sa_end_session(hash, application, &ending);
-	if (ending.sessions_ended == 0)
+	sa_end_session(hash, application, &ending, &ended);
+	if (ended.sessions_ended == 0)
 		ereport(ERROR,
 				(errcode(SA_ERRCODE_NOT_FOUND),
 				 errmsg("session \"%s\" has just ended or been renewed", text_to_cstring(sa_ref_text(hash))),
 				 errhint("See view session_admin.current_sessions for those that are live.")));
 	SPI_finish();
 
-	return sa_ending_result(fcinfo, &ending);
+	return sa_ending_result(fcinfo, &ended);
 }
 
 /* Those that match the filters; the arguments are of sessions_to_invalidate. */
@@ -1336,6 +1357,7 @@ sa_invalidate_sessions(PG_FUNCTION_ARGS)
 {
 	static const Oid types[] = {TEXTOID, CIDROID, TEXTOID, TEXTOID, INTERVALOID, TIMESTAMPTZOID, BOOLOID};
 	SaEnding	ending = {.reason = reason_arg(fcinfo, 7)};
+	SaEnded		ended = {0};
 	char	   *application = sa_application_arg(fcinfo, 8);
 	SaArgs		args = {0};
 	SessionsLock lock = {.find = find_matching, .argument = &args, .application = application};
@@ -1357,10 +1379,10 @@ sa_invalidate_sessions(PG_FUNCTION_ARGS)
 				lock.user_name = NULL;
 		}
 	}
-	(void) end_sessions(&lock, &ending);
+	(void) end_sessions(&lock, &ending, &ended);
 	SPI_finish();
 
-	return sa_ending_result(fcinfo, &ending);
+	return sa_ending_result(fcinfo, &ended);
 }
 
 typedef struct AccountMaking
@@ -1403,8 +1425,8 @@ user_is_known(const char *application, const char *user_name, SaEnding *ending)
 	sa_arg_text(&args, user_name);
 	if (sa_run(&find_account, &args) > 0)
 		return true;
-	ending->first_login = !sa_wait_with(ending->wait_until, make_account, &making);
-	return ending->first_login || !making.made;
+	ending->options.first_login = !sa_wait_with(ending->wait_until, make_account, &making);
+	return ending->options.first_login || !making.made;
 }
 
 /* invalidate_user(user_name, keep_session, keep_remember_me, reason, application) */
@@ -1416,6 +1438,7 @@ sa_invalidate_user(PG_FUNCTION_ARGS)
 	bool		has_keep = !PG_ARGISNULL(1);
 	bool		keep_remember_me = !PG_ARGISNULL(2) && PG_GETARG_BOOL(2);
 	SaEnding	ending = {.reason = reason_arg(fcinfo, 3)};
+	SaEnded		ended = {0};
 	char	   *application = sa_application_arg(fcinfo, 4);
 
 	if (has_keep)
@@ -1430,10 +1453,11 @@ sa_invalidate_user(PG_FUNCTION_ARGS)
 						sa_clean(user_name, strlen(user_name), SA_USER_NAME_MAX), application),
 				 errhint("See view session_admin.last_login for the users that are.")));
 	ending.at = GetCurrentTimestamp();
-	sa_end_user(application, user_name, has_keep ? keep.hash : NULL, keep_remember_me, &ending);
+	sa_end_user(application, user_name, has_keep ? keep.hash : NULL, keep_remember_me, &ending,
+				&ended);
 	SPI_finish();
 
-	return sa_ending_result(fcinfo, &ending);
+	return sa_ending_result(fcinfo, &ended);
 }
 
 /*
@@ -1504,21 +1528,22 @@ names_array(ArrayBuildState *names)
 
 /* Empty the products' own tables of these applications. */
 static void
-forget_applications(ArrayBuildState *names, bool in_vain, SaEnding *ending)
+forget_applications(ArrayBuildState *names, bool in_vain, const SaEnding *ending,
+					SaEnded *ended)
 {
 	for (int i = 0; reaches_products(ending) && names != NULL && i < names->nelems; i++)
 	{
-		SaEnding	forgotten = {
+		SaEnded		deleted = {0};
+		SaEnding	these = {
 			.reason = ending->reason,
 			.at = ending->at,
-			.spares_products = ending->spares_products,
 			/* who came since then is not told of */
 			.wait_until = in_vain ? ending->wait_until : 0
 		};
 
-		sa_product_rows->delete_application(TextDatumGetCString(names->dvalues[i]), &forgotten);
-		if (ending->tokens_revoked >= 0)
-			ending->tokens_revoked += forgotten.tokens_revoked;
+		sa_product_rows->delete_application(TextDatumGetCString(names->dvalues[i]), &these, &deleted);
+		if (ended->tokens_revoked >= 0)
+			ended->tokens_revoked += deleted.tokens_revoked;
 	}
 }
 
@@ -1528,7 +1553,7 @@ forget_applications(ArrayBuildState *names, bool in_vain, SaEnding *ending)
  * connected to SPI and has set reason and time.
  */
 void
-sa_end_generation(const char *application, SaEnding *ending)
+sa_end_generation(const char *application, const SaEnding *asked, SaEnded *ended)
 {
 	static SaStatement count_sessions = {.generic = true, .sql =
 		"SELECT CASE WHEN pg_relation_size('session_admin.session') <= $2"
@@ -1568,40 +1593,44 @@ sa_end_generation(const char *application, SaEnding *ending)
 	};
 	SaFeedRow	row = {.scope = application ? "application" : "all", .application = application};
 	GenerationLock lock = {.application = application};
+	SaEnding	ending = *asked;
+	SaEnded		nobody_asks = {0};
 	SaArgs		args = {0};
 	bool		in_vain = false;
 
-	if (reaches_products(ending))
-		in_vain = !sa_product_rows->wait_for_writers(application, ending->wait_until);
+	if (ended == NULL)
+		ended = &nobody_asks;
+	if (reaches_products(&ending))
+		in_vain = !sa_product_rows->wait_for_writers(application, ending.wait_until);
 
-	sa_lock_all(ending->wait_until, lock_applications, &lock);
+	sa_lock_all(ending.wait_until, lock_applications, &lock);
 	if (application != NULL && lock.locked == NULL && lock.left == NULL)
 		ereport(ERROR,
 				(errcode(SA_ERRCODE_NOT_FOUND),
 				 errmsg("application \"%s\" does not exist", application)));
 
 	/* from now on, however long that has taken */
-	if (ending->ended_by == NULL)
-		ending->at = GetCurrentTimestamp();
-	ending->sessions_ended = count_live(&count_sessions, &count_live_sessions, application);
-	ending->tokens_revoked = count_live(&count_tokens, &count_live_tokens, application);
+	if (ending.ended_by == NULL)
+		ending.at = GetCurrentTimestamp();
+	ended->sessions_ended = count_live(&count_sessions, &count_live_sessions, application);
+	ended->tokens_revoked = count_live(&count_tokens, &count_live_tokens, application);
 
 	sa_arg(&args, TEXTARRAYOID, names_array(lock.locked), lock.locked == NULL);
-	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(ending->at), false);
-	sa_arg_text(&args, ending->reason);
+	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(ending.at), false);
+	sa_arg_text(&args, ending.reason);
 	sa_arg_text(&args, sa_actor_or_null());
-	sa_arg_text(&args, ending->ended_by);
+	sa_arg_text(&args, ending.ended_by);
 	sa_run(&next_generation, &args);
 
-	forget_applications(lock.locked, in_vain, ending);
-	forget_applications(lock.left, in_vain, ending);
+	forget_applications(lock.locked, in_vain, &ending, ended);
+	forget_applications(lock.left, in_vain, &ending, ended);
 	for (int i = 0; lock.left && i < lock.left->nelems; i++)
-		sa_late_end(TextDatumGetCString(lock.left->dvalues[i]), NULL, NULL, NULL, true, ending);
+		sa_late_end(TextDatumGetCString(lock.left->dvalues[i]), NULL, NULL, NULL, true, &ending);
 	if (lock.unseen)
-		sa_late_end(NULL, NULL, NULL, NULL, true, ending);
+		sa_late_end(NULL, NULL, NULL, NULL, true, &ending);
 
-	sa_feed_write(&row, ending);
-	ending->id = row.id;
+	sa_feed_write(&row, &ending, ended);
+	ended->id = row.id;
 	sa_feed_notify(&row);
 }
 
@@ -1610,15 +1639,16 @@ Datum
 sa_invalidate_application(PG_FUNCTION_ARGS)
 {
 	SaEnding	ending = {.reason = reason_arg(fcinfo, 0)};
+	SaEnded		ended = {0};
 	char	   *application = sa_application_arg(fcinfo, 1);
 
 	SPI_connect();
 	ending.wait_until = sa_wait_until();
 	ending.at = GetCurrentTimestamp();
-	sa_end_generation(application, &ending);
+	sa_end_generation(application, &ending, &ended);
 	SPI_finish();
 
-	return sa_ending_result(fcinfo, &ending);
+	return sa_ending_result(fcinfo, &ended);
 }
 
 /* invalidate_all(reason) */
@@ -1626,12 +1656,13 @@ Datum
 sa_invalidate_all(PG_FUNCTION_ARGS)
 {
 	SaEnding	ending = {.reason = reason_arg(fcinfo, 0)};
+	SaEnded		ended = {0};
 
 	SPI_connect();
 	ending.wait_until = sa_wait_until();
 	ending.at = GetCurrentTimestamp();
-	sa_end_generation(NULL, &ending);
+	sa_end_generation(NULL, &ending, &ended);
 	SPI_finish();
 
-	return sa_ending_result(fcinfo, &ending);
+	return sa_ending_result(fcinfo, &ended);
 }
