@@ -359,7 +359,7 @@ read_tables(Match *matches, int nmatches, const char *application, const char *p
 	int64		rows = 0;
 
 	/* in the order of parts: keys come before what refers to them */
-	for (SaPart part = 0; part < SA_NPARTS; part++)
+	for (SaTablePart part = 0; part < SA_NPARTS; part++)
 	{
 		Match	   *match = attached_part(matches, nmatches, sa_part_names[part]);
 		Relation	relation;

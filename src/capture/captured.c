@@ -122,7 +122,7 @@ sa_captured_arg(SaArgs *args, const SaValues *values, Oid element)
 
 /* The application, the product and the name of a part: what a key belongs to. */
 static void
-arg_key_space(SaArgs *args, const SaWatch *watch, SaPart part)
+arg_key_space(SaArgs *args, const SaWatch *watch, SaTablePart part)
 {
 	sa_arg_text(args, watch->application);
 	sa_arg_text(args, watch->product);

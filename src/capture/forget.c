@@ -79,14 +79,14 @@ sa_forgetting(const SaWatch *watch, SaEnded **ended)
  */
 
 static const char *
-column_name(const SaWatch *watch, SaRole role)
+column_name(const SaWatch *watch, SaColumnRole role)
 {
 	return quote_identifier(get_attname(watch->relid, watch->columns[role].attnum, false));
 }
 
 /* Has the column a collation in which different names are equal? */
 static bool
-is_nondeterministic(const SaWatch *watch, SaRole role)
+is_nondeterministic(const SaWatch *watch, SaColumnRole role)
 {
 	Oid			type;
 	int32		typmod;
@@ -98,7 +98,7 @@ is_nondeterministic(const SaWatch *watch, SaRole role)
 
 /* The column as text that is compared bytewise. */
 static char *
-text_expression(const SaWatch *watch, SaRole role)
+text_expression(const SaWatch *watch, SaColumnRole role)
 {
 	return psprintf("%s::pg_catalog.text%s", column_name(watch, role),
 					is_nondeterministic(watch, role) ? " COLLATE pg_catalog.\"C\"" : "");
@@ -122,7 +122,7 @@ array_literal(ArrayType *array)
 
 /* A column is one of the values in an argument. */
 static char *
-is_any_of(const SaWatch *watch, SaRole role, int argument)
+is_any_of(const SaWatch *watch, SaColumnRole role, int argument)
 {
 	const SaColumn *column = &watch->columns[role];
 	const char *name = column_name(watch, role);
@@ -141,7 +141,7 @@ is_any_of(const SaWatch *watch, SaRole role, int argument)
 }
 
 /* Of which column the table's users are. */
-static SaRole
+static SaColumnRole
 user_role(const SaWatch *watch)
 {
 	return SA_HAS(watch, SA_ROLE_USER_KEY) ? SA_ROLE_USER_KEY : SA_ROLE_USER_NAME;
@@ -192,7 +192,7 @@ search_query(const SaWatch *watch, const SaTarget *target, const char *table)
 		appendStringInfo(&sql, " AND %s", is_any_of(watch, SA_ROLE_SECRET, 5));
 	if (target->keep && SA_HAS(watch, SA_ROLE_SECRET))
 		appendStringInfo(&sql, " AND %s OPERATOR(pg_catalog.<>) $4", hash_expression(watch));
-	for (SaRole role = 0; role < SA_NROLES; role++)
+	for (SaColumnRole role = 0; role < SA_NROLES; role++)
 	{
 		ArrayType  *excludes = watch->columns[role].excludes;
 
@@ -1180,7 +1180,7 @@ sa_forgets_of(const char *application, const char *product)
 
 		forget->application = sa_result_text(i, 1);
 		forget->product = sa_result_text(i, 2);
-		forget->part = (SaPart) sa_find_name(sa_part_names, SA_NPARTS, sa_result_text(i, 3));
+		forget->part = (SaTablePart) sa_find_name(sa_part_names, SA_NPARTS, sa_result_text(i, 3));
 		forget->relid = DatumGetObjectId(sa_result(i, 4, &isnull));
 		forget->table = sa_result_text(i, 5);
 		forgets = lappend(forgets, forget);

@@ -170,7 +170,7 @@ groups_find(uint64 *n, int64 *rows)
 
 		forget->application = sa_result_text(i, 1);
 		forget->product = sa_result_text(i, 2);
-		forget->part = (SaPart) sa_find_name(sa_part_names, SA_NPARTS, sa_result_text(i, 3));
+		forget->part = (SaTablePart) sa_find_name(sa_part_names, SA_NPARTS, sa_result_text(i, 3));
 		group->ending.reason = sa_result_text(i, 4);
 		group->ending.at = GetCurrentTimestamp();
 		forget->table = sa_result_text(i, 5);

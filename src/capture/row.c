@@ -78,7 +78,7 @@ value_at_path(Datum value, Oid type, ArrayType *path)
 
 /* What is in the column that plays this role, as text. */
 static char *
-role_text(const SaWatch *watch, SaRole role, TupleTableSlot *slot)
+role_text(const SaWatch *watch, SaColumnRole role, TupleTableSlot *slot)
 {
 	const SaColumn *column = &watch->columns[role];
 	Datum		value;
@@ -96,7 +96,7 @@ role_text(const SaWatch *watch, SaRole role, TupleTableSlot *slot)
 static bool
 is_excluded(const SaWatch *watch, TupleTableSlot *slot)
 {
-	for (SaRole role = 0; role < SA_NROLES; role++)
+	for (SaColumnRole role = 0; role < SA_NROLES; role++)
 	{
 		ArrayType  *excludes = watch->columns[role].excludes;
 		char	   *value = excludes ? role_text(watch, role, slot) : NULL;
@@ -137,7 +137,7 @@ sa_row_hash(const SaWatch *watch, TupleTableSlot *slot, uint8 *hash)
 
 /* Null before, and not any more? */
 static bool
-became_set(const SaWatch *watch, SaRole role, TupleTableSlot *old, TupleTableSlot *new)
+became_set(const SaWatch *watch, SaColumnRole role, TupleTableSlot *old, TupleTableSlot *new)
 {
 	AttrNumber	attnum = watch->columns[role].attnum;
 
@@ -164,7 +164,7 @@ column_unchanged(AttrNumber attnum, TupleTableSlot *old, TupleTableSlot *new)
 
 /* The same value in both rows?  True also if no column plays this role. */
 static bool
-role_unchanged(const SaWatch *watch, SaRole role, TupleTableSlot *old, TupleTableSlot *new)
+role_unchanged(const SaWatch *watch, SaColumnRole role, TupleTableSlot *old, TupleTableSlot *new)
 {
 	AttrNumber	attnum = watch->columns[role].attnum;
 
@@ -179,7 +179,7 @@ others_unchanged(const SaWatch *watch, TupleTableSlot *old, TupleTableSlot *new)
 	{
 		bool		plays_role = TupleDescAttr(old->tts_tupleDescriptor, attnum - 1)->attisdropped;
 
-		for (SaRole role = 0; role < SA_NROLES && !plays_role; role++)
+		for (SaColumnRole role = 0; role < SA_NROLES && !plays_role; role++)
 			plays_role = watch->columns[role].attnum == attnum;
 		if (!plays_role && !column_unchanged(attnum, old, new))
 			return false;
@@ -189,7 +189,7 @@ others_unchanged(const SaWatch *watch, TupleTableSlot *old, TupleTableSlot *new)
 
 /* Does a flag of whatever type say yes? */
 static bool
-role_is_true(const SaWatch *watch, SaRole role, TupleTableSlot *slot)
+role_is_true(const SaWatch *watch, SaColumnRole role, TupleTableSlot *slot)
 {
 	static const char *const yes[] = {"1", "t", "true", "y", "yes", "on", "active", "enabled"};
 	char	   *value = role_text(watch, role, slot);
@@ -256,7 +256,7 @@ read_time(Datum value, bool isnull, Oid type, SaReading reading, TimestampTz *re
 
 /* A time in the column that plays this role; false if there is none. */
 static bool
-role_time(const SaWatch *watch, SaRole role, TupleTableSlot *slot, TimestampTz *result)
+role_time(const SaWatch *watch, SaColumnRole role, TupleTableSlot *slot, TimestampTz *result)
 {
 	const SaColumn *column = &watch->columns[role];
 	Datum		value;
@@ -358,11 +358,11 @@ add_key_gone(SaCaptured *captured, TupleTableSlot *slot)
 
 /* Add one thing that is told of a user's logins, unless there is no sense in it. */
 static void
-add_login(SaCaptured *captured, TupleTableSlot *slot, SaRole role, SaReading reading,
+add_login(SaCaptured *captured, TupleTableSlot *slot, SaColumnRole role, SaReading reading,
 		  Datum value, bool isnull, Oid type)
 {
 	const SaWatch *watch = captured->watch;
-	SaRole		key_role = SA_HAS(watch, SA_ROLE_USER_KEY) ? SA_ROLE_USER_KEY : SA_ROLE_KEY;
+	SaColumnRole		key_role = SA_HAS(watch, SA_ROLE_USER_KEY) ? SA_ROLE_USER_KEY : SA_ROLE_KEY;
 	char	   *key = role_text(watch, key_role, slot);
 	char	   *user = user_name_of(watch, slot);
 	TimestampTz at = 0;
@@ -411,7 +411,7 @@ add_logins(SaCaptured *captured, TupleTableSlot *slot)
 {
 	const SaWatch *watch = captured->watch;
 
-	for (SaRole role = 0; role < SA_NROLES; role++)
+	for (SaColumnRole role = 0; role < SA_NROLES; role++)
 	{
 		const SaColumn *column = &watch->columns[role];
 		Datum		value;
@@ -791,7 +791,7 @@ logins_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
 	const SaWatch *watch = captured->watch;
 	bool		unchanged = true;
 
-	for (SaRole role = 0; role < SA_NROLES; role++)
+	for (SaColumnRole role = 0; role < SA_NROLES; role++)
 	{
 		if (SA_IS_LOGIN_ROLE(role) && !role_unchanged(watch, role, old, new))
 			unchanged = false;
@@ -899,7 +899,7 @@ sa_row_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
 	if (watch->broken && !others_unchanged(watch, old, new))
 		sa_captured_unclear(captured, user_name_of(watch, old));
 
-	for (SaRole role = 0; role < SA_NROLES && unchanged; role++)
+	for (SaColumnRole role = 0; role < SA_NROLES && unchanged; role++)
 		unchanged = role_unchanged(watch, role, old, new);
 	if (unchanged)
 		return;
