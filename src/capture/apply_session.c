@@ -65,11 +65,11 @@ log_in(const SaCaptured *captured, const SaSessionRow *row, const char *user_nam
 	waits = sa_max_sessions(&application, sa_user_key(user_name), &on_session_limit) >= 0 ||
 		sa_account_enter(application_name, user_name);
 	if (counts && waits)
-		sa_account_logged_in(application_name, user_name, event.at, NULL, NULL);
+		sa_account_count_login(application_name, user_name, event.at, NULL, NULL);
 	else if (counts)
-		sa_account_logged_in_later(application_name, user_name, event.at);
+		sa_account_count_login_later(application_name, user_name, event.at);
 	else if (waits)
-		(void) sa_account_make(application_name, user_name);
+		(void) sa_account_ensure(application_name, user_name);
 	if (counts)
 		sa_login_event_record(&event);
 	/* the lock may have been waited for */
@@ -556,6 +556,6 @@ sa_captured_truncated_sessions(SaCaptured *captured)
 	sa_arg_text(&args, watch->product);
 	sa_delete_for(&ending, &ended, &delete_sessions, &args);
 	sa_feed_write(&row, &ending, &ended);
-	sa_feed_notify(&row);
+	sa_feed_queue(&row);
 	SPI_finish();
 }

@@ -187,7 +187,7 @@ typedef struct SaForget
 {
 	const char *application;
 	const char *product;
-	SaTablePart		part;
+	SaTablePart part;
 	Oid			relid;
 	const char *table;			/* its name when it was attached */
 	SaTarget	target;

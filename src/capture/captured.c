@@ -811,8 +811,8 @@ void
 sa_captured_end(SaCaptured *captured)
 {
 	if (captured->fed == 1)
-		sa_feed_notify(&captured->feed_row);
+		sa_feed_queue(&captured->feed_row);
 	else if (captured->fed > 1)
-		sa_feed_notify_many(captured->feed_row.id);
+		sa_feed_queue_many(captured->feed_row.id);
 	MemoryContextDelete(captured->context);
 }

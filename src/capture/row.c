@@ -362,7 +362,7 @@ add_login(SaCaptured *captured, TupleTableSlot *slot, SaColumnRole role, SaReadi
 		  Datum value, bool isnull, Oid type)
 {
 	const SaWatch *watch = captured->watch;
-	SaColumnRole		key_role = SA_HAS(watch, SA_ROLE_USER_KEY) ? SA_ROLE_USER_KEY : SA_ROLE_KEY;
+	SaColumnRole key_role = SA_HAS(watch, SA_ROLE_USER_KEY) ? SA_ROLE_USER_KEY : SA_ROLE_KEY;
 	char	   *key = role_text(watch, key_role, slot);
 	char	   *user = user_name_of(watch, slot);
 	TimestampTz at = 0;

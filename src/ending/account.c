@@ -90,7 +90,7 @@ sa_account_lock(const char *application, const char *user_name)
  * connected to SPI.
  */
 bool
-sa_account_make(const char *application, const char *user_name)
+sa_account_ensure(const char *application, const char *user_name)
 {
 	static SaStatement insert_account = {.sql =
 		"INSERT INTO session_admin.account (application, user_name) VALUES ($1, $2)"
@@ -228,8 +228,8 @@ sa_accounts_lock(const char *application, ArrayType *user_names)
 
 /* Count a login, and lock the account.  The caller is connected to SPI. */
 void
-sa_account_logged_in(const char *application, const char *user_name,
-					 TimestampTz at, inet *address, const char *login_method)
+sa_account_count_login(const char *application, const char *user_name,
+					   TimestampTz at, inet *address, const char *login_method)
 {
 	static SaStatement count_login = {.sql =
 		"INSERT INTO session_admin.account AS a (application, user_name, login_count,"
@@ -247,7 +247,7 @@ sa_account_logged_in(const char *application, const char *user_name,
 
 	/* who has waited for the lock already can write */
 	if (IsolationUsesXactSnapshot())
-		sa_account_make(application, user_name);
+		sa_account_ensure(application, user_name);
 
 	sa_arg_text(&args, application);
 	sa_arg_text(&args, user_name);
@@ -278,7 +278,7 @@ sa_account_enter(const char *application, const char *user_name)
 
 /* Count a login of a user whose account somebody else has: see account_seen. */
 void
-sa_account_logged_in_later(const char *application, const char *user_name, TimestampTz at)
+sa_account_count_login_later(const char *application, const char *user_name, TimestampTz at)
 {
 	static SaStatement note_login = {.sql =
 		"INSERT INTO session_admin.account_seen (application, user_name, at, logins)"
@@ -299,7 +299,7 @@ sa_account_logged_in_later(const char *application, const char *user_name, Times
  * caller is connected to SPI.
  */
 void
-sa_account_login_failed(const char *application, const char *user_name, TimestampTz at)
+sa_account_count_failure(const char *application, const char *user_name, TimestampTz at)
 {
 	static SaStatement count_failure = {.sql =
 		"WITH free AS ("

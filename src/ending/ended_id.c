@@ -218,7 +218,7 @@ sa_count_refused(ArrayType *hashes, const char *application)
 
 /* Forget those that could not have lived until now: a task of maintain(). */
 int64
-sa_forget_ended_ids(bool *more)
+sa_ended_ids_purge(bool *more)
 {
 	static SaStatement forget = {.sql =
 		"DELETE FROM session_admin.ended_id WHERE ctid = ANY (ARRAY("

@@ -12,15 +12,15 @@ extern bool sa_account_lock(const char *application, const char *user_name);
 extern void sa_accounts_try(const char *application, ArrayType *user_names,
 							ArrayBuildState **left, SaBusy *busy);
 extern void sa_accounts_lock(const char *application, ArrayType *user_names);
-extern bool sa_account_make(const char *application, const char *user_name);
-extern void sa_account_logged_in(const char *application, const char *user_name,
-								 TimestampTz at, inet *address, const char *login_method);
+extern bool sa_account_ensure(const char *application, const char *user_name);
+extern void sa_account_count_login(const char *application, const char *user_name,
+								   TimestampTz at, inet *address, const char *login_method);
 extern void sa_login_announce(const char *application, const char *user_name);
 extern bool sa_account_enter(const char *application, const char *user_name);
-extern void sa_account_logged_in_later(const char *application, const char *user_name,
-									   TimestampTz at);
-extern void sa_account_login_failed(const char *application, const char *user_name,
-									TimestampTz at);
+extern void sa_account_count_login_later(const char *application, const char *user_name,
+										 TimestampTz at);
+extern void sa_account_count_failure(const char *application, const char *user_name,
+									 TimestampTz at);
 
 /* login_event.c: what is written to the history of logins */
 typedef struct SaLoginEvent
@@ -165,14 +165,14 @@ extern void sa_late_end(const char *application, const char *user_name, const ui
 extern void sa_late_read(SaApplication *application, MemoryContext context);
 extern bool sa_late_ended(const SaApplication *application, uint64 user_key, const uint8 *hash,
 						  uint64 opened_xid);
-extern int64 sa_late_forget(bool *more);	/* a task of maintain() */
+extern int64 sa_late_purge(bool *more); /* a task of maintain() */
 
 /* ended_id.c: ids of sessions that stay ended */
 extern bool sa_id_is_remembered(const uint8 *hash, const char *application);
 extern bool sa_id_has_ended(const uint8 *hash, const char *application);
 extern void sa_refuse_ended_id(void) pg_attribute_noreturn();
 extern void sa_count_refused(ArrayType *hashes, const char *application);
-extern int64 sa_forget_ended_ids(bool *more);	/* a task of maintain() */
+extern int64 sa_ended_ids_purge(bool *more);	/* a task of maintain() */
 
 /* feed.c: what nodes are told */
 typedef struct SaFeedRow
@@ -186,8 +186,8 @@ typedef struct SaFeedRow
 } SaFeedRow;
 
 extern void sa_feed_write(SaFeedRow *row, const SaEnding *ending, const SaEnded *ended);
-extern void sa_feed_notify(const SaFeedRow *row);
-extern void sa_feed_notify_many(int64 id);
+extern void sa_feed_queue(const SaFeedRow *row);
+extern void sa_feed_queue_many(int64 id);
 extern void sa_feed_ring(int64 id, const char *payload);
 
 extern int64 sa_feed_purge(bool *more); /* a task of maintain(): one batch */

@@ -100,7 +100,7 @@ sa_feed_write(SaFeedRow *row, const SaEnding *ending, const SaEnded *ended)
 
 /* Tell of one row of the feed, when the transaction commits. */
 void
-sa_feed_notify(const SaFeedRow *row)
+sa_feed_queue(const SaFeedRow *row)
 {
 	MemoryContext context = MemoryContextSwitchTo(TopTransactionContext);
 	StringInfoData json;
@@ -127,7 +127,7 @@ sa_feed_notify(const SaFeedRow *row)
 
 /* Tell of several rows, up to this one. */
 void
-sa_feed_notify_many(int64 id)
+sa_feed_queue_many(int64 id)
 {
 	sa_pending_told(id, NULL);
 }

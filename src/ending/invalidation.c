@@ -223,7 +223,7 @@ notify_only_row(const Archive *archive, TriggerData *trigdata, int64 id, const c
 	row.user_name = isnull ? NULL : TextDatumGetCString(user_name);
 	if (archive->sessions)
 		row.session_hash = (uint8 *) VARDATA_ANY(DatumGetByteaPP(slot_getattr(slot, SA_SESSION_HASH, &isnull)));
-	sa_feed_notify(&row);
+	sa_feed_queue(&row);
 	tuplestore_select_read_pointer(rows, 0);
 	ExecDropSingleTupleTableSlot(slot);
 }
@@ -353,7 +353,7 @@ archive_rows(FunctionCallInfo fcinfo, Archive *archive)
 	if (fed == 1 && tuplestore_tuple_count(trigdata->tg_oldtable) == 1)
 		notify_only_row(archive, trigdata, ended->id, sa_result_text(0, 4));
 	else if (fed > 0)
-		sa_feed_notify_many(ended->id);
+		sa_feed_queue_many(ended->id);
 
 	SPI_finish();
 	return PointerGetDatum(NULL);
@@ -694,7 +694,7 @@ sa_truncated(PG_FUNCTION_ARGS)
 	SPI_connect();
 	sa_delete_for(&ending, &ended, sessions ? &delete_sessions : &delete_tokens, NULL);
 	sa_feed_write(&row, &ending, &ended);
-	sa_feed_notify(&row);
+	sa_feed_queue(&row);
 	SPI_finish();
 
 	PG_RETURN_POINTER(NULL);
@@ -946,7 +946,7 @@ sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_s
 		sa_feed_write(&row, &these, &these_ended);
 		these_ended.id = row.id;
 		if (!ending->options.caller_notifies)
-			sa_feed_notify(&row);
+			sa_feed_queue(&row);
 	}
 	else
 	{
@@ -958,7 +958,7 @@ sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_s
 		these_ended.id = sa_result_int64(sa_run(&feed_users, &args) - 1, 1);
 		sa_commit_durably(application);
 		if (!ending->options.caller_notifies)
-			sa_feed_notify_many(these_ended.id);
+			sa_feed_queue_many(these_ended.id);
 	}
 	if (ended == NULL)
 		return;
@@ -1113,7 +1113,7 @@ end_sessions_late(SessionsLock *lock, const SaEnding *ending, SaEnded *ended)
 			continue;
 		sa_feed_write(&row, ending, &one);
 		ended->id = row.id;
-		sa_feed_notify(&row);
+		sa_feed_queue(&row);
 	}
 }
 
@@ -1631,7 +1631,7 @@ sa_end_generation(const char *application, const SaEnding *asked, SaEnded *ended
 
 	sa_feed_write(&row, &ending, ended);
 	ended->id = row.id;
-	sa_feed_notify(&row);
+	sa_feed_queue(&row);
 }
 
 /* invalidate_application(reason, application) */

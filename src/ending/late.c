@@ -117,7 +117,7 @@ sa_late_ended(const SaApplication *application, uint64 user_key, const uint8 *ha
  * have ended was archived before; what an open transaction holds may still come.
  */
 int64
-sa_late_forget(pg_attribute_unused() bool *more)
+sa_late_purge(pg_attribute_unused() bool *more)
 {
 	static SaStatement any_ending = {.sql =
 		"SELECT FROM session_admin.late_ending LIMIT 1"

@@ -87,7 +87,7 @@ typedef struct SaColumn
 typedef struct SaAttribute
 {
 	const char *name;
-	SaColumnRole		role;
+	SaColumnRole role;
 	SaReading	reading;
 } SaAttribute;
 
@@ -97,8 +97,8 @@ typedef struct SaWatch
 	const char *application;
 	const char *product;
 	const char *alias_pattern;	/* NULL: anonymized users cannot be told */
-	SaTablePart		part;
-	SaTablePart		key_of;			/* whose key user_key is */
+	SaTablePart part;
+	SaTablePart key_of;			/* whose key user_key is */
 	Oid			relid;
 	bool		clears;			/* what ends there is cleared, not deleted */
 	const char *clear_to;		/* to this; NULL: to null */

@@ -283,7 +283,7 @@ lock_user(const char *application, const char *series)
 
 		CHECK_FOR_INTERRUPTS();
 		if (!sa_account_lock(application, user_name))
-			sa_account_make(application, user_name);
+			sa_account_ensure(application, user_name);
 		now_of = find_user(application, series);
 		if (now_of == NULL || strcmp(now_of, user_name) == 0)
 			return now_of;
@@ -450,7 +450,7 @@ end_stolen(const Redemption *redemption, int on_theft)
 		sa_arg_text(&args, redemption->application);
 		sa_delete_for(&ending, &ended, &delete_series, &args);
 		sa_feed_write(&row, &ending, &ended);
-		sa_feed_notify(&row);
+		sa_feed_queue(&row);
 	}
 
 	record_event("token_theft", false, redemption->application,
@@ -582,7 +582,7 @@ sa_issue_remember_me(PG_FUNCTION_ARGS)
 
 	SPI_connect();
 	sa_application_make(application_name, &application);
-	sa_account_make(application_name, user_name);
+	sa_account_ensure(application_name, user_name);
 	make_room(application_name, user_name);
 
 	sa_arg_text(&args, token.series);

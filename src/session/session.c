@@ -437,7 +437,7 @@ sa_open_session(PG_FUNCTION_ARGS)
 		sa_refuse_ended_id();
 	if (user_name != NULL)
 	{
-		sa_account_logged_in(application_name, user_name, now, address, login_method);
+		sa_account_count_login(application_name, user_name, now, address, login_method);
 		/* the lock may have been waited for */
 		sa_application_get(application_name, &application);
 		now = GetCurrentTimestamp();
@@ -729,7 +729,7 @@ sa_login_failed(PG_FUNCTION_ARGS)
 	event.client_address = sa_client_address(peer, sa_text_or_null(fcinfo, 2),
 											 known ? application.trusted_proxies : NULL);
 	if (known && event.user_name != NULL)
-		sa_account_login_failed(application_name, event.user_name, event.at);
+		sa_account_count_failure(application_name, event.user_name, event.at);
 	sa_login_event_record(&event);
 	SPI_finish();
 

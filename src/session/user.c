@@ -150,13 +150,13 @@ sa_user_rename(const char *application, const char *old_name, const char *new_na
 	 */
 	if (strcmp(old_name, new_name) < 0)
 	{
-		known = !sa_account_make(application, old_name);
-		sa_account_make(application, new_name);
+		known = !sa_account_ensure(application, old_name);
+		sa_account_ensure(application, new_name);
 	}
 	else
 	{
-		sa_account_make(application, new_name);
-		known = !sa_account_make(application, old_name);
+		sa_account_ensure(application, new_name);
+		known = !sa_account_ensure(application, old_name);
 	}
 
 	now.at = GetCurrentTimestamp();
@@ -174,7 +174,7 @@ sa_user_rename(const char *application, const char *old_name, const char *new_na
 void
 sa_user_move(const char *application, const char *old_name, const char *new_name, bool anonymize)
 {
-	(void) sa_account_make(application, new_name);
+	(void) sa_account_ensure(application, new_name);
 	(void) move_user(application, old_name, new_name, anonymize);
 }
 
@@ -254,7 +254,7 @@ sa_erase_user(PG_FUNCTION_ARGS)
 	SPI_connect();
 	ending.wait_until = sa_wait_until();
 	sa_accounts_lock(application, construct_array(&name, 1, TEXTOID, -1, false, TYPALIGN_INT));
-	known = !sa_account_make(application, user_name);
+	known = !sa_account_ensure(application, user_name);
 	ending.at = GetCurrentTimestamp();
 	sa_end_user(application, user_name, NULL, false, &ending, &ended);
 
