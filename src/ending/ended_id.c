@@ -20,7 +20,7 @@
  * The index is not unique, on purpose: who ends a session waits for nobody who
  * counts, or forgets, what ended before.
  */
-#include "session_admin.h"
+#include "ending/ending.h"
 
 #include "access/genam.h"
 #include "access/relscan.h"

@@ -14,7 +14,8 @@
  * at first: NOTIFY would fail at commit, and with it the invalidation, when the queue
  * is full.
  */
-#include "session_admin.h"
+#include "ending/ending.h"
+#include "node/node.h"
 
 #include "catalog/pg_type.h"
 #include "commands/async.h"

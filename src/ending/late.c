@@ -13,7 +13,7 @@
  * commits them is answered.  Housekeeping archives what they have ended, by the one
  * door, and then deletes them.
  */
-#include "session_admin.h"
+#include "ending/ending.h"
 
 #include "access/transam.h"
 #include "catalog/pg_type.h"
