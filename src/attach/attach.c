@@ -633,7 +633,7 @@ report_obstacles(FunctionCallInfo fcinfo, const Match *match)
 	Datum	   *notes;
 	int			n;
 
-	deconstruct_array(sa_forget_obstacles(match->relid, match->clears), TEXTOID, -1, false,
+	deconstruct_array(sa_table_obstacles(match->relid, match->clears), TEXTOID, -1, false,
 					  TYPALIGN_INT, &notes, NULL, &n);
 	for (int i = 0; i < n; i++)
 		report(fcinfo, match->part, match->relation_name, "warning", TextDatumGetCString(notes[i]));

@@ -45,9 +45,9 @@ logins_are_told(const char *application)
  * not waited for, and counted later, unless a policy limits the user's sessions.
  */
 static void
-log_in(const SaCaptured *captured, const SaSessionRow *row, const char *user_name)
+log_in(const SaBatch *batch, const SaSessionRow *row, const char *user_name)
 {
-	const char *application_name = captured->watch->application;
+	const char *application_name = batch->watch->application;
 	SaApplication application;
 	SaLoginEvent event = {
 		.application = application_name,
@@ -56,7 +56,7 @@ log_in(const SaCaptured *captured, const SaSessionRow *row, const char *user_nam
 		.succeeded = true,
 		.session_ref = text_to_cstring(sa_ref_text(row->id.hash))
 	};
-	bool		counts = !sa_captured_ignores_logins(captured) && !logins_are_told(application_name);
+	bool		counts = !sa_batch_ignores_logins(batch) && !logins_are_told(application_name);
 	int			on_session_limit;
 	bool		waits;
 
@@ -118,7 +118,7 @@ session_is_ending(const uint8 *hash, const char *application)
  * somebody is about to end it.
  */
 static bool
-write_session(const SaCaptured *captured, const SaSessionRow *row, const char *user_name, bool logged_in)
+write_session(const SaBatch *batch, const SaSessionRow *row, const char *user_name, bool logged_in)
 {
 	static SaStatement insert_session = {.sql =
 		"INSERT INTO session_admin.session (session_hash, application, user_name, product,"
@@ -149,7 +149,7 @@ write_session(const SaCaptured *captured, const SaSessionRow *row, const char *u
 		" FROM session_admin.session WHERE session_hash = $9 AND application = $2"
 		" ON CONFLICT (session_hash, application) DO NOTHING"
 	};
-	const SaWatch *watch = captured->watch;
+	const SaWatch *watch = batch->watch;
 	bool		same_id = memcmp(row->id.hash, row->old_id.hash, SA_HASH_LEN) == 0;
 	Interval   *timeout = palloc0(sizeof(Interval));
 	SaArgs		args = {0};
@@ -182,12 +182,12 @@ write_session(const SaCaptured *captured, const SaSessionRow *row, const char *u
 
 		CHECK_FOR_INTERRUPTS();
 		/* the product's row is locked, for which they may be waiting */
-		if (!captured->backfill && session_is_ending(row->id.hash, watch->application))
+		if (!batch->backfill && session_is_ending(row->id.hash, watch->application))
 			return same_id;
 		sa_application_get(watch->application, &application);
 		valid = sa_session_read(row->old_id.hash, watch->application, &session) &&
 			sa_session_is_valid(&session, &application, row->old_id.hash, now);
-		if (valid && !same_id && !captured->backfill &&
+		if (valid && !same_id && !batch->backfill &&
 			session_is_ending(row->old_id.hash, watch->application))
 		{
 			sa_end_session(row->old_id.hash, watch->application, &renewed, NULL);
@@ -244,16 +244,16 @@ write_session(const SaCaptured *captured, const SaSessionRow *row, const char *u
 		if (!(sa_session_read(row->id.hash, watch->application, &session) && same_id &&
 			  sa_session_is_valid(&session, &application, row->id.hash, now)))
 			sa_end_session(row->id.hash, watch->application, &replaced, NULL);
-		else if (captured->backfill && !captured->reconciling)
+		else if (batch->backfill && !batch->reconciling)
 			return true;		/* who wrote it has seen a newer row than we */
 	}
 }
 
 /* A row that is new or changed; false if its session has ended meanwhile. */
 static bool
-apply_row(SaCaptured *captured, const SaSessionRow *row, const char *user_name)
+apply_row(SaBatch *batch, const SaSessionRow *row, const char *user_name)
 {
-	const SaWatch *watch = captured->watch;
+	const SaWatch *watch = batch->watch;
 	SaEnding	ending = {.at = GetCurrentTimestamp(),.options.spares_products = true};
 	bool		same_id = memcmp(row->id.hash, row->old_id.hash, SA_HASH_LEN) == 0;
 	SaApplication application;
@@ -264,7 +264,7 @@ apply_row(SaCaptured *captured, const SaSessionRow *row, const char *user_name)
 	sa_application_get(watch->application, &application);
 	known = sa_session_read(row->old_id.hash, watch->application, &session) &&
 		sa_session_is_valid(&session, &application, row->old_id.hash, ending.at);
-	if (captured->backfill && !captured->reconciling && known && session.idle_timeout != 0)
+	if (batch->backfill && !batch->reconciling && known && session.idle_timeout != 0)
 		return true;
 
 	/*
@@ -282,11 +282,11 @@ apply_row(SaCaptured *captured, const SaSessionRow *row, const char *user_name)
 		known = false;
 	}
 
-	logged_in = user_name != NULL && !captured->backfill &&
+	logged_in = user_name != NULL && !batch->backfill &&
 		(known ? session.user_name == NULL : row->logged_in);
 	if (logged_in)
-		log_in(captured, row, user_name);
-	return write_session(captured, row, user_name, logged_in);
+		log_in(batch, row, user_name);
+	return write_session(batch, row, user_name, logged_in);
 }
 
 /*
@@ -331,13 +331,13 @@ has_ended_anywhere(const uint8 *hash, List *applications)
  * they could not be deleted, had before.  Returns how many.
  */
 static int
-mark_refused(SaCaptured *captured)
+mark_refused(SaBatch *batch)
 {
-	List	   *applications = watching_applications(captured->watch);
+	List	   *applications = watching_applications(batch->watch);
 	int			refused = 0;
 	ListCell   *cell;
 
-	foreach(cell, captured->session_rows)
+	foreach(cell, batch->session_rows)
 	{
 		SaSessionRow *row = lfirst(cell);
 		bool		same_id = memcmp(row->id.hash, row->old_id.hash, SA_HASH_LEN) == 0;
@@ -364,7 +364,7 @@ delete_refused_rows(void *argument)
 {
 	Refusal    *refusal = argument;
 
-	refusal->deleted = sa_capture_forget_rows(refusal->watch, refusal->secrets, refusal->hashes,
+	refusal->deleted = sa_delete_written_rows(refusal->watch, refusal->secrets, refusal->hashes,
 											  &refusal->ending);
 }
 
@@ -377,7 +377,7 @@ rows_remain(const SaWatch *watch, const char *why)
 {
 	char	   *message = psprintf("rows of ended sessions were not deleted: %s", why);
 
-	if (sa_capture_failure_once(watch->application, watch->relid, "DELETE", message))
+	if (sa_failure_note_once(watch->application, watch->relid, "DELETE", message))
 		ereport(WARNING,
 				(errmsg("\"%s\": %s", get_rel_name(watch->relid), message)));
 }
@@ -387,9 +387,9 @@ rows_remain(const SaWatch *watch, const char *why)
  * went on under another id until now.  The product's statement is no error.
  */
 static void
-refuse_rows(SaCaptured *captured)
+refuse_rows(SaBatch *batch)
 {
-	const SaWatch *watch = captured->watch;
+	const SaWatch *watch = batch->watch;
 	MemoryContext context = CurrentMemoryContext;
 	ArrayBuildState *secrets = initArrayResult(TEXTOID, context, false);
 	ArrayBuildState *hashes = initArrayResult(BYTEAOID, context, false);
@@ -401,7 +401,7 @@ refuse_rows(SaCaptured *captured)
 	ErrorData  *error;
 	ListCell   *cell;
 
-	foreach(cell, captured->session_rows)
+	foreach(cell, batch->session_rows)
 	{
 		SaSessionRow *row = lfirst(cell);
 
@@ -411,8 +411,8 @@ refuse_rows(SaCaptured *captured)
 		accumArrayResult(hashes, PointerGetDatum(sa_bytea(row->id.hash, SA_HASH_LEN)),
 						 false, BYTEAOID, context);
 		if (memcmp(row->id.hash, row->old_id.hash, SA_HASH_LEN) != 0)
-			sa_captured_add(captured, &renamed,
-							PointerGetDatum(sa_bytea(row->old_id.hash, SA_HASH_LEN)), false);
+			sa_batch_add(batch, &renamed,
+						 PointerGetDatum(sa_bytea(row->old_id.hash, SA_HASH_LEN)), false);
 	}
 	refusal.secrets = DatumGetArrayTypeP(makeArrayResult(secrets, context));
 	refusal.hashes = DatumGetArrayTypeP(makeArrayResult(hashes, context));
@@ -421,7 +421,7 @@ refuse_rows(SaCaptured *captured)
 	if (error)
 		rows_remain(watch, error->message);
 	else
-		captured->refused += refusal.deleted;
+		batch->refused += refusal.deleted;
 
 	sa_count_refused(refusal.hashes, watch->application);
 	if (renamed.n > 0)
@@ -435,24 +435,24 @@ refuse_rows(SaCaptured *captured)
 
 /* Take the refused rows out of the batch. */
 static void
-leave_refused(SaCaptured *captured)
+leave_refused(SaBatch *batch)
 {
 	List	   *left = NIL;
 	ListCell   *cell;
 
-	foreach(cell, captured->session_rows)
+	foreach(cell, batch->session_rows)
 	{
 		SaSessionRow *row = lfirst(cell);
 
 		if (!row->refused)
 			left = lappend(left, row);
 	}
-	captured->session_rows = left;
+	batch->session_rows = left;
 }
 
 /* The ids themselves have served. */
 void
-sa_captured_wipe(List *rows)
+sa_batch_wipe(List *rows)
 {
 	ListCell   *cell;
 
@@ -480,11 +480,11 @@ came_from_a_dump(const char *name)
 
 /* Apply what the batch tells of sessions. */
 void
-sa_captured_flush_sessions(SaCaptured *captured)
+sa_apply_sessions(SaBatch *batch)
 {
-	const char *application = captured->watch->application;
-	SaValues   *ended[] = {&captured->session_closed, &captured->session_expired};
-	List	   *rows = captured->session_rows;
+	const char *application = batch->watch->application;
+	SaValues   *ended[] = {&batch->session_closed, &batch->session_expired};
+	List	   *rows = batch->session_rows;
 	SaValues	users = {0};
 	int			refused = 0;
 	ListCell   *cell;
@@ -501,50 +501,50 @@ sa_captured_flush_sessions(SaCaptured *captured)
 
 	if (rows == NIL || came_from_a_dump(application))
 	{
-		sa_captured_wipe(rows);
+		sa_batch_wipe(rows);
 		return;
 	}
-	if (mark_refused(captured) > 0)
+	if (mark_refused(batch) > 0)
 	{
-		refuse_rows(captured);
-		leave_refused(captured);
+		refuse_rows(batch);
+		leave_refused(batch);
 	}
-	foreach(cell, captured->session_rows)
-		sa_captured_add_text(captured, &users, ((SaSessionRow *) lfirst(cell))->user);
-	if (SA_HAS(captured->watch, SA_ROLE_USER_KEY))
+	foreach(cell, batch->session_rows)
+		sa_batch_add_text(batch, &users, ((SaSessionRow *) lfirst(cell))->user);
+	if (SA_HAS(batch->watch, SA_ROLE_USER_KEY))
 	{
 		SaValues	keys = users;
 
-		sa_captured_resolve(captured, &keys, &users);
+		sa_batch_resolve(batch, &keys, &users);
 	}
-	sa_captured_make_accounts(captured, &users);
+	sa_batch_make_accounts(batch, &users);
 	/* of several logins, in the order of names */
-	if (list_length(captured->session_rows) > 1 && captured->insertion && !captured->backfill)
-		sa_captured_enter_accounts(captured, &users);
-	foreach(cell, captured->session_rows)
+	if (list_length(batch->session_rows) > 1 && batch->insertion && !batch->backfill)
+		sa_batch_enter_accounts(batch, &users);
+	foreach(cell, batch->session_rows)
 	{
 		int			i = foreach_current_index(cell);
 		SaSessionRow *row = lfirst(cell);
 
-		if (!apply_row(captured, row,
+		if (!apply_row(batch, row,
 					   users.nulls[i] ? NULL : TextDatumGetCString(users.values[i])))
 			row->refused = true;
 		refused += row->refused;
-		captured->written += !row->refused;
+		batch->written += !row->refused;
 	}
 	if (refused > 0)
-		refuse_rows(captured);
-	sa_captured_wipe(rows);
+		refuse_rows(batch);
+	sa_batch_wipe(rows);
 }
 
 /* All sessions of the product are gone. */
 void
-sa_captured_truncated_sessions(SaCaptured *captured)
+sa_apply_truncated_sessions(SaBatch *batch)
 {
 	static SaStatement delete_sessions = {.sql =
 		"DELETE FROM session_admin.session WHERE application = $1 AND product = $2"
 	};
-	const SaWatch *watch = captured->watch;
+	const SaWatch *watch = batch->watch;
 	SaEnding	ending = {.reason = "admin", .at = GetCurrentTimestamp(),
 	.options = {.caller_writes_feed = true, .spares_products = true, .may_return = true}};
 	SaEnded		ended = {0};
