@@ -359,7 +359,7 @@ read_tables(Match *matches, int nmatches, const char *application, const char *p
 	int64		rows = 0;
 
 	/* in the order of parts: keys come before what refers to them */
-	for (SaPart part = 0; part < SA_NPARTS; part++)
+	for (SaTablePart part = 0; part < SA_NPARTS; part++)
 	{
 		Match	   *match = attached_part(matches, nmatches, sa_part_names[part]);
 		Relation	relation;
@@ -633,7 +633,7 @@ report_obstacles(FunctionCallInfo fcinfo, const Match *match)
 	Datum	   *notes;
 	int			n;
 
-	deconstruct_array(sa_forget_obstacles(match->relid, match->clears), TEXTOID, -1, false,
+	deconstruct_array(sa_table_obstacles(match->relid, match->clears), TEXTOID, -1, false,
 					  TYPALIGN_INT, &notes, NULL, &n);
 	for (int i = 0; i < n; i++)
 		report(fcinfo, match->part, match->relation_name, "warning", TextDatumGetCString(notes[i]));

@@ -118,13 +118,13 @@ read_rows(const SaWatch *watch, Relation relation, Backfill *backfill, int64 bat
 	TupleTableSlot *locked = table_slot_create(relation, NULL);
 	ItemPointerData last;
 	TableScanDesc scan;
-	SaCaptured	captured;
+	SaBatch		batch;
 	int64		rows = 0;
 
 	ItemPointerSet(&last, MaxBlockNumber, MaxOffsetNumber);
 	scan = table_beginscan_tidrange(relation, snapshot, &backfill->next, &last);
-	sa_captured_begin(&captured, watch);
-	captured.backfill = true;
+	sa_batch_begin(&batch, watch);
+	batch.backfill = true;
 	*more = false;
 	while (table_scan_getnextslot_tidrange(scan, ForwardScanDirection, slot))
 	{
@@ -143,12 +143,12 @@ read_rows(const SaWatch *watch, Relation relation, Backfill *backfill, int64 bat
 		if (*more)
 			break;
 		if (result == TM_Ok)
-			sa_row_inserted(&captured, locked);
+			sa_row_inserted(&batch, locked);
 		rows++;
 	}
 	if (rows > 0)
-		sa_captured_flush(&captured);
-	sa_captured_end(&captured);
+		sa_apply(&batch);
+	sa_batch_end(&batch);
 
 	table_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);

@@ -123,19 +123,20 @@ end_sessions(Pair *pair, const SaWatch *watch, ArrayType *hashes, const char *re
 		"DELETE FROM session_admin.session WHERE session_hash = ANY ($1) AND application = $2"
 	};
 	SaEnding	ending = {.reason = reason, .at = GetCurrentTimestamp(),
-	.spares_products = true, .may_return = true};
+	.options = {.spares_products = true, .may_return = true}};
+	SaEnded		ended = {0};
 	SaArgs		args = {0};
 	int			n;
 
 	hashes = lock_sessions(pair, hashes, &n);
 	if (n > 0 && watch != NULL)
-		hashes = sa_capture_without_rows(watch, hashes, &n);
+		hashes = sa_table_without_rows(watch, hashes, &n);
 	if (n == 0)
 		return;
 	sa_arg(&args, BYTEAARRAYOID, PointerGetDatum(hashes), false);
 	sa_arg_text(&args, pair->application);
-	sa_run_ending(&ending, &delete_sessions, &args);
-	pair->ended += ending.sessions_ended;
+	sa_delete_for(&ending, &ended, &delete_sessions, &args);
+	pair->ended += ended.sessions_ended;
 }
 
 /* The next sessions of the product, in the order of their hashes. */
@@ -201,7 +202,7 @@ compare_sessions(Pair *pair, const SaWatch *watch, Position *position, int64 lim
 	hashes = next_sessions(pair, position, limit, &n);
 	sessions = n;
 	if (n > 0 && watch != NULL)
-		hashes = sa_capture_without_rows(watch, hashes, &missing);
+		hashes = sa_table_without_rows(watch, hashes, &missing);
 	else
 		missing = n;
 	if (missing > 0)
@@ -217,7 +218,7 @@ compare_sessions(Pair *pair, const SaWatch *watch, Position *position, int64 lim
 
 /* Which of these rows are not as the sessions are, or have one that has ended; NULL: none. */
 static bool *
-find_doubtful(const Pair *pair, const SaWatch *watch, SaCaptured *reader)
+find_doubtful(const Pair *pair, const SaWatch *watch, SaBatch *reader)
 {
 	static SaStatement find_differences = {.sql =
 		"SELECT array_agg(r.n) FROM unnest($3::bytea[], $4::text[], $5::text[])"
@@ -248,21 +249,21 @@ find_doubtful(const Pair *pair, const SaWatch *watch, SaCaptured *reader)
 	{
 		SaSessionRow *row = lfirst(cell);
 
-		sa_captured_add(reader, &hashes, PointerGetDatum(sa_bytea(row->id.hash, SA_HASH_LEN)), false);
-		sa_captured_add_text(reader, &keys, row->key);
-		sa_captured_add_text(reader, &users, row->user);
+		sa_batch_add(reader, &hashes, PointerGetDatum(sa_bytea(row->id.hash, SA_HASH_LEN)), false);
+		sa_batch_add_text(reader, &keys, row->key);
+		sa_batch_add_text(reader, &users, row->user);
 	}
 	if (SA_HAS(watch, SA_ROLE_USER_KEY))
 	{
 		SaValues	user_keys = users;
 
-		sa_captured_resolve(reader, &user_keys, &users);
+		sa_batch_resolve(reader, &user_keys, &users);
 	}
 	sa_arg_text(&args, pair->application);
 	sa_arg_text(&args, pair->product);
-	sa_captured_arg(&args, &hashes, BYTEAOID);
-	sa_captured_arg(&args, &keys, TEXTOID);
-	sa_captured_arg(&args, &users, TEXTOID);
+	sa_batch_arg(&args, &hashes, BYTEAOID);
+	sa_batch_arg(&args, &keys, TEXTOID);
+	sa_batch_arg(&args, &users, TEXTOID);
 	sa_arg(&args, BOOLOID, BoolGetDatum(pair->takes_new), false);
 	sa_run(&find_differences, &args);
 	result = sa_result(0, 1, &isnull);
@@ -293,7 +294,7 @@ find_doubtful(const Pair *pair, const SaWatch *watch, SaCaptured *reader)
 
 /* Sessions that the product has let expire. */
 static void
-end_expired(Pair *pair, SaCaptured *reader)
+end_expired(Pair *pair, SaBatch *reader)
 {
 	static SaStatement find_live = {.sql =
 		"SELECT array_agg(session_hash) FROM session_admin.session_state"
@@ -305,7 +306,7 @@ end_expired(Pair *pair, SaCaptured *reader)
 
 	if (reader->session_expired.n == 0)
 		return;
-	sa_captured_arg(&args, &reader->session_expired, BYTEAOID);
+	sa_batch_arg(&args, &reader->session_expired, BYTEAOID);
 	sa_arg_text(&args, pair->application);
 	sa_run(&find_live, &args);
 	hashes = result_hashes(&n);
@@ -316,7 +317,7 @@ end_expired(Pair *pair, SaCaptured *reader)
 /* Rows that were read together, with their places. */
 typedef struct Rows
 {
-	SaCaptured	reader;
+	SaBatch		reader;
 	ItemPointerData places[BATCH];
 	int			n;
 } Rows;
@@ -343,14 +344,14 @@ static void
 compare_batch(Pair *pair, const SaWatch *watch, Relation relation, Snapshot snapshot, Rows *rows)
 {
 	TupleTableSlot *slot;
-	SaCaptured	writer;
+	SaBatch		writer;
 	bool	   *doubtful;
 
 	/* what it takes is given back: there may be millions of rows */
 	SPI_connect();
 	end_expired(pair, &rows->reader);
 	doubtful = rows->n > 0 ? find_doubtful(pair, watch, &rows->reader) : NULL;
-	sa_captured_wipe(rows->reader.session_rows);
+	sa_batch_wipe(rows->reader.session_rows);
 	if (doubtful == NULL)
 	{
 		SPI_finish();
@@ -358,7 +359,7 @@ compare_batch(Pair *pair, const SaWatch *watch, Relation relation, Snapshot snap
 	}
 
 	slot = table_slot_create(relation, NULL);
-	sa_captured_begin(&writer, watch);
+	sa_batch_begin(&writer, watch);
 	writer.backfill = writer.reconciling = true;
 	for (int i = 0; i < rows->n; i++)
 	{
@@ -370,10 +371,10 @@ compare_batch(Pair *pair, const SaWatch *watch, Relation relation, Snapshot snap
 		}
 	}
 	if (writer.rows > 0)
-		sa_captured_flush(&writer);
+		sa_apply(&writer);
 	pair->taken += writer.written;
 	pair->deleted += writer.refused;
-	sa_captured_end(&writer);
+	sa_batch_end(&writer);
 	ExecDropSingleTupleTableSlot(slot);
 	SPI_finish();
 }
@@ -381,7 +382,7 @@ compare_batch(Pair *pair, const SaWatch *watch, Relation relation, Snapshot snap
 static void
 begin_batch(Rows *rows, const SaWatch *watch)
 {
-	sa_captured_begin(&rows->reader, watch);
+	sa_batch_begin(&rows->reader, watch);
 	rows->reader.backfill = rows->reader.reconciling = true;
 	rows->n = 0;
 }
@@ -427,7 +428,7 @@ compare_rows(Pair *pair, const SaWatch *watch, Relation relation, Position *posi
 		if (++in_batch == BATCH)
 		{
 			compare_batch(pair, watch, relation, snapshot, rows);
-			sa_captured_end(&rows->reader);
+			sa_batch_end(&rows->reader);
 			begin_batch(rows, watch);
 			in_batch = 0;
 			if (tell)
@@ -435,7 +436,7 @@ compare_rows(Pair *pair, const SaWatch *watch, Relation relation, Position *posi
 		}
 	}
 	compare_batch(pair, watch, relation, snapshot, rows);
-	sa_captured_end(&rows->reader);
+	sa_batch_end(&rows->reader);
 	pair->rows_read += n;
 
 	table_endscan(scan);
@@ -651,7 +652,7 @@ sa_reconcile_attached(const char *application, const char *product)
 			continue;
 		position.in_sessions = true;
 		reconcile(&pairs[i], &position, PG_INT64_MAX, false);
-		if (OidIsValid(pairs[i].relid) && sa_capture_is_empty(pairs[i].relid))
+		if (OidIsValid(pairs[i].relid) && sa_table_is_empty(pairs[i].relid))
 		{
 			SaArgs		args = {0};
 
@@ -766,7 +767,7 @@ reconcile_slice(Pair *pair, int64 left)
 	/* who has it locked is not in trouble */
 	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
 		error->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED &&
-		sa_capture_failure_once(pair->application, pair->relid, "UPDATE", message))
+		sa_failure_note_once(pair->application, pair->relid, "UPDATE", message))
 		ereport(WARNING,
 				(errmsg("\"%s\": %s", pair->table_name, message),
 				 errhint("Call session_admin.reconcile_sessions() to see why.")));

@@ -18,6 +18,7 @@
 #include "storage/lwlock.h"
 #include "utils/array.h"
 #include "utils/inet.h"
+#include "utils/tuplestore.h"
 
 #include "base/compat.h"
 #include "base/doubt.h"
@@ -150,6 +151,7 @@ extern uint64 sa_run(SaStatement *statement, SaArgs *args);
 extern Datum sa_result(uint64 row, int column, bool *isnull);
 extern int64 sa_result_int64(uint64 row, int column);
 extern char *sa_result_text(uint64 row, int column);	/* NULL if null */
+extern int	sa_run_once(const char *sql, SaArgs *args);
 
 extern ErrorData *sa_attempt(void (*step) (void *), void *argument);
 
@@ -162,6 +164,28 @@ typedef struct SaOwner
 
 extern void sa_owner_enter(SaOwner *owner);
 extern void sa_owner_leave(SaOwner *owner);
+
+/* array.c: arrays of text and bytea */
+extern ArrayType *sa_array(Datum *values, int n, Oid type);
+extern ArrayType *sa_array_of_text(const char *value);
+extern Datum *sa_array_values(ArrayType *array, Oid type, int *n);
+extern int	sa_array_length(ArrayType *array);
+extern bool sa_array_has_text(ArrayType *array, const char *value);
+extern void sa_arg_array(SaArgs *args, Oid array_type, ArrayType *array);	/* NULL is null */
+extern void sa_arg_hash(SaArgs *args, const uint8 *hash);	/* NULL is null */
+extern ArrayType *sa_result_array(uint64 row, int column);	/* NULL if null */
+
+/* rows.c: the rows of a transition table */
+typedef struct SaRowReader
+{
+	Tuplestorestate *rows;
+	int			pointer;
+	TupleTableSlot *slot;		/* the row that was read last */
+} SaRowReader;
+
+extern void sa_rows_begin(SaRowReader *reader, Relation rel, Tuplestorestate *rows);
+extern bool sa_rows_next(SaRowReader *reader);
+extern void sa_rows_end(SaRowReader *reader);
 
 /* lock.c: the order of locks, and who waits for one */
 typedef enum SaRowLock

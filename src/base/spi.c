@@ -122,6 +122,26 @@ sa_run(SaStatement *statement, SaArgs *args)
 	return SPI_processed;
 }
 
+/*
+ * Run a statement that is made up now, once; returns what SPI says that it was.  args may
+ * be NULL.
+ */
+int
+sa_run_once(const char *sql, SaArgs *args)
+{
+	SPIPlanPtr	plan = SPI_prepare(sql, args ? args->n : 0, args ? args->types : NULL);
+	int			result;
+
+	if (plan == NULL)
+		elog(ERROR, "could not prepare statement: %s", SPI_result_code_string(SPI_result));
+	result = SPI_execute_snapshot(plan, args ? args->values : NULL, args ? args->nulls : NULL,
+								  GetLatestSnapshot(), InvalidSnapshot, false, true, 0);
+	if (result < 0)
+		elog(ERROR, "could not execute statement: %s", SPI_result_code_string(result));
+	SPI_freeplan(plan);
+	return result;
+}
+
 /* One field of the last result; column counts from 1. */
 Datum
 sa_result(uint64 row, int column, bool *isnull)

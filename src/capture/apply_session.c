@@ -45,9 +45,9 @@ logins_are_told(const char *application)
  * not waited for, and counted later, unless a policy limits the user's sessions.
  */
 static void
-log_in(const SaCaptured *captured, const SaSessionRow *row, const char *user_name)
+log_in(const SaBatch *batch, const SaSessionRow *row, const char *user_name)
 {
-	const char *application_name = captured->watch->application;
+	const char *application_name = batch->watch->application;
 	SaApplication application;
 	SaLoginEvent event = {
 		.application = application_name,
@@ -56,7 +56,7 @@ log_in(const SaCaptured *captured, const SaSessionRow *row, const char *user_nam
 		.succeeded = true,
 		.session_ref = text_to_cstring(sa_ref_text(row->id.hash))
 	};
-	bool		counts = !sa_captured_ignores_logins(captured) && !logins_are_told(application_name);
+	bool		counts = !sa_batch_ignores_logins(batch) && !logins_are_told(application_name);
 	int			on_session_limit;
 	bool		waits;
 
@@ -65,11 +65,11 @@ log_in(const SaCaptured *captured, const SaSessionRow *row, const char *user_nam
 	waits = sa_max_sessions(&application, sa_user_key(user_name), &on_session_limit) >= 0 ||
 		sa_account_enter(application_name, user_name);
 	if (counts && waits)
-		sa_account_logged_in(application_name, user_name, event.at, NULL, NULL);
+		sa_account_count_login(application_name, user_name, event.at, NULL, NULL);
 	else if (counts)
-		sa_account_logged_in_later(application_name, user_name, event.at);
+		sa_account_count_login_later(application_name, user_name, event.at);
 	else if (waits)
-		(void) sa_account_make(application_name, user_name);
+		(void) sa_account_ensure(application_name, user_name);
 	if (counts)
 		sa_login_event_record(&event);
 	/* the lock may have been waited for */
@@ -118,7 +118,7 @@ session_is_ending(const uint8 *hash, const char *application)
  * somebody is about to end it.
  */
 static bool
-write_session(const SaCaptured *captured, const SaSessionRow *row, const char *user_name, bool logged_in)
+write_session(const SaBatch *batch, const SaSessionRow *row, const char *user_name, bool logged_in)
 {
 	static SaStatement insert_session = {.sql =
 		"INSERT INTO session_admin.session (session_hash, application, user_name, product,"
@@ -149,7 +149,7 @@ write_session(const SaCaptured *captured, const SaSessionRow *row, const char *u
 		" FROM session_admin.session WHERE session_hash = $9 AND application = $2"
 		" ON CONFLICT (session_hash, application) DO NOTHING"
 	};
-	const SaWatch *watch = captured->watch;
+	const SaWatch *watch = batch->watch;
 	bool		same_id = memcmp(row->id.hash, row->old_id.hash, SA_HASH_LEN) == 0;
 	Interval   *timeout = palloc0(sizeof(Interval));
 	SaArgs		args = {0};
@@ -171,8 +171,8 @@ write_session(const SaCaptured *captured, const SaSessionRow *row, const char *u
 	for (;;)
 	{
 		TimestampTz now = GetCurrentTimestamp();
-		SaEnding	renewed = {.reason = "renewed", .at = now, .spares_products = true};
-		SaEnding	replaced = {.reason = "replaced", .at = now, .spares_products = true};
+		SaEnding	renewed = {.reason = "renewed", .at = now,.options.spares_products = true};
+		SaEnding	replaced = {.reason = "replaced", .at = now,.options.spares_products = true};
 		SaArgs		write_args = args;
 		SaApplication application;
 		SaSession	session;
@@ -182,15 +182,15 @@ write_session(const SaCaptured *captured, const SaSessionRow *row, const char *u
 
 		CHECK_FOR_INTERRUPTS();
 		/* the product's row is locked, for which they may be waiting */
-		if (!captured->backfill && session_is_ending(row->id.hash, watch->application))
+		if (!batch->backfill && session_is_ending(row->id.hash, watch->application))
 			return same_id;
 		sa_application_get(watch->application, &application);
 		valid = sa_session_read(row->old_id.hash, watch->application, &session) &&
 			sa_session_is_valid(&session, &application, row->old_id.hash, now);
-		if (valid && !same_id && !captured->backfill &&
+		if (valid && !same_id && !batch->backfill &&
 			session_is_ending(row->old_id.hash, watch->application))
 		{
-			sa_end_session(row->old_id.hash, watch->application, &renewed);
+			sa_end_session(row->old_id.hash, watch->application, &renewed, NULL);
 			/* a user who logs in goes on without it */
 			if (session.user_name != NULL || user_name == NULL)
 				return false;
@@ -218,7 +218,7 @@ write_session(const SaCaptured *captured, const SaSessionRow *row, const char *u
 			sa_seat_taken(&seat);
 
 		if (written && valid && !same_id)
-			sa_end_session(row->old_id.hash, watch->application, &renewed);
+			sa_end_session(row->old_id.hash, watch->application, &renewed, NULL);
 		if (written && !(valid && same_id))
 		{
 			SaLiveKey	key;
@@ -243,18 +243,18 @@ write_session(const SaCaptured *captured, const SaSessionRow *row, const char *u
 		sa_application_get(watch->application, &application);
 		if (!(sa_session_read(row->id.hash, watch->application, &session) && same_id &&
 			  sa_session_is_valid(&session, &application, row->id.hash, now)))
-			sa_end_session(row->id.hash, watch->application, &replaced);
-		else if (captured->backfill && !captured->reconciling)
+			sa_end_session(row->id.hash, watch->application, &replaced, NULL);
+		else if (batch->backfill && !batch->reconciling)
 			return true;		/* who wrote it has seen a newer row than we */
 	}
 }
 
 /* A row that is new or changed; false if its session has ended meanwhile. */
 static bool
-apply_row(SaCaptured *captured, const SaSessionRow *row, const char *user_name)
+apply_row(SaBatch *batch, const SaSessionRow *row, const char *user_name)
 {
-	const SaWatch *watch = captured->watch;
-	SaEnding	ending = {.at = GetCurrentTimestamp(), .spares_products = true};
+	const SaWatch *watch = batch->watch;
+	SaEnding	ending = {.at = GetCurrentTimestamp(),.options.spares_products = true};
 	bool		same_id = memcmp(row->id.hash, row->old_id.hash, SA_HASH_LEN) == 0;
 	SaApplication application;
 	SaSession	session;
@@ -264,7 +264,7 @@ apply_row(SaCaptured *captured, const SaSessionRow *row, const char *user_name)
 	sa_application_get(watch->application, &application);
 	known = sa_session_read(row->old_id.hash, watch->application, &session) &&
 		sa_session_is_valid(&session, &application, row->old_id.hash, ending.at);
-	if (captured->backfill && !captured->reconciling && known && session.idle_timeout != 0)
+	if (batch->backfill && !batch->reconciling && known && session.idle_timeout != 0)
 		return true;
 
 	/*
@@ -275,18 +275,18 @@ apply_row(SaCaptured *captured, const SaSessionRow *row, const char *user_name)
 		(user_name == NULL || strcmp(user_name, session.user_name) != 0))
 	{
 		ending.reason = user_name ? "replaced" : "logout";
-		ending.may_return = true;
-		if (sa_end_session(row->old_id.hash, watch->application, &ending) == 0 && same_id)
+		ending.options.may_return = true;
+		if (sa_end_session(row->old_id.hash, watch->application, &ending, NULL) == 0 && same_id)
 			return false;		/* nobody else can have its id while somebody
 								 * has it locked */
 		known = false;
 	}
 
-	logged_in = user_name != NULL && !captured->backfill &&
+	logged_in = user_name != NULL && !batch->backfill &&
 		(known ? session.user_name == NULL : row->logged_in);
 	if (logged_in)
-		log_in(captured, row, user_name);
-	return write_session(captured, row, user_name, logged_in);
+		log_in(batch, row, user_name);
+	return write_session(batch, row, user_name, logged_in);
 }
 
 /*
@@ -331,13 +331,13 @@ has_ended_anywhere(const uint8 *hash, List *applications)
  * they could not be deleted, had before.  Returns how many.
  */
 static int
-mark_refused(SaCaptured *captured)
+mark_refused(SaBatch *batch)
 {
-	List	   *applications = watching_applications(captured->watch);
+	List	   *applications = watching_applications(batch->watch);
 	int			refused = 0;
 	ListCell   *cell;
 
-	foreach(cell, captured->session_rows)
+	foreach(cell, batch->session_rows)
 	{
 		SaSessionRow *row = lfirst(cell);
 		bool		same_id = memcmp(row->id.hash, row->old_id.hash, SA_HASH_LEN) == 0;
@@ -364,7 +364,7 @@ delete_refused_rows(void *argument)
 {
 	Refusal    *refusal = argument;
 
-	refusal->deleted = sa_capture_forget_rows(refusal->watch, refusal->secrets, refusal->hashes,
+	refusal->deleted = sa_delete_written_rows(refusal->watch, refusal->secrets, refusal->hashes,
 											  &refusal->ending);
 }
 
@@ -377,7 +377,7 @@ rows_remain(const SaWatch *watch, const char *why)
 {
 	char	   *message = psprintf("rows of ended sessions were not deleted: %s", why);
 
-	if (sa_capture_failure_once(watch->application, watch->relid, "DELETE", message))
+	if (sa_failure_note_once(watch->application, watch->relid, "DELETE", message))
 		ereport(WARNING,
 				(errmsg("\"%s\": %s", get_rel_name(watch->relid), message)));
 }
@@ -387,21 +387,21 @@ rows_remain(const SaWatch *watch, const char *why)
  * went on under another id until now.  The product's statement is no error.
  */
 static void
-refuse_rows(SaCaptured *captured)
+refuse_rows(SaBatch *batch)
 {
-	const SaWatch *watch = captured->watch;
+	const SaWatch *watch = batch->watch;
 	MemoryContext context = CurrentMemoryContext;
 	ArrayBuildState *secrets = initArrayResult(TEXTOID, context, false);
 	ArrayBuildState *hashes = initArrayResult(BYTEAOID, context, false);
 	SaValues	renamed = {0};
 	Refusal		refusal = {
 		.watch = watch,
-		.ending = {.reason = "admin", .at = GetCurrentTimestamp(), .spares_products = true}
+		.ending = {.reason = "admin", .at = GetCurrentTimestamp(),.options.spares_products = true}
 	};
 	ErrorData  *error;
 	ListCell   *cell;
 
-	foreach(cell, captured->session_rows)
+	foreach(cell, batch->session_rows)
 	{
 		SaSessionRow *row = lfirst(cell);
 
@@ -411,8 +411,8 @@ refuse_rows(SaCaptured *captured)
 		accumArrayResult(hashes, PointerGetDatum(sa_bytea(row->id.hash, SA_HASH_LEN)),
 						 false, BYTEAOID, context);
 		if (memcmp(row->id.hash, row->old_id.hash, SA_HASH_LEN) != 0)
-			sa_captured_add(captured, &renamed,
-							PointerGetDatum(sa_bytea(row->old_id.hash, SA_HASH_LEN)), false);
+			sa_batch_add(batch, &renamed,
+						 PointerGetDatum(sa_bytea(row->old_id.hash, SA_HASH_LEN)), false);
 	}
 	refusal.secrets = DatumGetArrayTypeP(makeArrayResult(secrets, context));
 	refusal.hashes = DatumGetArrayTypeP(makeArrayResult(hashes, context));
@@ -421,38 +421,38 @@ refuse_rows(SaCaptured *captured)
 	if (error)
 		rows_remain(watch, error->message);
 	else
-		captured->refused += refusal.deleted;
+		batch->refused += refusal.deleted;
 
 	sa_count_refused(refusal.hashes, watch->application);
 	if (renamed.n > 0)
 	{
-		SaEnding	ending = {.reason = "renewed", .at = refusal.ending.at, .spares_products = true};
+		SaEnding	ending = {.reason = "renewed", .at = refusal.ending.at,.options.spares_products = true};
 
 		sa_end_sessions(construct_array(renamed.values, renamed.n, BYTEAOID, -1, false,
-										TYPALIGN_INT), watch->application, &ending);
+										TYPALIGN_INT), watch->application, &ending, NULL);
 	}
 }
 
 /* Take the refused rows out of the batch. */
 static void
-leave_refused(SaCaptured *captured)
+leave_refused(SaBatch *batch)
 {
 	List	   *left = NIL;
 	ListCell   *cell;
 
-	foreach(cell, captured->session_rows)
+	foreach(cell, batch->session_rows)
 	{
 		SaSessionRow *row = lfirst(cell);
 
 		if (!row->refused)
 			left = lappend(left, row);
 	}
-	captured->session_rows = left;
+	batch->session_rows = left;
 }
 
 /* The ids themselves have served. */
 void
-sa_captured_wipe(List *rows)
+sa_batch_wipe(List *rows)
 {
 	ListCell   *cell;
 
@@ -480,11 +480,11 @@ came_from_a_dump(const char *name)
 
 /* Apply what the batch tells of sessions. */
 void
-sa_captured_flush_sessions(SaCaptured *captured)
+sa_apply_sessions(SaBatch *batch)
 {
-	const char *application = captured->watch->application;
-	SaValues   *ended[] = {&captured->session_closed, &captured->session_expired};
-	List	   *rows = captured->session_rows;
+	const char *application = batch->watch->application;
+	SaValues   *ended[] = {&batch->session_closed, &batch->session_expired};
+	List	   *rows = batch->session_rows;
 	SaValues	users = {0};
 	int			refused = 0;
 	ListCell   *cell;
@@ -492,69 +492,70 @@ sa_captured_flush_sessions(SaCaptured *captured)
 	for (size_t i = 0; i < lengthof(ended); i++)
 	{
 		SaEnding	ending = {.reason = i == 0 ? "logout" : "idle_timeout",
-		.at = GetCurrentTimestamp(), .spares_products = true, .may_return = true};
+		.at = GetCurrentTimestamp(), .options = {.spares_products = true, .may_return = true}};
 
 		if (ended[i]->n > 0)
 			sa_end_sessions(construct_array(ended[i]->values, ended[i]->n, BYTEAOID, -1, false,
-											TYPALIGN_INT), application, &ending);
+											TYPALIGN_INT), application, &ending, NULL);
 	}
 
 	if (rows == NIL || came_from_a_dump(application))
 	{
-		sa_captured_wipe(rows);
+		sa_batch_wipe(rows);
 		return;
 	}
-	if (mark_refused(captured) > 0)
+	if (mark_refused(batch) > 0)
 	{
-		refuse_rows(captured);
-		leave_refused(captured);
+		refuse_rows(batch);
+		leave_refused(batch);
 	}
-	foreach(cell, captured->session_rows)
-		sa_captured_add_text(captured, &users, ((SaSessionRow *) lfirst(cell))->user);
-	if (SA_HAS(captured->watch, SA_ROLE_USER_KEY))
+	foreach(cell, batch->session_rows)
+		sa_batch_add_text(batch, &users, ((SaSessionRow *) lfirst(cell))->user);
+	if (SA_HAS(batch->watch, SA_ROLE_USER_KEY))
 	{
 		SaValues	keys = users;
 
-		sa_captured_resolve(captured, &keys, &users);
+		sa_batch_resolve(batch, &keys, &users);
 	}
-	sa_captured_make_accounts(captured, &users);
+	sa_batch_make_accounts(batch, &users);
 	/* of several logins, in the order of names */
-	if (list_length(captured->session_rows) > 1 && captured->insertion && !captured->backfill)
-		sa_captured_enter_accounts(captured, &users);
-	foreach(cell, captured->session_rows)
+	if (list_length(batch->session_rows) > 1 && batch->insertion && !batch->backfill)
+		sa_batch_enter_accounts(batch, &users);
+	foreach(cell, batch->session_rows)
 	{
 		int			i = foreach_current_index(cell);
 		SaSessionRow *row = lfirst(cell);
 
-		if (!apply_row(captured, row,
+		if (!apply_row(batch, row,
 					   users.nulls[i] ? NULL : TextDatumGetCString(users.values[i])))
 			row->refused = true;
 		refused += row->refused;
-		captured->written += !row->refused;
+		batch->written += !row->refused;
 	}
 	if (refused > 0)
-		refuse_rows(captured);
-	sa_captured_wipe(rows);
+		refuse_rows(batch);
+	sa_batch_wipe(rows);
 }
 
 /* All sessions of the product are gone. */
 void
-sa_captured_truncated_sessions(SaCaptured *captured)
+sa_apply_truncated_sessions(SaBatch *batch)
 {
 	static SaStatement delete_sessions = {.sql =
 		"DELETE FROM session_admin.session WHERE application = $1 AND product = $2"
 	};
-	const SaWatch *watch = captured->watch;
+	const SaWatch *watch = batch->watch;
 	SaEnding	ending = {.reason = "admin", .at = GetCurrentTimestamp(),
-	.caller_writes_feed = true, .spares_products = true, .may_return = true};
+	.options = {.caller_writes_feed = true, .spares_products = true, .may_return = true}};
+	SaEnded		ended = {0};
 	SaFeedRow	row = {.scope = "application", .application = watch->application};
 	SaArgs		args = {0};
 
 	SPI_connect();
 	sa_arg_text(&args, watch->application);
 	sa_arg_text(&args, watch->product);
-	sa_run_ending(&ending, &delete_sessions, &args);
-	sa_feed_write(&row, &ending);
+	sa_delete_for(&ending, &ended, &delete_sessions, &args);
+	sa_feed_write(&row, &ending, &ended);
 	sa_feed_queue(&row);
 	SPI_finish();
 }

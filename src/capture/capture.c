@@ -56,8 +56,8 @@ begin_reading(Tuplestorestate *rows)
 }
 
 static void
-capture_rows(SaCaptured *captured, Tuplestorestate *rows, TupleTableSlot *slot,
-			 void (*row) (SaCaptured *, TupleTableSlot *))
+capture_rows(SaBatch *batch, Tuplestorestate *rows, TupleTableSlot *slot,
+			 void (*row) (SaBatch *, TupleTableSlot *))
 {
 	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "session_admin row",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -68,17 +68,17 @@ capture_rows(SaCaptured *captured, Tuplestorestate *rows, TupleTableSlot *slot,
 		MemoryContext old = MemoryContextSwitchTo(scratch);
 
 		CHECK_FOR_INTERRUPTS();
-		row(captured, slot);
+		row(batch, slot);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(scratch);
-		if (++captured->rows >= BATCH_ROWS)
-			sa_captured_flush(captured);
+		if (++batch->rows >= BATCH_ROWS)
+			sa_apply(batch);
 	}
 	MemoryContextDelete(scratch);
 }
 
 static void
-capture_pairs(SaCaptured *captured, Tuplestorestate *old_rows, Tuplestorestate *new_rows,
+capture_pairs(SaBatch *batch, Tuplestorestate *old_rows, Tuplestorestate *new_rows,
 			  TupleTableSlot *old_slot, TupleTableSlot *new_slot)
 {
 	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "session_admin row",
@@ -97,18 +97,18 @@ capture_pairs(SaCaptured *captured, Tuplestorestate *old_rows, Tuplestorestate *
 		MemoryContext old = MemoryContextSwitchTo(scratch);
 
 		CHECK_FOR_INTERRUPTS();
-		sa_row_updated(captured, old_slot, new_slot);
+		sa_row_updated(batch, old_slot, new_slot);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(scratch);
-		if (captured->rows >= BATCH_ROWS)
-			sa_captured_flush(captured);
+		if (batch->rows >= BATCH_ROWS)
+			sa_apply(batch);
 	}
 	MemoryContextDelete(scratch);
 }
 
 /* All that one statement tells of one part. */
 static void
-capture_statement(SaCaptured *captured, TriggerData *trigdata)
+capture_statement(SaBatch *batch, TriggerData *trigdata)
 {
 	TupleDesc	descriptor = RelationGetDescr(trigdata->tg_relation);
 	TriggerEvent event = trigdata->tg_event;
@@ -117,41 +117,41 @@ capture_statement(SaCaptured *captured, TriggerData *trigdata)
 
 	if (TRIGGER_FIRED_BY_TRUNCATE(event))
 	{
-		sa_captured_truncated(captured);
-		sa_captured_end(captured);
+		sa_apply_truncated(batch);
+		sa_batch_end(batch);
 		return;
 	}
 
 	if (TRIGGER_FIRED_FOR_ROW(event))
 	{
-		captured->rows = 1;
+		batch->rows = 1;
 		if (TRIGGER_FIRED_BY_INSERT(event))
-			sa_row_inserted(captured, trigdata->tg_trigslot);
+			sa_row_inserted(batch, trigdata->tg_trigslot);
 		else if (TRIGGER_FIRED_BY_DELETE(event))
-			sa_row_deleted(captured, trigdata->tg_trigslot);
+			sa_row_deleted(batch, trigdata->tg_trigslot);
 		else
-			sa_row_updated(captured, trigdata->tg_trigslot, trigdata->tg_newslot);
-		captured->complete = true;
-		sa_captured_flush(captured);
-		sa_captured_end(captured);
+			sa_row_updated(batch, trigdata->tg_trigslot, trigdata->tg_newslot);
+		batch->complete = true;
+		sa_apply(batch);
+		sa_batch_end(batch);
 		return;
 	}
 
 	old_slot = MakeSingleTupleTableSlot(descriptor, &TTSOpsMinimalTuple);
 	new_slot = MakeSingleTupleTableSlot(descriptor, &TTSOpsMinimalTuple);
 	if (TRIGGER_FIRED_BY_INSERT(event))
-		capture_rows(captured, trigdata->tg_newtable, new_slot, sa_row_inserted);
+		capture_rows(batch, trigdata->tg_newtable, new_slot, sa_row_inserted);
 	else if (TRIGGER_FIRED_BY_DELETE(event))
-		capture_rows(captured, trigdata->tg_oldtable, old_slot, sa_row_deleted);
+		capture_rows(batch, trigdata->tg_oldtable, old_slot, sa_row_deleted);
 	else
-		capture_pairs(captured, trigdata->tg_oldtable, trigdata->tg_newtable, old_slot, new_slot);
+		capture_pairs(batch, trigdata->tg_oldtable, trigdata->tg_newtable, old_slot, new_slot);
 	ExecDropSingleTupleTableSlot(old_slot);
 	ExecDropSingleTupleTableSlot(new_slot);
 
-	captured->complete = !captured->flushed;
-	if (captured->rows > 0)
-		sa_captured_flush(captured);
-	sa_captured_end(captured);
+	batch->complete = !batch->flushed;
+	if (batch->rows > 0)
+		sa_apply(batch);
+	sa_batch_end(batch);
 }
 
 static const char *
@@ -199,7 +199,7 @@ is_the_products(const ErrorData *error)
 
 /* The users of the sessions that the batch would have ended. */
 static ArrayType *
-users_of_sessions(const SaCaptured *captured)
+users_of_sessions(const SaBatch *batch)
 {
 	static SaStatement find_users = {.sql =
 		"SELECT array_agg(DISTINCT user_name::text) FROM session_admin.session"
@@ -213,9 +213,9 @@ users_of_sessions(const SaCaptured *captured)
 	bool		isnull;
 	ListCell   *cell;
 
-	for (int i = 0; i < captured->session_closed.n; i++)
-		accumArrayResult(hashes, captured->session_closed.values[i], false, BYTEAOID, context);
-	foreach(cell, captured->session_rows)
+	for (int i = 0; i < batch->session_closed.n; i++)
+		accumArrayResult(hashes, batch->session_closed.values[i], false, BYTEAOID, context);
+	foreach(cell, batch->session_rows)
 	{
 		SaSessionRow *row = lfirst(cell);
 
@@ -223,7 +223,7 @@ users_of_sessions(const SaCaptured *captured)
 						 false, BYTEAOID, context);
 	}
 	SPI_connect();
-	sa_arg_text(&args, captured->watch->application);
+	sa_arg_text(&args, batch->watch->application);
 	sa_arg(&args, BYTEAARRAYOID, makeArrayResult(hashes, context), false);
 	sa_run(&find_users, &args);
 	found = sa_result(0, 1, &isnull);
@@ -240,18 +240,18 @@ users_of_sessions(const SaCaptured *captured)
 
 /* The users whom the batch would have logged out; NULL if nobody knows. */
 static ArrayType *
-users_concerned(const SaCaptured *captured)
+users_concerned(const SaBatch *batch)
 {
 	ArrayBuildState *names = initArrayResult(TEXTOID, CurrentMemoryContext, false);
 
-	if (!captured->complete)
+	if (!batch->complete)
 		return NULL;
-	if (captured->watch->part == SA_PART_SESSION)
-		return users_of_sessions(captured);
-	for (int i = 0; i < captured->ended_name.n; i++)
-		accumArrayResult(names, captured->ended_name.values[i], false, TEXTOID, CurrentMemoryContext);
-	for (int i = 0; i < captured->renamed_from.n; i++)
-		accumArrayResult(names, captured->renamed_from.values[i], false, TEXTOID, CurrentMemoryContext);
+	if (batch->watch->part == SA_PART_SESSION)
+		return users_of_sessions(batch);
+	for (int i = 0; i < batch->ended_name.n; i++)
+		accumArrayResult(names, batch->ended_name.values[i], false, TEXTOID, CurrentMemoryContext);
+	for (int i = 0; i < batch->renamed_from.n; i++)
+		accumArrayResult(names, batch->renamed_from.values[i], false, TEXTOID, CurrentMemoryContext);
 	return DatumGetArrayTypeP(makeArrayResult(names, CurrentMemoryContext));
 }
 
@@ -279,8 +279,8 @@ typedef struct Failure
 
 /* Record it, with the users whom it may have concerned; NULL: all of them. */
 void
-sa_capture_failure(const char *application, Oid relid, const char *event, const char *message,
-				   ArrayType *users)
+sa_failure_note(const char *application, Oid relid, const char *event, const char *message,
+				ArrayType *users)
 {
 	static SaStatement insert_failure = {.sql =
 		"INSERT INTO session_admin.capture_failure (application, relation, event, message, user_names)"
@@ -301,7 +301,7 @@ sa_capture_failure(const char *application, Oid relid, const char *event, const 
  * somebody has acknowledged it.  False if it is there.  The caller is connected to SPI.
  */
 bool
-sa_capture_failure_once(const char *application, Oid relid, const char *event, const char *message)
+sa_failure_note_once(const char *application, Oid relid, const char *event, const char *message)
 {
 	static SaStatement insert_failure = {.sql =
 		"INSERT INTO session_admin.capture_failure (application, relation, event, message, user_names)"
@@ -326,12 +326,12 @@ record_failure(void *argument)
 	Failure    *failure = argument;
 
 	SPI_connect();
-	sa_capture_failure(failure->application, failure->relid, failure->event, failure->message,
-					   failure->users);
+	sa_failure_note(failure->application, failure->relid, failure->event, failure->message,
+					failure->users);
 	if (failure->users == NULL)
-		sa_end_generation(failure->application, &failure->ending);
+		sa_end_generation(failure->application, &failure->ending, NULL);
 	else if (!failure->nobody)
-		sa_end_users(failure->application, failure->users, NULL, false, &failure->ending);
+		sa_end_users(failure->application, failure->users, NULL, false, &failure->ending, NULL);
 	SPI_finish();
 }
 
@@ -374,7 +374,7 @@ capture_failed(const SaWatch *watch, TriggerData *trigdata, const char *message,
 	error = sa_capture_attempt(record_failure, &failure);
 	if (error)
 	{
-		failure.ending.spares_products = true;
+		failure.ending.options.spares_products = true;
 		error = sa_capture_attempt(record_failure, &failure);
 	}
 	if (error && !failure.nobody)
@@ -396,7 +396,7 @@ capture_failed(const SaWatch *watch, TriggerData *trigdata, const char *message,
 
 typedef struct Statement
 {
-	SaCaptured *captured;
+	SaBatch    *batch;
 	TriggerData *trigdata;
 } Statement;
 
@@ -405,29 +405,29 @@ follow_statement(void *argument)
 {
 	Statement  *statement = argument;
 
-	capture_statement(statement->captured, statement->trigdata);
+	capture_statement(statement->batch, statement->trigdata);
 }
 
 /* Follow one statement for one part. */
 static void
 capture_guarded(const SaWatch *watch, TriggerData *trigdata)
 {
-	SaCaptured *captured = palloc(sizeof(SaCaptured));
-	Statement	statement = {captured, trigdata};
+	SaBatch    *batch = palloc(sizeof(SaBatch));
+	Statement	statement = {batch, trigdata};
 	ErrorData  *error;
 
-	sa_captured_begin(captured, watch);
-	captured->insertion = TRIGGER_FIRED_BY_INSERT(trigdata->tg_event);
-	captured->backfill = is_first_copy();
-	captured->forgetting = sa_forgetting(watch);
+	sa_batch_begin(batch, watch);
+	batch->insertion = TRIGGER_FIRED_BY_INSERT(trigdata->tg_event);
+	batch->backfill = is_first_copy();
+	batch->ending = sa_deletion_under_way(watch, &batch->ended);
 
 	error = sa_capture_attempt(follow_statement, &statement);
 	if (error)
-		capture_failed(watch, trigdata, error->message, users_concerned(captured));
-	else if (captured->unclear)
+		capture_failed(watch, trigdata, error->message, users_concerned(batch));
+	else if (batch->unclear)
 		capture_failed(watch, trigdata, watch->broken,
-					   captured->unclear_whom ? NULL :
-					   DatumGetArrayTypeP(makeArrayResult(captured->unclear_users,
+					   batch->unclear_whom ? NULL :
+					   DatumGetArrayTypeP(makeArrayResult(batch->unclear_users,
 														  CurrentMemoryContext)));
 }
 
@@ -440,8 +440,8 @@ record_unknown(void *argument)
 	bool		first;
 
 	SPI_connect();
-	first = sa_capture_failure_once(NULL, RelationGetRelid(trigdata->tg_relation),
-									event_name(trigdata->tg_event), UNKNOWN_TABLE);
+	first = sa_failure_note_once(NULL, RelationGetRelid(trigdata->tg_relation),
+								 event_name(trigdata->tg_event), UNKNOWN_TABLE);
 	SPI_finish();
 	if (first)
 		ereport(WARNING,
@@ -525,11 +525,11 @@ sa_capture_existing(const SaWatch *watch, Relation relation, Snapshot snapshot, 
 	TupleTableSlot *slot = table_slot_create(relation, NULL);
 	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "session_admin row",
 												  ALLOCSET_DEFAULT_SIZES);
-	SaCaptured	captured;
+	SaBatch		batch;
 	int64		rows = 0;
 
-	sa_captured_begin(&captured, watch);
-	captured.backfill = true;
+	sa_batch_begin(&batch, watch);
+	batch.backfill = true;
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
 		MemoryContext old;
@@ -539,16 +539,16 @@ sa_capture_existing(const SaWatch *watch, Relation relation, Snapshot snapshot, 
 			continue;
 
 		old = MemoryContextSwitchTo(scratch);
-		sa_row_inserted(&captured, slot);
+		sa_row_inserted(&batch, slot);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(scratch);
 		rows++;
-		if (++captured.rows >= BATCH_ROWS)
-			sa_captured_flush(&captured);
+		if (++batch.rows >= BATCH_ROWS)
+			sa_apply(&batch);
 	}
-	if (captured.rows > 0)
-		sa_captured_flush(&captured);
-	sa_captured_end(&captured);
+	if (batch.rows > 0)
+		sa_apply(&batch);
+	sa_batch_end(&batch);
 
 	MemoryContextDelete(scratch);
 	ExecDropSingleTupleTableSlot(slot);

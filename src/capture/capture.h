@@ -10,18 +10,18 @@
 
 #include "utils/snapshot.h"
 
-/* forget.c: rows of sessions and users in the products' own tables */
+/* deletion.c: rows of sessions and users in the products' own tables */
 extern void sa_capture_init(void);
-extern void sa_forget_lock(List *forgets, SaBusy *busy);
-extern void sa_forget(List *forgets, SaEnding *ending);
+extern void sa_deletions_lock(List *deletions, SaBusy *busy);
+extern void sa_deletions_run(List *deletions, const SaEnding *ending, SaEnded *ended);
 
 /* remains.c: rows of products that could not be deleted */
-extern ArrayType *sa_remains_not(const char *application, ArrayType *hashes, bool only_slow);
+extern ArrayType *sa_remains_without(const char *application, ArrayType *hashes, bool only_slow);
 extern int64 sa_remains_retry(bool *more);	/* a task of maintain() */
 extern int64 sa_remains_rest(void);
 extern void sa_remains_hurry(void);
 
-/* captured.c: what the rows of one statement tell, and what follows of it */
+/* batch.c: what the rows of one statement tell, and what follows of it */
 
 /* An array that grows; its elements are of one type. */
 typedef struct SaValues
@@ -65,7 +65,7 @@ typedef struct SaSessionRow
 	bool		refused;		/* it is that of a session that stays ended */
 } SaSessionRow;
 
-typedef struct SaCaptured
+typedef struct SaBatch
 {
 	MemoryContext context;		/* emptied with each batch */
 	const SaWatch *watch;
@@ -73,8 +73,8 @@ typedef struct SaCaptured
 	bool		reconciling;	/* and may differ from what is known of them */
 	bool		insertion;		/* these rows are new */
 	bool		complete;		/* all rows of the statement are in this batch */
-	SaEnding   *forgetting;		/* we delete these rows ourselves, as sessions
-								 * end */
+	const SaEnding *ending;		/* we delete these rows ourselves, for this */
+	SaEnded    *ended;
 	int			rows;
 
 	/* each group of lists is a table with one column a list */
@@ -120,37 +120,37 @@ typedef struct SaCaptured
 	int64		fed;
 	bool		flushed;		/* there was a batch before this one */
 	SaFeedRow	feed_row;		/* if it was one row, this */
-} SaCaptured;
+} SaBatch;
 
-extern void sa_captured_begin(SaCaptured *captured, const SaWatch *watch);
-extern void sa_captured_end(SaCaptured *captured);
-extern void sa_captured_add(SaCaptured *captured, SaValues *values, Datum value, bool isnull);
-extern void sa_captured_add_text(SaCaptured *captured, SaValues *values, const char *value);
-extern bool sa_captured_ignores_logins(const SaCaptured *captured);
-extern void sa_captured_unclear(SaCaptured *captured, const char *user_name);
-extern void sa_captured_make_accounts(SaCaptured *captured, const SaValues *names);
-extern void sa_captured_enter_accounts(SaCaptured *captured, const SaValues *names);
-extern void sa_captured_lock_accounts(SaCaptured *captured, const SaValues *names);
-extern void sa_captured_resolve(SaCaptured *captured, const SaValues *keys, SaValues *users);
-extern void sa_captured_flush(SaCaptured *captured);
-extern void sa_captured_arg(SaArgs *args, const SaValues *values, Oid element);
-extern void sa_captured_truncated(SaCaptured *captured);
+extern void sa_batch_begin(SaBatch *batch, const SaWatch *watch);
+extern void sa_batch_end(SaBatch *batch);
+extern void sa_batch_add(SaBatch *batch, SaValues *values, Datum value, bool isnull);
+extern void sa_batch_add_text(SaBatch *batch, SaValues *values, const char *value);
+extern bool sa_batch_ignores_logins(const SaBatch *batch);
+extern void sa_batch_unclear(SaBatch *batch, const char *user_name);
+extern void sa_batch_make_accounts(SaBatch *batch, const SaValues *names);
+extern void sa_batch_enter_accounts(SaBatch *batch, const SaValues *names);
+extern void sa_batch_lock_accounts(SaBatch *batch, const SaValues *names);
+extern void sa_batch_resolve(SaBatch *batch, const SaValues *keys, SaValues *users);
+extern void sa_apply(SaBatch *batch);
+extern void sa_batch_arg(SaArgs *args, const SaValues *values, Oid element);
+extern void sa_apply_truncated(SaBatch *batch);
 
 /* capture_row.c */
-extern void sa_row_inserted(SaCaptured *captured, TupleTableSlot *slot);
-extern void sa_row_deleted(SaCaptured *captured, TupleTableSlot *slot);
-extern void sa_row_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new);
+extern void sa_row_inserted(SaBatch *batch, TupleTableSlot *slot);
+extern void sa_row_deleted(SaBatch *batch, TupleTableSlot *slot);
+extern void sa_row_updated(SaBatch *batch, TupleTableSlot *old, TupleTableSlot *new);
 extern bool sa_row_holds_secret(const SaWatch *watch, TupleTableSlot *slot);
 extern bool sa_row_is_excluded(const SaWatch *watch, TupleTableSlot *slot);
 extern bool sa_row_hash(const SaWatch *watch, TupleTableSlot *slot, uint8 *hash);
 extern char *sa_row_user(const SaWatch *watch, TupleTableSlot *slot);
 
 /* captured_session.c */
-extern void sa_captured_flush_sessions(SaCaptured *captured);
-extern void sa_captured_wipe(List *session_rows);
-extern void sa_captured_truncated_sessions(SaCaptured *captured);
+extern void sa_apply_sessions(SaBatch *batch);
+extern void sa_batch_wipe(List *session_rows);
+extern void sa_apply_truncated_sessions(SaBatch *batch);
 
-/* forget.c: rows of sessions and users in the products' own tables */
+/* deletion.c: rows of sessions and users in the products' own tables */
 
 /* Which rows: any of these. */
 typedef struct SaTarget
@@ -167,27 +167,27 @@ typedef struct SaTarget
 	const uint8 *keep;			/* the hash of a session that stays */
 } SaTarget;
 
-typedef struct SaForgetRow
+typedef struct SaPlace
 {
 	ItemPointerData tid;
 	bool		by_user;		/* the row says that it is one of these users' */
 	bool		has_hash;
 	uint8		hash[SA_HASH_LEN];
-} SaForgetRow;
+} SaPlace;
 
-typedef struct SaRows
+typedef struct SaPlaces
 {
 	int			n;
 	int			allocated;
-	SaForgetRow *rows;
-} SaRows;
+	SaPlace    *rows;
+} SaPlaces;
 
 /* What is to be deleted from one table, and what becomes of it. */
-typedef struct SaForget
+typedef struct SaDeletion
 {
 	const char *application;
 	const char *product;
-	SaPart		part;
+	SaTablePart part;
 	Oid			relid;
 	const char *table;			/* its name when it was attached */
 	SaTarget	target;
@@ -198,9 +198,9 @@ typedef struct SaForget
 								 * sa_monotonic_now) is left; 0: none */
 	/* the rest is the result */
 	SaWatch    *watch;			/* NULL: it is not watched any more */
-	SaRows		rows;			/* these are locked */
-	SaRows		busy;			/* these somebody else has locked */
-	SaRows		left;			/* these could not be deleted */
+	SaPlaces	rows;			/* these are locked */
+	SaPlaces	busy;			/* these somebody else has locked */
+	SaPlaces	left;			/* these could not be deleted */
 	bool		spares_valid;	/* sessions that are valid stay */
 	bool		everything;		/* whatever the target */
 	bool		unsearched;		/* nor could the table be searched */
@@ -210,28 +210,28 @@ typedef struct SaForget
 	int			errors;			/* that did not */
 	int			sqlstate;
 	const char *message;		/* why */
-} SaForget;
+} SaDeletion;
 
-extern SaEnding *sa_forgetting(const SaWatch *watch);
+extern const SaEnding *sa_deletion_under_way(const SaWatch *watch, SaEnded **ended);
 extern bool sa_was_canceled(const ErrorData *error);
-extern List *sa_forgets_of(const char *application, const char *product);
-extern void sa_forget_rows(SaForget *forget, SaEnding *ending);
-extern bool sa_capture_is_empty(Oid relid);
-extern ArrayType *sa_capture_without_rows(const SaWatch *watch, ArrayType *hashes, int *n);
-extern uint64 sa_capture_forget_rows(const SaWatch *watch, ArrayType *secrets, ArrayType *hashes,
-									 SaEnding *ending);
-extern void sa_forget_table(SaForget *forget, SaEnding *ending);
-extern ArrayType *sa_forget_obstacles(Oid relid, bool clears);
-extern ArrayType *sa_hashes_of(const SaRows *rows);
+extern List *sa_deletions_of(const char *application, const char *product);
+extern void sa_deletion_run(SaDeletion *deletion, const SaEnding *ending, SaEnded *ended);
+extern bool sa_table_is_empty(Oid relid);
+extern ArrayType *sa_table_without_rows(const SaWatch *watch, ArrayType *hashes, int *n);
+extern uint64 sa_delete_written_rows(const SaWatch *watch, ArrayType *secrets, ArrayType *hashes,
+									 const SaEnding *ending);
+extern void sa_deletion_empty(SaDeletion *deletion, const SaEnding *ending, SaEnded *ended);
+extern ArrayType *sa_table_obstacles(Oid relid, bool clears);
+extern ArrayType *sa_places_hashes(const SaPlaces *rows);
 
 /* remains.c: what could not be deleted */
-extern void sa_remain(const SaForget *forget, const SaEnding *ending);
+extern void sa_remains_note(const SaDeletion *deletion, const SaEnding *ending);
 
 /* capture.c */
-extern void sa_capture_failure(const char *application, Oid relid, const char *event,
-							   const char *message, ArrayType *users);
-extern bool sa_capture_failure_once(const char *application, Oid relid, const char *event,
-									const char *message);
+extern void sa_failure_note(const char *application, Oid relid, const char *event,
+							const char *message, ArrayType *users);
+extern bool sa_failure_note_once(const char *application, Oid relid, const char *event,
+								 const char *message);
 extern ErrorData *sa_capture_attempt(void (*step) (void *), void *argument);
 extern int64 sa_capture_existing(const SaWatch *watch, Relation relation,
 								 Snapshot snapshot, Snapshot done);

@@ -1,5 +1,5 @@
 /*
- * captured.c
+ * batch.c
  *	  What follows of the rows that a statement changed in a product's tables.
  *
  * capture.c reads the rows and lists what they tell; here each list is applied
@@ -31,17 +31,17 @@ static const char *const reasons[] = {
 
 /* Start with nothing. */
 void
-sa_captured_begin(SaCaptured *captured, const SaWatch *watch)
+sa_batch_begin(SaBatch *batch, const SaWatch *watch)
 {
-	memset(captured, 0, sizeof(*captured));
-	captured->context = AllocSetContextCreate(CurrentMemoryContext, "session_admin capture",
-											  ALLOCSET_DEFAULT_SIZES);
-	captured->watch = watch;
+	memset(batch, 0, sizeof(*batch));
+	batch->context = AllocSetContextCreate(CurrentMemoryContext, "session_admin capture",
+										   ALLOCSET_DEFAULT_SIZES);
+	batch->watch = watch;
 }
 
 /* Add one value, which must live as long as the batch. */
 void
-sa_captured_add(SaCaptured *captured, SaValues *values, Datum value, bool isnull)
+sa_batch_add(SaBatch *batch, SaValues *values, Datum value, bool isnull)
 {
 	if (values->n == values->allocated)
 	{
@@ -49,8 +49,8 @@ sa_captured_add(SaCaptured *captured, SaValues *values, Datum value, bool isnull
 
 		if (values->allocated == 0)
 		{
-			values->values = MemoryContextAlloc(captured->context, allocated * sizeof(Datum));
-			values->nulls = MemoryContextAlloc(captured->context, allocated * sizeof(bool));
+			values->values = MemoryContextAlloc(batch->context, allocated * sizeof(Datum));
+			values->nulls = MemoryContextAlloc(batch->context, allocated * sizeof(bool));
 		}
 		else
 		{
@@ -66,44 +66,44 @@ sa_captured_add(SaCaptured *captured, SaValues *values, Datum value, bool isnull
 
 /* Add one text; NULL is null. */
 void
-sa_captured_add_text(SaCaptured *captured, SaValues *values, const char *value)
+sa_batch_add_text(SaBatch *batch, SaValues *values, const char *value)
 {
-	MemoryContext old = MemoryContextSwitchTo(captured->context);
+	MemoryContext old = MemoryContextSwitchTo(batch->context);
 	Datum		datum = value ? CStringGetTextDatum(value) : (Datum) 0;
 
 	MemoryContextSwitchTo(old);
-	sa_captured_add(captured, values, datum, value == NULL);
+	sa_batch_add(batch, values, datum, value == NULL);
 }
 
 /* Are logins left out, as the application tells of them itself? */
 bool
-sa_captured_ignores_logins(const SaCaptured *captured)
+sa_batch_ignores_logins(const SaBatch *batch)
 {
 	SaApplication application;
 
-	return !captured->backfill &&
-		sa_application_find(captured->watch->application, &application) &&
+	return !batch->backfill &&
+		sa_application_find(batch->watch->application, &application) &&
 		application.captured_logins == SA_IGNORE;
 }
 
 /* What became of this user is not understood; NULL: nobody knows of whom. */
 void
-sa_captured_unclear(SaCaptured *captured, const char *user_name)
+sa_batch_unclear(SaBatch *batch, const char *user_name)
 {
-	MemoryContext context = MemoryContextGetParent(captured->context);
+	MemoryContext context = MemoryContextGetParent(batch->context);
 
-	captured->unclear = true;
+	batch->unclear = true;
 	if (user_name == NULL)
-		captured->unclear_whom = true;
+		batch->unclear_whom = true;
 	else
-		captured->unclear_users = accumArrayResult(captured->unclear_users,
-												   CStringGetTextDatum(user_name), false,
-												   TEXTOID, context);
+		batch->unclear_users = accumArrayResult(batch->unclear_users,
+												CStringGetTextDatum(user_name), false,
+												TEXTOID, context);
 }
 
 /* Add the values as an argument, an array of this type. */
 void
-sa_captured_arg(SaArgs *args, const SaValues *values, Oid element)
+sa_batch_arg(SaArgs *args, const SaValues *values, Oid element)
 {
 	int			lower = 1;
 	int16		length;
@@ -122,7 +122,7 @@ sa_captured_arg(SaArgs *args, const SaValues *values, Oid element)
 
 /* The application, the product and the name of a part: what a key belongs to. */
 static void
-arg_key_space(SaArgs *args, const SaWatch *watch, SaPart part)
+arg_key_space(SaArgs *args, const SaWatch *watch, SaTablePart part)
 {
 	sa_arg_text(args, watch->application);
 	sa_arg_text(args, watch->product);
@@ -131,37 +131,38 @@ arg_key_space(SaArgs *args, const SaWatch *watch, SaPart part)
 
 /* Remember what was written to the feed, to tell of it once at the end. */
 static void
-note_feed(SaCaptured *captured, const SaFeedRow *row, int64 rows)
+note_feed(SaBatch *batch, const SaFeedRow *row, int64 rows)
 {
-	MemoryContext old = MemoryContextSwitchTo(MemoryContextGetParent(captured->context));
+	MemoryContext old = MemoryContextSwitchTo(MemoryContextGetParent(batch->context));
 
-	captured->fed += rows;
-	captured->feed_row = *row;
+	batch->fed += rows;
+	batch->feed_row = *row;
 	if (row->user_name)
-		captured->feed_row.user_name = pstrdup(row->user_name);
+		batch->feed_row.user_name = pstrdup(row->user_name);
 	if (row->session_hash)
-		captured->feed_row.session_hash = memcpy(palloc(SA_HASH_LEN), row->session_hash, SA_HASH_LEN);
+		batch->feed_row.session_hash = memcpy(palloc(SA_HASH_LEN), row->session_hash, SA_HASH_LEN);
 	MemoryContextSwitchTo(old);
 }
 
 /* End the sessions of these users for one reason. */
 static void
-end_users(SaCaptured *captured, SaValues *names, const char *reason, const uint8 *keep)
+end_users(SaBatch *batch, SaValues *names, const char *reason, const uint8 *keep)
 {
-	SaEnding	ending = {.reason = reason, .caller_notifies = true};
-	SaFeedRow	row = {.scope = "user", .application = captured->watch->application,
+	SaEnding	ending = {.reason = reason,.options.caller_notifies = true};
+	SaEnded		ended = {0};
+	SaFeedRow	row = {.scope = "user", .application = batch->watch->application,
 	.session_hash = keep, .reason = reason};
 	SaArgs		array = {0};
 
 	if (names->n == 0)
 		return;
 	ending.at = GetCurrentTimestamp();
-	sa_captured_arg(&array, names, TEXTOID);
-	sa_end_users(captured->watch->application, DatumGetArrayTypeP(array.values[0]), keep, false,
-				 &ending);
-	row.id = ending.id;
+	sa_batch_arg(&array, names, TEXTOID);
+	sa_end_users(batch->watch->application, DatumGetArrayTypeP(array.values[0]), keep, false,
+				 &ending, &ended);
+	row.id = ended.id;
 	row.user_name = TextDatumGetCString(names->values[0]);
-	note_feed(captured, &row, names->n);
+	note_feed(batch, &row, names->n);
 }
 
 /*
@@ -193,7 +194,7 @@ user_of_current_session(const char *application, uint8 *hash)
 
 /* End the sessions of all users that the batch says so of, once each. */
 static void
-flush_ended(SaCaptured *captured)
+flush_ended(SaBatch *batch)
 {
 	static SaStatement who_ends = {.sql =
 		"SELECT DISTINCT ON (e.name) e.name, e.ended_by"
@@ -215,15 +216,15 @@ flush_ended(SaCaptured *captured)
 	char	   *current;
 	uint64		rows;
 
-	if (captured->ended_name.n == 0)
+	if (batch->ended_name.n == 0)
 		return;
 
-	current = user_of_current_session(captured->watch->application, keep);
+	current = user_of_current_session(batch->watch->application, keep);
 
-	arg_key_space(&args, captured->watch, SA_PART_ACCOUNT);
-	sa_captured_arg(&args, &captured->ended_name, TEXTOID);
-	sa_captured_arg(&args, &captured->ended_by, INT4OID);
-	sa_captured_arg(&args, &captured->ended_if, INT4OID);
+	arg_key_space(&args, batch->watch, SA_PART_ACCOUNT);
+	sa_batch_arg(&args, &batch->ended_name, TEXTOID);
+	sa_batch_arg(&args, &batch->ended_by, INT4OID);
+	sa_batch_arg(&args, &batch->ended_if, INT4OID);
 	rows = sa_run(&who_ends, &args);
 
 	for (uint64 i = 0; i < rows; i++)
@@ -233,12 +234,12 @@ flush_ended(SaCaptured *captured)
 		int			by = DatumGetInt32(sa_result(i, 2, &isnull));
 		bool		keeps = by == SA_ENDED_BY_PASSWORD && current && strcmp(current, name) == 0;
 
-		sa_captured_add_text(captured, keeps ? &keeper : &names[by], name);
+		sa_batch_add_text(batch, keeps ? &keeper : &names[by], name);
 	}
 
-	end_users(captured, &keeper, reasons[SA_ENDED_BY_PASSWORD], keep);
+	end_users(batch, &keeper, reasons[SA_ENDED_BY_PASSWORD], keep);
 	for (size_t by = 0; by < lengthof(reasons); by++)
-		end_users(captured, &names[by], reasons[by], NULL);
+		end_users(batch, &names[by], reasons[by], NULL);
 }
 
 /* Is this the name that an anonymized user gets? */
@@ -256,13 +257,13 @@ is_alias(const SaWatch *watch, const char *name)
 
 /* Is the name that the user gets in row i one that a later row takes away? */
 static bool
-is_given_away_later(const SaCaptured *captured, int i)
+is_given_away_later(const SaBatch *batch, int i)
 {
-	text	   *to = DatumGetTextPP(captured->renamed_to.values[i]);
+	text	   *to = DatumGetTextPP(batch->renamed_to.values[i]);
 
-	for (int j = i + 1; j < captured->renamed_from.n; j++)
+	for (int j = i + 1; j < batch->renamed_from.n; j++)
 	{
-		text	   *from = DatumGetTextPP(captured->renamed_from.values[j]);
+		text	   *from = DatumGetTextPP(batch->renamed_from.values[j]);
 
 		if (VARSIZE_ANY_EXHDR(from) == VARSIZE_ANY_EXHDR(to) &&
 			memcmp(VARDATA_ANY(from), VARDATA_ANY(to), VARSIZE_ANY_EXHDR(to)) == 0)
@@ -281,7 +282,7 @@ is_given_away_later(const SaCaptured *captured, int i)
  * another's has one meanwhile that nobody has.
  */
 static void
-flush_renamed(SaCaptured *captured)
+flush_renamed(SaBatch *batch)
 {
 	static SaStatement who_has_the_name = {.sql =
 		"SELECT EXISTS (SELECT FROM session_admin.account"
@@ -293,13 +294,13 @@ flush_renamed(SaCaptured *captured)
 		"    WHERE application = $1 AND product = $2 AND part = $3 AND user_name = $4"
 		"      AND gone_at IS NULL AND key <> ALL ($5))"
 	};
-	const SaWatch *watch = captured->watch;
-	char	  **meanwhile = palloc0(captured->renamed_from.n * sizeof(char *));
+	const SaWatch *watch = batch->watch;
+	char	  **meanwhile = palloc0(batch->renamed_from.n * sizeof(char *));
 
-	for (int i = 0; i < captured->renamed_from.n; i++)
+	for (int i = 0; i < batch->renamed_from.n; i++)
 	{
-		char	   *from = TextDatumGetCString(captured->renamed_from.values[i]);
-		char	   *to = TextDatumGetCString(captured->renamed_to.values[i]);
+		char	   *from = TextDatumGetCString(batch->renamed_from.values[i]);
+		char	   *to = TextDatumGetCString(batch->renamed_to.values[i]);
 		const char *reason = is_alias(watch, to) ? "user_anonymized" : "user_renamed";
 		SaArgs		args = {0};
 		bool		isnull;
@@ -308,9 +309,9 @@ flush_renamed(SaCaptured *captured)
 
 		arg_key_space(&args, watch, SA_PART_ACCOUNT);
 		sa_arg_text(&args, from);
-		sa_captured_arg(&args, &captured->key, TEXTOID);
+		sa_batch_arg(&args, &batch->key, TEXTOID);
 		sa_arg_text(&args, sa_part_names[watch->part]);
-		sa_arg(&args, TEXTOID, captured->renamed_key.values[i], captured->renamed_key.nulls[i]);
+		sa_arg(&args, TEXTOID, batch->renamed_key.values[i], batch->renamed_key.nulls[i]);
 		sa_arg_text(&args, to);
 		sa_arg_text(&args, MEANWHILE);
 		sa_run(&who_has_the_name, &args);
@@ -323,26 +324,27 @@ flush_renamed(SaCaptured *captured)
 		{
 			SaValues	names = {0};
 
-			sa_captured_add_text(captured, &names, from);
-			end_users(captured, &names, reason, NULL);
+			sa_batch_add_text(batch, &names, from);
+			end_users(batch, &names, reason, NULL);
 		}
 		else
 		{
-			SaEnding	ending = {.caller_notifies = true};
+			SaEnding	ending = {.reason = reason,.options.caller_notifies = true};
+			SaEnded		ended = {0};
 			SaFeedRow	row = {.scope = "user", .application = watch->application,
 			.user_name = from, .reason = reason};
 
-			if (is_given_away_later(captured, i))
+			if (is_given_away_later(batch, i))
 				meanwhile[i] = psprintf(MEANWHILE "%d", i);
-			sa_user_rename(watch->application, from, meanwhile[i] ? meanwhile[i] : to, reason, &ending);
-			row.id = ending.id;
-			note_feed(captured, &row, 1);
+			sa_user_rename(watch->application, from, meanwhile[i] ? meanwhile[i] : to, &ending, &ended);
+			row.id = ended.id;
+			note_feed(batch, &row, 1);
 		}
 	}
 
-	for (int i = 0; i < captured->renamed_from.n; i++)
+	for (int i = 0; i < batch->renamed_from.n; i++)
 	{
-		char	   *to = TextDatumGetCString(captured->renamed_to.values[i]);
+		char	   *to = TextDatumGetCString(batch->renamed_to.values[i]);
 
 		if (meanwhile[i] != NULL)
 			sa_user_move(watch->application, meanwhile[i], to, is_alias(watch, to));
@@ -351,7 +353,7 @@ flush_renamed(SaCaptured *captured)
 
 /* Keep the copy of the product's keys. */
 static void
-flush_keys(SaCaptured *captured)
+flush_keys(SaBatch *batch)
 {
 	static SaStatement keys_gone = {.sql =
 		"UPDATE session_admin.account_key SET gone_at = clock_timestamp()"
@@ -368,21 +370,21 @@ flush_keys(SaCaptured *captured)
 		" WHERE k.user_name <> excluded.user_name OR k.gone_at IS NOT NULL"
 	};
 
-	if (captured->key_gone.n > 0)
+	if (batch->key_gone.n > 0)
 	{
 		SaArgs		args = {0};
 
-		arg_key_space(&args, captured->watch, captured->watch->part);
-		sa_captured_arg(&args, &captured->key_gone, TEXTOID);
+		arg_key_space(&args, batch->watch, batch->watch->part);
+		sa_batch_arg(&args, &batch->key_gone, TEXTOID);
 		sa_run(&keys_gone, &args);
 	}
-	if (captured->key.n > 0)
+	if (batch->key.n > 0)
 	{
 		SaArgs		args = {0};
 
-		arg_key_space(&args, captured->watch, captured->watch->part);
-		sa_captured_arg(&args, &captured->key, TEXTOID);
-		sa_captured_arg(&args, &captured->key_user, TEXTOID);
+		arg_key_space(&args, batch->watch, batch->watch->part);
+		sa_batch_arg(&args, &batch->key, TEXTOID);
+		sa_batch_arg(&args, &batch->key_user, TEXTOID);
 		sa_run(&set_keys, &args);
 	}
 }
@@ -392,7 +394,7 @@ flush_keys(SaCaptured *captured)
  * served once the product's remember-me rows are deleted.
  */
 static void
-forget_old_keys(SaCaptured *captured, const SaValues *names)
+forget_old_keys(SaBatch *batch, const SaValues *names)
 {
 	static SaStatement forget_keys = {.sql =
 		"DELETE FROM session_admin.account_key"
@@ -404,9 +406,9 @@ forget_old_keys(SaCaptured *captured, const SaValues *names)
 		char	   *name = TextDatumGetCString(names->values[i]);
 		SaArgs		args = {0};
 
-		if (!is_alias(captured->watch, name))
+		if (!is_alias(batch->watch, name))
 			continue;
-		sa_arg_text(&args, captured->watch->application);
+		sa_arg_text(&args, batch->watch->application);
 		sa_arg_text(&args, name);
 		sa_run(&forget_keys, &args);
 	}
@@ -414,7 +416,7 @@ forget_old_keys(SaCaptured *captured, const SaValues *names)
 
 /* Make the accounts that are not there yet. */
 void
-sa_captured_make_accounts(SaCaptured *captured, const SaValues *names)
+sa_batch_make_accounts(SaBatch *batch, const SaValues *names)
 {
 	static SaStatement insert_accounts = {.sql =
 		"INSERT INTO session_admin.account (application, user_name)"
@@ -426,14 +428,14 @@ sa_captured_make_accounts(SaCaptured *captured, const SaValues *names)
 
 	if (names->n == 0)
 		return;
-	sa_arg_text(&args, captured->watch->application);
-	sa_captured_arg(&args, names, TEXTOID);
+	sa_arg_text(&args, batch->watch->application);
+	sa_batch_arg(&args, names, TEXTOID);
 	sa_run(&insert_accounts, &args);
 }
 
 /* Lock the accounts in the order of names, as everybody does. */
 void
-sa_captured_lock_accounts(SaCaptured *captured, const SaValues *names)
+sa_batch_lock_accounts(SaBatch *batch, const SaValues *names)
 {
 	static SaStatement lock = {.sql =
 		"SELECT FROM session_admin.account"
@@ -442,23 +444,23 @@ sa_captured_lock_accounts(SaCaptured *captured, const SaValues *names)
 	};
 	SaArgs		args = {0};
 
-	sa_arg_text(&args, captured->watch->application);
-	sa_captured_arg(&args, names, TEXTOID);
+	sa_arg_text(&args, batch->watch->application);
+	sa_batch_arg(&args, names, TEXTOID);
 	sa_run(&lock, &args);
 }
 
 /* Lock the accounts, or be seen by who has them: see sa_account_enter. */
 void
-sa_captured_enter_accounts(SaCaptured *captured, const SaValues *names)
+sa_batch_enter_accounts(SaBatch *batch, const SaValues *names)
 {
 	ArrayBuildState *left;
 	SaBusy		busy = {0};
 	SaArgs		args = {0};
 
-	sa_captured_arg(&args, names, TEXTOID);
-	sa_accounts_try(captured->watch->application, DatumGetArrayTypeP(args.values[0]), &left, &busy);
+	sa_batch_arg(&args, names, TEXTOID);
+	sa_accounts_try(batch->watch->application, DatumGetArrayTypeP(args.values[0]), &left, &busy);
 	for (int i = 0; left != NULL && i < left->nelems; i++)
-		sa_login_announce(captured->watch->application, TextDatumGetCString(left->dvalues[i]));
+		sa_login_announce(batch->watch->application, TextDatumGetCString(left->dvalues[i]));
 }
 
 /*
@@ -466,7 +468,7 @@ sa_captured_enter_accounts(SaCaptured *captured, const SaValues *names)
  * key itself, if the product is said to use both.
  */
 void
-sa_captured_resolve(SaCaptured *captured, const SaValues *keys, SaValues *users)
+sa_batch_resolve(SaBatch *batch, const SaValues *keys, SaValues *users)
 {
 	static SaStatement users_of_keys = {.sql =
 		"SELECT coalesce((SELECT k.user_name FROM session_admin.account_key k"
@@ -474,19 +476,19 @@ sa_captured_resolve(SaCaptured *captured, const SaValues *keys, SaValues *users)
 		"  CASE WHEN $5 THEN u.key END)::text"
 		" FROM unnest($4::text[]) WITH ORDINALITY AS u (key, n) ORDER BY u.n"
 	};
-	const SaWatch *watch = captured->watch;
+	const SaWatch *watch = batch->watch;
 	SaArgs		args = {0};
 	uint64		rows;
 
 	arg_key_space(&args, watch, watch->key_of);
-	sa_captured_arg(&args, keys, TEXTOID);
+	sa_batch_arg(&args, keys, TEXTOID);
 	sa_arg(&args, BOOLOID,
 		   BoolGetDatum(watch->columns[SA_ROLE_USER_KEY].reading == SA_READING_KEY_OR_NAME), false);
 	rows = sa_run(&users_of_keys, &args);
 
 	memset(users, 0, sizeof(*users));
 	for (uint64 i = 0; i < rows; i++)
-		sa_captured_add_text(captured, users, sa_result_text(i, 1));
+		sa_batch_add_text(batch, users, sa_result_text(i, 1));
 }
 
 /*
@@ -496,7 +498,7 @@ sa_captured_resolve(SaCaptured *captured, const SaValues *keys, SaValues *users)
  * only for users of whom the product does not give a count.
  */
 static void
-flush_logins(SaCaptured *captured)
+flush_logins(SaBatch *batch)
 {
 	static SaStatement record_logins = {.sql =
 		"WITH told AS MATERIALIZED ("
@@ -586,29 +588,29 @@ flush_logins(SaCaptured *captured)
 		" SELECT last_failed_login_at, $1, user_name, 'login_failed', false, NULL"
 		" FROM change WHERE failed AND NOT $10"
 	};
-	const SaWatch *watch = captured->watch;
-	SaValues	users = captured->login_user;
+	const SaWatch *watch = batch->watch;
+	SaValues	users = batch->login_user;
 	SaArgs		args = {0};
 
 	if (users.n == 0)
 		return;
 
 	if (SA_HAS(watch, SA_ROLE_USER_KEY))
-		sa_captured_resolve(captured, &captured->login_key, &users);
-	sa_captured_make_accounts(captured, &users);
+		sa_batch_resolve(batch, &batch->login_key, &users);
+	sa_batch_make_accounts(batch, &users);
 	/* of rows that were there before, most change nothing */
-	if (!captured->backfill)
-		sa_captured_lock_accounts(captured, &users);
+	if (!batch->backfill)
+		sa_batch_lock_accounts(batch, &users);
 
 	arg_key_space(&args, watch, SA_HAS(watch, SA_ROLE_USER_KEY) ? watch->key_of : watch->part);
-	sa_captured_arg(&args, &captured->login_key, TEXTOID);
-	sa_captured_arg(&args, &users, TEXTOID);
-	sa_captured_arg(&args, &captured->login_role, TEXTOID);
-	sa_captured_arg(&args, &captured->login_at, TIMESTAMPTZOID);
-	sa_captured_arg(&args, &captured->login_number, INT8OID);
-	sa_captured_arg(&args, &captured->login_address, TEXTOID);
-	sa_arg(&args, BOOLOID, BoolGetDatum(captured->backfill), false);
-	sa_arg(&args, BOOLOID, BoolGetDatum(sa_captured_ignores_logins(captured)), false);
+	sa_batch_arg(&args, &batch->login_key, TEXTOID);
+	sa_batch_arg(&args, &users, TEXTOID);
+	sa_batch_arg(&args, &batch->login_role, TEXTOID);
+	sa_batch_arg(&args, &batch->login_at, TIMESTAMPTZOID);
+	sa_batch_arg(&args, &batch->login_number, INT8OID);
+	sa_batch_arg(&args, &batch->login_address, TEXTOID);
+	sa_arg(&args, BOOLOID, BoolGetDatum(batch->backfill), false);
+	sa_arg(&args, BOOLOID, BoolGetDatum(sa_batch_ignores_logins(batch)), false);
 	sa_run(&record_logins, &args);
 }
 
@@ -619,7 +621,7 @@ flush_logins(SaCaptured *captured)
  * very row, and then finds it changed or gone.
  */
 static void
-flush_tokens(SaCaptured *captured)
+flush_tokens(SaBatch *batch)
 {
 	static SaStatement record_tokens = {.sql =
 		"WITH token AS MATERIALIZED ("
@@ -646,48 +648,49 @@ flush_tokens(SaCaptured *captured)
 		")"
 		" SELECT count(*), max(id), min(user_name)::text FROM fed"
 	};
-	SaEnding   *forgetting = captured->forgetting;
-	SaFeedRow	row = {.scope = "token", .application = captured->watch->application};
-	SaValues	users = captured->token_user;
+	const SaEnding *ending = batch->ending;
+	SaEnded    *ended = batch->ended;
+	SaFeedRow	row = {.scope = "token", .application = batch->watch->application};
+	SaValues	users = batch->token_user;
 	SaArgs		args = {0};
 
 	if (users.n == 0)
 		return;
 
-	if (SA_HAS(captured->watch, SA_ROLE_USER_KEY))
-		sa_captured_resolve(captured, &captured->token_user, &users);
-	if (captured->insertion)
+	if (SA_HAS(batch->watch, SA_ROLE_USER_KEY))
+		sa_batch_resolve(batch, &batch->token_user, &users);
+	if (batch->insertion)
 	{
-		sa_captured_make_accounts(captured, &users);
-		sa_captured_enter_accounts(captured, &users);
+		sa_batch_make_accounts(batch, &users);
+		sa_batch_enter_accounts(batch, &users);
 	}
 
-	row.reason = forgetting ? forgetting->reason : "token_revoked";
-	sa_arg_text(&args, captured->watch->application);
-	sa_captured_arg(&args, &users, TEXTOID);
-	sa_captured_arg(&args, &captured->token_event, TEXTOID);
-	sa_captured_arg(&args, &captured->token_ref, TEXTOID);
+	row.reason = ending ? ending->reason : "token_revoked";
+	sa_arg_text(&args, batch->watch->application);
+	sa_batch_arg(&args, &users, TEXTOID);
+	sa_batch_arg(&args, &batch->token_event, TEXTOID);
+	sa_batch_arg(&args, &batch->token_ref, TEXTOID);
 	sa_arg(&args, TIMESTAMPTZOID,
-		   TimestampTzGetDatum(forgetting ? forgetting->at : GetCurrentTimestamp()), false);
+		   TimestampTzGetDatum(ending ? ending->at : GetCurrentTimestamp()), false);
 	sa_arg_text(&args, row.reason);
 	sa_arg_text(&args, sa_actor_or_null());
-	sa_arg(&args, BOOLOID, BoolGetDatum(forgetting == NULL), false);
-	sa_captured_arg(&args, &captured->token_series, TEXTOID);
+	sa_arg(&args, BOOLOID, BoolGetDatum(ending == NULL), false);
+	sa_batch_arg(&args, &batch->token_series, TEXTOID);
 	sa_run(&record_tokens, &args);
 
 	if (sa_result_int64(0, 1) > 0)
 	{
 		row.id = sa_result_int64(0, 2);
 		row.user_name = sa_result_text(0, 3);
-		note_feed(captured, &row, sa_result_int64(0, 1));
-		sa_commit_durably(captured->watch->application);
+		note_feed(batch, &row, sa_result_int64(0, 1));
+		sa_commit_durably(batch->watch->application);
 	}
-	if (forgetting != NULL)
-		forgetting->tokens_revoked += users.n;
-	for (int i = 0; forgetting != NULL && forgetting->wants_users && i < users.n; i++)
-		forgetting->revoked_users = accumArrayResult(forgetting->revoked_users,
-													 users.values[i], users.nulls[i],
-													 TEXTOID, forgetting->context);
+	if (ending != NULL)
+		ended->tokens_revoked += users.n;
+	for (int i = 0; ending != NULL && ending->options.wants_users && i < users.n; i++)
+		ended->revoked_users = accumArrayResult(ended->revoked_users,
+												users.values[i], users.nulls[i],
+												TEXTOID, ended->context);
 }
 
 /*
@@ -696,52 +699,52 @@ flush_tokens(SaCaptured *captured)
  * Who only ends sessions waits for no account.
  */
 static void
-lock_users(SaCaptured *captured)
+lock_users(SaBatch *batch)
 {
-	const SaValues *lists[] = {&captured->ended_name, &captured->renamed_from,
-	&captured->renamed_to, &captured->login_user};
+	const SaValues *lists[] = {&batch->ended_name, &batch->renamed_from,
+	&batch->renamed_to, &batch->login_user};
 	SaValues	names = {0};
 
-	if (captured->renamed_from.n == 0)
+	if (batch->renamed_from.n == 0)
 		return;
 	for (size_t list = 0; list < lengthof(lists); list++)
 	{
 		for (int i = 0; i < lists[list]->n; i++)
-			sa_captured_add(captured, &names, lists[list]->values[i], lists[list]->nulls[i]);
+			sa_batch_add(batch, &names, lists[list]->values[i], lists[list]->nulls[i]);
 	}
-	sa_captured_lock_accounts(captured, &names);
+	sa_batch_lock_accounts(batch, &names);
 }
 
 /* Apply the batch and empty it. */
 void
-sa_captured_flush(SaCaptured *captured)
+sa_apply(SaBatch *batch)
 {
 	SPI_connect();
-	lock_users(captured);
-	flush_ended(captured);
-	flush_renamed(captured);
-	flush_keys(captured);
-	if (captured->renamed_to.n > 0 || captured->key_gone.n > 0)
+	lock_users(batch);
+	flush_ended(batch);
+	flush_renamed(batch);
+	flush_keys(batch);
+	if (batch->renamed_to.n > 0 || batch->key_gone.n > 0)
 	{
-		forget_old_keys(captured, &captured->renamed_to);
-		forget_old_keys(captured, &captured->key_user);
+		forget_old_keys(batch, &batch->renamed_to);
+		forget_old_keys(batch, &batch->key_user);
 	}
-	sa_captured_make_accounts(captured, &captured->account);
-	flush_logins(captured);
-	flush_tokens(captured);
-	sa_captured_flush_sessions(captured);
+	sa_batch_make_accounts(batch, &batch->account);
+	flush_logins(batch);
+	flush_tokens(batch);
+	sa_apply_sessions(batch);
 	SPI_finish();
 
-	MemoryContextReset(captured->context);
-	captured->flushed = true;
-	captured->rows = 0;
-	memset((char *) captured + offsetof(SaCaptured, ended_name), 0,
-		   offsetof(SaCaptured, unclear) - offsetof(SaCaptured, ended_name));
+	MemoryContextReset(batch->context);
+	batch->flushed = true;
+	batch->rows = 0;
+	memset((char *) batch + offsetof(SaBatch, ended_name), 0,
+		   offsetof(SaBatch, unclear) - offsetof(SaBatch, ended_name));
 }
 
 /* All rows are gone, and nobody knows which they were. */
 void
-sa_captured_truncated(SaCaptured *captured)
+sa_apply_truncated(SaBatch *batch)
 {
 	static SaStatement is_anybody_left = {.sql =
 		"SELECT EXISTS (SELECT FROM session_admin.account_key"
@@ -753,12 +756,13 @@ sa_captured_truncated(SaCaptured *captured)
 		"UPDATE session_admin.account_key SET gone_at = clock_timestamp()"
 		" WHERE application = $1 AND product = $2 AND part = $3 AND gone_at IS NULL"
 	};
-	const SaWatch *watch = captured->watch;
+	const SaWatch *watch = batch->watch;
 	SaEnding	ending = {0};
+	SaEnded		ended = {0};
 
 	if (watch->part == SA_PART_SESSION)
 	{
-		sa_captured_truncated_sessions(captured);
+		sa_apply_truncated_sessions(batch);
 		return;
 	}
 
@@ -777,10 +781,10 @@ sa_captured_truncated(SaCaptured *captured)
 		};
 
 		ending.reason = "token_revoked";
-		ending.tokens_revoked = -1;
+		ended.tokens_revoked = -1;
 		sa_login_event_record(&event);
-		sa_feed_write(&row, &ending);
-		note_feed(captured, &row, 1);
+		sa_feed_write(&row, &ending, &ended);
+		note_feed(batch, &row, 1);
 	}
 	else
 	{
@@ -794,7 +798,7 @@ sa_captured_truncated(SaCaptured *captured)
 		if (watch->part == SA_PART_ACCOUNT || DatumGetBool(sa_result(0, 1, &isnull)))
 		{
 			ending.reason = reasons[SA_ENDED_BY_DELETION];
-			sa_end_generation(watch->application, &ending);
+			sa_end_generation(watch->application, &ending, NULL);
 		}
 		arg_key_space(&args, watch, watch->part);
 		sa_run(&all_keys_gone, &args);
@@ -804,11 +808,11 @@ sa_captured_truncated(SaCaptured *captured)
 
 /* Tell of all that the statement has written to the feed, once. */
 void
-sa_captured_end(SaCaptured *captured)
+sa_batch_end(SaBatch *batch)
 {
-	if (captured->fed == 1)
-		sa_feed_queue(&captured->feed_row);
-	else if (captured->fed > 1)
-		sa_feed_queue_many(captured->feed_row.id);
-	MemoryContextDelete(captured->context);
+	if (batch->fed == 1)
+		sa_feed_queue(&batch->feed_row);
+	else if (batch->fed > 1)
+		sa_feed_queue_many(batch->feed_row.id);
+	MemoryContextDelete(batch->context);
 }

@@ -60,15 +60,17 @@
 
 /* The table whose rows we delete ourselves right now, and for which application. */
 static const SaWatch *forgetting_watch = NULL;
-static SaEnding *forgetting = NULL;
+static const SaEnding *deleting = NULL;
+static SaEnded *forgetting_ended = NULL;
 
-/* What we delete the rows of this table for; NULL if it is not us who does. */
-SaEnding *
-sa_forgetting(const SaWatch *watch)
+/* What we delete the rows of this table for, and what comes of it; NULL if it is not us who does. */
+const SaEnding *
+sa_deletion_under_way(const SaWatch *watch, SaEnded **ended)
 {
+	*ended = forgetting_ended;
 	if (forgetting_watch != NULL && forgetting_watch->relid == watch->relid &&
 		strcmp(forgetting_watch->application, watch->application) == 0)
-		return forgetting;
+		return deleting;
 	return NULL;
 }
 
@@ -77,14 +79,14 @@ sa_forgetting(const SaWatch *watch)
  */
 
 static const char *
-column_name(const SaWatch *watch, SaRole role)
+column_name(const SaWatch *watch, SaColumnRole role)
 {
 	return quote_identifier(get_attname(watch->relid, watch->columns[role].attnum, false));
 }
 
 /* Has the column a collation in which different names are equal? */
 static bool
-is_nondeterministic(const SaWatch *watch, SaRole role)
+is_nondeterministic(const SaWatch *watch, SaColumnRole role)
 {
 	Oid			type;
 	int32		typmod;
@@ -96,7 +98,7 @@ is_nondeterministic(const SaWatch *watch, SaRole role)
 
 /* The column as text that is compared bytewise. */
 static char *
-text_expression(const SaWatch *watch, SaRole role)
+text_expression(const SaWatch *watch, SaColumnRole role)
 {
 	return psprintf("%s::pg_catalog.text%s", column_name(watch, role),
 					is_nondeterministic(watch, role) ? " COLLATE pg_catalog.\"C\"" : "");
@@ -120,7 +122,7 @@ array_literal(ArrayType *array)
 
 /* A column is one of the values in an argument. */
 static char *
-is_any_of(const SaWatch *watch, SaRole role, int argument)
+is_any_of(const SaWatch *watch, SaColumnRole role, int argument)
 {
 	const SaColumn *column = &watch->columns[role];
 	const char *name = column_name(watch, role);
@@ -139,7 +141,7 @@ is_any_of(const SaWatch *watch, SaRole role, int argument)
 }
 
 /* Of which column the table's users are. */
-static SaRole
+static SaColumnRole
 user_role(const SaWatch *watch)
 {
 	return SA_HAS(watch, SA_ROLE_USER_KEY) ? SA_ROLE_USER_KEY : SA_ROLE_USER_NAME;
@@ -190,7 +192,7 @@ search_query(const SaWatch *watch, const SaTarget *target, const char *table)
 		appendStringInfo(&sql, " AND %s", is_any_of(watch, SA_ROLE_SECRET, 5));
 	if (target->keep && SA_HAS(watch, SA_ROLE_SECRET))
 		appendStringInfo(&sql, " AND %s OPERATOR(pg_catalog.<>) $4", hash_expression(watch));
-	for (SaRole role = 0; role < SA_NROLES; role++)
+	for (SaColumnRole role = 0; role < SA_NROLES; role++)
 	{
 		ArrayType  *excludes = watch->columns[role].excludes;
 
@@ -345,16 +347,16 @@ run_as_owner(const char *sql, SaArgs *args)
  */
 
 static void
-add_row(SaRows *rows, const ItemPointerData * tid, const uint8 *hash, bool by_user)
+add_row(SaPlaces *rows, const ItemPointerData * tid, const uint8 *hash, bool by_user)
 {
-	SaForgetRow *row;
+	SaPlace    *row;
 
 	if (rows->n == rows->allocated)
 	{
 		rows->allocated = rows->allocated ? rows->allocated * 2 : 16;
 		rows->rows = rows->rows ?
-			repalloc_huge(rows->rows, rows->allocated * sizeof(SaForgetRow)) :
-			palloc(rows->allocated * sizeof(SaForgetRow));
+			repalloc_huge(rows->rows, rows->allocated * sizeof(SaPlace)) :
+			palloc(rows->allocated * sizeof(SaPlace));
 	}
 	row = &rows->rows[rows->n++];
 	memset(row, 0, sizeof(*row));
@@ -367,7 +369,7 @@ add_row(SaRows *rows, const ItemPointerData * tid, const uint8 *hash, bool by_us
 
 /* The hashes of rows, an array of bytea. */
 ArrayType *
-sa_hashes_of(const SaRows *rows)
+sa_places_hashes(const SaPlaces *rows)
 {
 	ArrayBuildState *hashes = initArrayResult(BYTEAOID, CurrentMemoryContext, false);
 
@@ -382,7 +384,7 @@ sa_hashes_of(const SaRows *rows)
 
 /* The rows that match, as they were when the snapshot was taken. */
 static void
-search(const SaWatch *watch, const SaTarget *target, Relation relation, SaRows *found)
+search(const SaWatch *watch, const SaTarget *target, Relation relation, SaPlaces *found)
 {
 	char	   *sql = search_query(watch, target, table_name(relation));
 	SaArgs		args = {0};
@@ -465,7 +467,7 @@ is_before(TransactionId before, TupleTableSlot *slot)
 
 /* Lock what was found, without waiting; what somebody else has is apart. */
 static void
-lock_found(Locking *locking, const SaRows *found, SaForget *forget, SaBusy *busy)
+lock_found(Locking *locking, const SaPlaces *found, SaDeletion *deletion, SaBusy *busy)
 {
 	for (int i = 0; i < found->n && !SA_STOPS(busy); i++)
 	{
@@ -485,7 +487,7 @@ lock_found(Locking *locking, const SaRows *found, SaForget *forget, SaBusy *busy
 		if (state == SA_ROW_BUSY &&
 			!table_tuple_fetch_row_version(locking->relation, &tid, SnapshotAny, locking->slot))
 			continue;
-		if (!is_before(forget->before, locking->slot))
+		if (!is_before(deletion->before, locking->slot))
 			continue;
 		old = MemoryContextSwitchTo(locking->scratch);
 		has_hash = sa_row_hash(locking->watch, locking->slot, hash);
@@ -496,7 +498,7 @@ lock_found(Locking *locking, const SaRows *found, SaForget *forget, SaBusy *busy
 		MemoryContextReset(locking->scratch);
 		ExecClearTuple(locking->slot);
 		if (matches)
-			add_row(state == SA_ROW_BUSY ? &forget->busy : &forget->rows, &tid,
+			add_row(state == SA_ROW_BUSY ? &deletion->busy : &deletion->rows, &tid,
 					has_hash ? hash : NULL, by_user);
 	}
 }
@@ -506,7 +508,7 @@ lock_found(Locking *locking, const SaRows *found, SaForget *forget, SaBusy *busy
  * now: of those that are locked, keep those whose session is still one of these users'.
  */
 static void
-confirm_users(SaForget *forget, const SaTarget *target)
+confirm_users(SaDeletion *deletion, const SaTarget *target)
 {
 	static SaStatement find_sessions = {.sql =
 		"SELECT coalesce(array_agg(session_hash), '{}') FROM session_admin.session"
@@ -518,21 +520,21 @@ confirm_users(SaForget *forget, const SaTarget *target)
 	int			n_confirmed;
 	bool		isnull;
 
-	if (forget->rows.n == 0)
+	if (deletion->rows.n == 0)
 		return;
-	sa_arg_text(&args, forget->application);
-	sa_arg(&args, BYTEAARRAYOID, PointerGetDatum(sa_hashes_of(&forget->rows)), false);
+	sa_arg_text(&args, deletion->application);
+	sa_arg(&args, BYTEAARRAYOID, PointerGetDatum(sa_places_hashes(&deletion->rows)), false);
 	sa_arg(&args, TEXTARRAYOID, PointerGetDatum(target->user_names), false);
 	sa_run(&find_sessions, &args);
 	confirmed = sorted_hashes(DatumGetArrayTypeP(sa_result(0, 1, &isnull)), &n_confirmed);
-	for (int i = 0; i < forget->rows.n; i++)
+	for (int i = 0; i < deletion->rows.n; i++)
 	{
-		SaForgetRow *row = &forget->rows.rows[i];
+		SaPlace    *row = &deletion->rows.rows[i];
 
 		if (row->by_user || !row->has_hash || is_among(row->hash, confirmed, n_confirmed))
-			forget->rows.rows[n++] = *row;
+			deletion->rows.rows[n++] = *row;
 	}
-	forget->rows.n = n;
+	deletion->rows.n = n;
 }
 
 /* Why nothing can be ended there; NULL if it can. */
@@ -559,7 +561,7 @@ is_refused(const SaWatch *watch, Relation relation)
 {
 	const char *refused = refused_to_end(watch, relation);
 
-	if (refused && sa_capture_failure_once(watch->application, watch->relid, "DELETE", refused))
+	if (refused && sa_failure_note_once(watch->application, watch->relid, "DELETE", refused))
 		ereport(WARNING,
 				(errmsg("\"%s\": %s", get_rel_name(watch->relid), refused),
 				 errhint("Call session_admin.verify_attachments().")));
@@ -568,20 +570,20 @@ is_refused(const SaWatch *watch, Relation relation)
 
 /* The watch of this table, opened; NULL if it is not watched, or not there, any more. */
 static SaWatch *
-open_watch(const SaForget *forget, Relation *relation)
+open_watch(const SaDeletion *deletion, Relation *relation)
 {
 	ListCell   *cell;
 
 	*relation = NULL;
-	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(forget->relid)))
+	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(deletion->relid)))
 		return NULL;
-	*relation = table_open(forget->relid, NoLock);
+	*relation = table_open(deletion->relid, NoLock);
 	foreach(cell, sa_watches_of(*relation))
 	{
 		SaWatch    *watch = lfirst(cell);
 
-		if (watch->part == forget->part && strcmp(watch->application, forget->application) == 0 &&
-			strcmp(watch->product, forget->product) == 0 && !is_refused(watch, *relation))
+		if (watch->part == deletion->part && strcmp(watch->application, deletion->application) == 0 &&
+			strcmp(watch->product, deletion->product) == 0 && !is_refused(watch, *relation))
 			return watch;
 	}
 	table_close(*relation, NoLock);
@@ -591,15 +593,15 @@ open_watch(const SaForget *forget, Relation *relation)
 
 typedef struct LockStep
 {
-	SaForget   *forget;
+	SaDeletion *deletion;
 	SaBusy	   *busy;
 } LockStep;
 
 static int
 compare_places(const void *a, const void *b)
 {
-	ItemPointerData place_a = ((const SaForgetRow *) a)->tid;
-	ItemPointerData place_b = ((const SaForgetRow *) b)->tid;
+	ItemPointerData place_a = ((const SaPlace *) a)->tid;
+	ItemPointerData place_b = ((const SaPlace *) b)->tid;
 
 	return ItemPointerCompare(&place_a, &place_b);
 }
@@ -609,28 +611,28 @@ static void
 lock_step(void *argument)
 {
 	LockStep   *step = argument;
-	SaForget   *forget = step->forget;
-	SaTarget	target = forget->target;
-	SaRows		found = {0};
+	SaDeletion *deletion = step->deletion;
+	SaTarget	target = deletion->target;
+	SaPlaces	found = {0};
 	Locking		locking = {.target = &target};
 
-	forget->watch = open_watch(forget, &locking.relation);
-	if (forget->watch == NULL)
+	deletion->watch = open_watch(deletion, &locking.relation);
+	if (deletion->watch == NULL)
 		return;
-	locking.watch = forget->watch;
+	locking.watch = deletion->watch;
 	locking.slot = table_slot_create(locking.relation, NULL);
 	locking.scratch = AllocSetContextCreate(CurrentMemoryContext, "session_admin row",
 											ALLOCSET_DEFAULT_SIZES);
 	if (target.user_names)
-		target.users = known_as(forget->watch, target.user_names);
+		target.users = known_as(deletion->watch, target.user_names);
 	locking.hashes = sorted_hashes(target.all_hashes, &locking.n_hashes);
 
-	search(forget->watch, &target, locking.relation, &found);
+	search(deletion->watch, &target, locking.relation, &found);
 	if (found.n > 1)
-		qsort(found.rows, found.n, sizeof(SaForgetRow), compare_places);
-	lock_found(&locking, &found, forget, step->busy);
-	if (target.user_names && forget->part == SA_PART_SESSION)
-		confirm_users(forget, &target);
+		qsort(found.rows, found.n, sizeof(SaPlace), compare_places);
+	lock_found(&locking, &found, deletion, step->busy);
+	if (target.user_names && deletion->part == SA_PART_SESSION)
+		confirm_users(deletion, &target);
 
 	MemoryContextDelete(locking.scratch);
 	ExecDropSingleTupleTableSlot(locking.slot);
@@ -649,20 +651,20 @@ sa_was_canceled(const ErrorData *error)
 }
 
 static void
-note_failure(SaForget *forget, const ErrorData *error, bool timed_out)
+note_failure(SaDeletion *deletion, const ErrorData *error, bool timed_out)
 {
-	if (forget->message != NULL)
+	if (deletion->message != NULL)
 		return;
-	forget->sqlstate = timed_out ? ERRCODE_QUERY_CANCELED : error->sqlerrcode;
+	deletion->sqlstate = timed_out ? ERRCODE_QUERY_CANCELED : error->sqlerrcode;
 	/* what a product's own code says may have the session id in it */
 	if (error->sqlerrcode == ERRCODE_FOREIGN_KEY_VIOLATION && error->table_name)
-		forget->message = psprintf("rows of \"%s\" refer to them", error->table_name);
+		deletion->message = psprintf("rows of \"%s\" refer to them", error->table_name);
 	else if (timed_out)
-		forget->message = psprintf("it took longer than %d s", BATCH_TIME / 1000);
+		deletion->message = psprintf("it took longer than %d s", BATCH_TIME / 1000);
 	else if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
-		forget->message = "somebody has what refers to them locked";
+		deletion->message = "somebody has what refers to them locked";
 	else
-		forget->message = psprintf("it failed with SQLSTATE %s", unpack_sql_state(error->sqlerrcode));
+		deletion->message = psprintf("it failed with SQLSTATE %s", unpack_sql_state(error->sqlerrcode));
 }
 
 /*
@@ -670,11 +672,11 @@ note_failure(SaForget *forget, const ErrorData *error, bool timed_out)
  * and the first of it told in *busy.
  */
 void
-sa_forget_lock(List *forgets, SaBusy *busy)
+sa_deletions_lock(List *deletions, SaBusy *busy)
 {
 	ListCell   *cell;
 
-	foreach(cell, forgets)
+	foreach(cell, deletions)
 	{
 		LockStep	step = {lfirst(cell), busy};
 		ErrorData  *error;
@@ -682,40 +684,40 @@ sa_forget_lock(List *forgets, SaBusy *busy)
 		if (SA_STOPS(busy))
 			return;
 
-		step.forget->rows = (SaRows)
+		step.deletion->rows = (SaPlaces)
 		{
 			0
 		};
-		step.forget->busy = (SaRows)
+		step.deletion->busy = (SaPlaces)
 		{
 			0
 		};
-		step.forget->watch = NULL;
-		step.forget->message = NULL;
-		step.forget->unsearched = !sa_lock_table(step.forget->relid, RowExclusiveLock, busy);
-		if (step.forget->unsearched)
+		step.deletion->watch = NULL;
+		step.deletion->message = NULL;
+		step.deletion->unsearched = !sa_lock_table(step.deletion->relid, RowExclusiveLock, busy);
+		if (step.deletion->unsearched)
 			continue;
 		error = sa_attempt(lock_step, &step);
 		if (error == NULL)
 			continue;
 		if (sa_was_canceled(error))
 			ReThrowError(error);
-		note_failure(step.forget, error, false);
-		step.forget->unsearched = true;
+		note_failure(step.deletion, error, false);
+		step.deletion->unsearched = true;
 	}
 }
 
 /* Is somebody else writing rows of sessions that are to end? */
 static bool
-deletions_busy(List *forgets)
+deletions_busy(List *deletions)
 {
 	ListCell   *cell;
 
-	foreach(cell, forgets)
+	foreach(cell, deletions)
 	{
-		SaForget   *forget = lfirst(cell);
+		SaDeletion *deletion = lfirst(cell);
 
-		if (forget->part == SA_PART_SESSION && forget->busy.n > 0)
+		if (deletion->part == SA_PART_SESSION && deletion->busy.n > 0)
 			return true;
 	}
 	return false;
@@ -723,7 +725,7 @@ deletions_busy(List *forgets)
 
 /* Keep the rows of these sessions. */
 static void
-keep_these(SaRows *rows, ArrayType *hashes)
+keep_these(SaPlaces *rows, ArrayType *hashes)
 {
 	int			n_hashes;
 	uint8	   *sorted = sorted_hashes(hashes, &n_hashes);
@@ -731,7 +733,7 @@ keep_these(SaRows *rows, ArrayType *hashes)
 
 	for (int i = 0; i < rows->n; i++)
 	{
-		SaForgetRow *row = &rows->rows[i];
+		SaPlace    *row = &rows->rows[i];
 
 		if (!row->has_hash || is_among(row->hash, sorted, n_hashes))
 			rows->rows[n++] = *row;
@@ -741,18 +743,18 @@ keep_these(SaRows *rows, ArrayType *hashes)
 
 /* Of what is locked, keep the rows of these sessions. */
 static List *
-deletions_keep(List *forgets, ArrayType *hashes)
+deletions_keep(List *deletions, ArrayType *hashes)
 {
 	ListCell   *cell;
 
-	foreach(cell, forgets)
+	foreach(cell, deletions)
 	{
-		SaForget   *forget = lfirst(cell);
+		SaDeletion *deletion = lfirst(cell);
 
-		keep_these(&forget->rows, hashes);
-		keep_these(&forget->busy, hashes);
+		keep_these(&deletion->rows, hashes);
+		keep_these(&deletion->busy, hashes);
 	}
-	return forgets;
+	return deletions;
 }
 
 /*
@@ -802,9 +804,10 @@ executor_start(QueryDesc *query, int eflags)
 
 typedef struct Batch
 {
-	SaForget   *forget;
-	SaEnding   *ending;
-	SaForgetRow *rows;
+	SaDeletion *deletion;
+	const SaEnding *ending;
+	SaEnded    *ended;
+	SaPlace    *rows;
 	int			n;
 	int			result;			/* of SPI */
 	uint64		deleted;
@@ -827,7 +830,7 @@ static void
 delete_step(void *argument)
 {
 	Batch	   *batch = argument;
-	Relation	relation = table_open(batch->forget->relid, RowExclusiveLock);
+	Relation	relation = table_open(batch->deletion->relid, RowExclusiveLock);
 	Datum	   *tids = palloc(batch->n * sizeof(Datum));
 	ArrayType  *places;
 	SaArgs		args = {0};
@@ -843,7 +846,7 @@ delete_step(void *argument)
 	(void) set_config_option("lock_timeout", CASCADE_LOCK_WAIT, PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
 	batch->result = run_as_owner(psprintf("%s WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)",
-										  ending_verb(batch->forget->watch, relation)), &args);
+										  ending_verb(batch->deletion->watch, relation)), &args);
 	batch->deleted = SPI_processed;
 	owner_leave(&saved);
 	table_close(relation, NoLock);
@@ -861,17 +864,19 @@ delete_batch(Batch *batch)
 	TimestampTz outer_until = is_inner ? get_timeout_finish_time(batch_timeout) : 0;
 	bool		outer_timed_out = batch_timed_out;
 	const SaWatch *outer_watch = forgetting_watch;
-	SaEnding   *outer_forgetting = forgetting;
+	const SaEnding *outer_forgetting = deleting;
+	SaEnded    *outer_ended = forgetting_ended;
 	ExecutorStart_hook_type outer_hook = outer_executor_start;
 	ExecutorStart_hook_type hook = ExecutorStart_hook;
-	int64		tokens_revoked = batch->ending->tokens_revoked;
-	int			n_users = batch->ending->revoked_users ? batch->ending->revoked_users->nelems : 0;
+	int64		tokens_revoked = batch->ended->tokens_revoked;
+	int			n_users = batch->ended->revoked_users ? batch->ended->revoked_users->nelems : 0;
 	ErrorData  *volatile error = NULL;
 
 	if (batch_timeout == MAX_TIMEOUTS)
 		batch_timeout = RegisterTimeout(USER_TIMEOUT, batch_timeout_handler);
-	forgetting_watch = batch->forget->watch;
-	forgetting = batch->ending;
+	forgetting_watch = batch->deletion->watch;
+	deleting = batch->ending;
+	forgetting_ended = batch->ended;
 	if (hook != executor_start)
 		outer_executor_start = hook;
 	ExecutorStart_hook = executor_start;
@@ -895,15 +900,16 @@ delete_batch(Batch *batch)
 		ExecutorStart_hook = hook;
 		outer_executor_start = outer_hook;
 		forgetting_watch = outer_watch;
-		forgetting = outer_forgetting;
+		deleting = outer_forgetting;
+		forgetting_ended = outer_ended;
 	}
 	PG_END_TRY();
 
 	if (error != NULL)
 	{
-		batch->ending->tokens_revoked = tokens_revoked;
-		if (batch->ending->revoked_users)
-			batch->ending->revoked_users->nelems = n_users;
+		batch->ended->tokens_revoked = tokens_revoked;
+		if (batch->ended->revoked_users)
+			batch->ended->revoked_users->nelems = n_users;
 		if (sa_was_canceled(error) && !batch->timed_out)
 			ReThrowError(error);
 	}
@@ -915,18 +921,18 @@ static void
 find_kept(void *argument)
 {
 	Batch	   *batch = argument;
-	SaForget   *forget = batch->forget;
-	Relation	relation = table_open(forget->relid, RowExclusiveLock);
+	SaDeletion *deletion = batch->deletion;
+	Relation	relation = table_open(deletion->relid, RowExclusiveLock);
 	TupleTableSlot *slot = table_slot_create(relation, NULL);
-	SaRows		rows = {.n = batch->n, .rows = batch->rows};
-	SaRows		found = {0};
+	SaPlaces	rows = {.n = batch->n, .rows = batch->rows};
+	SaPlaces	found = {0};
 
 	/* a rule or trigger may have changed them instead */
-	SaTarget	target = {.hashes = sa_hashes_of(&rows)};
+	SaTarget	target = {.hashes = sa_places_hashes(&rows)};
 	Snapshot	snapshot;
 
 	if (ArrayGetNItems(ARR_NDIM(target.hashes), ARR_DIMS(target.hashes)) > 0)
-		search(forget->watch, &target, relation, &found);
+		search(deletion->watch, &target, relation, &found);
 
 	CommandCounterIncrement();
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
@@ -935,14 +941,14 @@ find_kept(void *argument)
 		uint8		hash[SA_HASH_LEN];
 
 		if (table_tuple_fetch_row_version(relation, &found.rows[i].tid, snapshot, slot) &&
-			sa_row_hash(forget->watch, slot, hash))
-			add_row(&forget->left, &found.rows[i].tid, hash, true);
+			sa_row_hash(deletion->watch, slot, hash))
+			add_row(&deletion->left, &found.rows[i].tid, hash, true);
 	}
 	for (int i = 0; i < batch->n; i++)
 	{
 		if (!batch->rows[i].has_hash &&
 			table_tuple_fetch_row_version(relation, &batch->rows[i].tid, snapshot, slot))
-			add_row(&forget->left, &batch->rows[i].tid, NULL, true);
+			add_row(&deletion->left, &batch->rows[i].tid, NULL, true);
 	}
 	UnregisterSnapshot(snapshot);
 	ExecDropSingleTupleTableSlot(slot);
@@ -950,75 +956,75 @@ find_kept(void *argument)
 }
 
 static void
-leave_rows(SaForget *forget, const SaForgetRow *rows, int n)
+leave_rows(SaDeletion *deletion, const SaPlace *rows, int n)
 {
 	for (int i = 0; i < n; i++)
-		add_row(&forget->left, &rows[i].tid, rows[i].has_hash ? rows[i].hash : NULL,
+		add_row(&deletion->left, &rows[i].tid, rows[i].has_hash ? rows[i].hash : NULL,
 				rows[i].by_user);
 }
 
 /* Is there no time left for this? */
 static bool
-is_over(const SaForget *forget)
+is_over(const SaDeletion *deletion)
 {
-	return forget->deadline != 0 && sa_monotonic_now() >= forget->deadline;
+	return deletion->deadline != 0 && sa_monotonic_now() >= deletion->deadline;
 }
 
 /* Delete rows, and find those that make it fail. */
 static void
-delete_rows(SaForget *forget, SaEnding *ending, SaForgetRow *rows, int n)
+delete_rows(SaDeletion *deletion, const SaEnding *ending, SaEnded *ended, SaPlace *rows, int n)
 {
-	Batch		batch = {.forget = forget, .ending = ending, .rows = rows, .n = n};
+	Batch		batch = {.deletion = deletion, .ending = ending, .ended = ended, .rows = rows, .n = n};
 	ErrorData  *error;
 	bool		slow;
 
 	CHECK_FOR_INTERRUPTS();
-	if (forget->failures >= FAILURES_MAX || is_over(forget))
+	if (deletion->failures >= FAILURES_MAX || is_over(deletion))
 	{
-		leave_rows(forget, rows, n);
+		leave_rows(deletion, rows, n);
 		return;
 	}
 	error = delete_batch(&batch);
 	if (error == NULL)
 	{
-		forget->deleted += batch.deleted;
+		deletion->deleted += batch.deleted;
 		if (batch.deleted == (uint64) n &&
-			batch.result == (forget->watch->clears ? SPI_OK_UPDATE : SPI_OK_DELETE))
+			batch.result == (deletion->watch->clears ? SPI_OK_UPDATE : SPI_OK_DELETE))
 			return;
-		if (forget->message == NULL)
-			forget->message = "a rule or trigger keeps them";
+		if (deletion->message == NULL)
+			deletion->message = "a rule or trigger keeps them";
 		error = sa_attempt(find_kept, &batch);
 		if (error != NULL && sa_was_canceled(error))
 			ReThrowError(error);
 		if (error != NULL)
-			leave_rows(forget, rows, n);
+			leave_rows(deletion, rows, n);
 		/* of many none: those that follow fare no better */
 		if (batch.deleted == 0 && n > 1)
-			forget->failures = FAILURES_MAX;
+			deletion->failures = FAILURES_MAX;
 		return;
 	}
 
-	note_failure(forget, error, batch.timed_out);
+	note_failure(deletion, error, batch.timed_out);
 	slow = batch.timed_out || error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
 	if (slow)
-		forget->failures += FAILURES_SLOW;
-	else if (++forget->errors >= ERRORS_MAX)
-		forget->failures = FAILURES_MAX;
+		deletion->failures += FAILURES_SLOW;
+	else if (++deletion->errors >= ERRORS_MAX)
+		deletion->failures = FAILURES_MAX;
 	if (n == 1)
 	{
-		leave_rows(forget, rows, 1);
+		leave_rows(deletion, rows, 1);
 		return;
 	}
 	/* what takes so long is not tried again while somebody waits */
 	if (batch.timed_out)
-		forget->failures = FAILURES_MAX;
-	delete_rows(forget, ending, rows, n / 2);
-	delete_rows(forget, ending, rows + n / 2, n - n / 2);
+		deletion->failures = FAILURES_MAX;
+	delete_rows(deletion, ending, ended, rows, n / 2);
+	delete_rows(deletion, ending, ended, rows + n / 2, n - n / 2);
 }
 
 /* Keep the rows of sessions that are valid. */
 static void
-spare_valid(SaForget *forget)
+spare_valid(SaDeletion *deletion)
 {
 	static SaStatement find_valid = {.sql =
 		"SELECT coalesce(array_agg(session_hash), '{}') FROM session_admin.session_state"
@@ -1030,31 +1036,31 @@ spare_valid(SaForget *forget)
 	uint8	   *valid;
 	bool		isnull;
 
-	sa_arg_text(&args, forget->application);
-	sa_arg(&args, BYTEAARRAYOID, PointerGetDatum(sa_hashes_of(&forget->rows)), false);
+	sa_arg_text(&args, deletion->application);
+	sa_arg(&args, BYTEAARRAYOID, PointerGetDatum(sa_places_hashes(&deletion->rows)), false);
 	sa_run(&find_valid, &args);
 	valid = sorted_hashes(DatumGetArrayTypeP(sa_result(0, 1, &isnull)), &n_valid);
-	for (int i = 0; i < forget->rows.n; i++)
+	for (int i = 0; i < deletion->rows.n; i++)
 	{
-		SaForgetRow *row = &forget->rows.rows[i];
+		SaPlace    *row = &deletion->rows.rows[i];
 
 		if (!row->has_hash || !is_among(row->hash, valid, n_valid))
-			forget->rows.rows[n++] = *row;
+			deletion->rows.rows[n++] = *row;
 	}
-	forget->rows.n = n;
+	deletion->rows.n = n;
 }
 
 /* Begin with any of the rows, in the same order. */
 static void
-rotate_rows(SaRows *rows)
+rotate_rows(SaPlaces *rows)
 {
-	SaForgetRow *rotated;
+	SaPlace    *rotated;
 	int			first;
 
 	if (rows->n < 2)
 		return;
 	first = (int) (pg_prng_uint64_range(&pg_global_prng_state, 0, rows->n - 1));
-	rotated = palloc(rows->n * sizeof(SaForgetRow));
+	rotated = palloc(rows->n * sizeof(SaPlace));
 	for (int i = 0; i < rows->n; i++)
 		rotated[i] = rows->rows[(first + i) % rows->n];
 	rows->rows = rotated;
@@ -1063,17 +1069,17 @@ rotate_rows(SaRows *rows)
 
 /* Delete the rows that are locked; those that cannot be deleted are left. */
 void
-sa_forget_rows(SaForget *forget, SaEnding *ending)
+sa_deletion_run(SaDeletion *deletion, const SaEnding *ending, SaEnded *ended)
 {
-	int			batch = Max(BATCH_ROWS >> Min(forget->tries, 10), 1);
+	int			batch = Max(BATCH_ROWS >> Min(deletion->tries, 10), 1);
 
-	if (forget->spares_valid && forget->part == SA_PART_SESSION)
-		spare_valid(forget);
+	if (deletion->spares_valid && deletion->part == SA_PART_SESSION)
+		spare_valid(deletion);
 	/* what fails must not keep what follows from being tried for ever */
-	if (forget->tries > 0)
-		rotate_rows(&forget->rows);
-	for (int i = 0; i < forget->rows.n; i += batch)
-		delete_rows(forget, ending, forget->rows.rows + i, Min(batch, forget->rows.n - i));
+	if (deletion->tries > 0)
+		rotate_rows(&deletion->rows);
+	for (int i = 0; i < deletion->rows.n; i += batch)
+		delete_rows(deletion, ending, ended, deletion->rows.rows + i, Min(batch, deletion->rows.n - i));
 }
 
 /* The rows of this table cannot be deleted, as it lacks a column. */
@@ -1085,51 +1091,51 @@ warn_of_users(const SaWatch *watch, ArrayType *user_names)
 	ereport(WARNING,
 			(errmsg("\"%s\": %s", get_rel_name(watch->relid), message),
 			 errhint("Call session_admin.verify_attachments().")));
-	sa_capture_failure(watch->application, watch->relid, "DELETE", message, user_names);
+	sa_failure_note(watch->application, watch->relid, "DELETE", message, user_names);
 }
 
 /* Remember the sessions whose rows are gone: the caller ends them, too. */
 static void
-tell_forgotten(SaForget *forget, SaEnding *ending)
+tell_forgotten(SaDeletion *deletion, SaEnded *ended)
 {
-	if (forget->part != SA_PART_SESSION || ending->context == NULL)
+	if (deletion->part != SA_PART_SESSION || ended->context == NULL)
 		return;
-	for (int i = 0; i < forget->rows.n; i++)
+	for (int i = 0; i < deletion->rows.n; i++)
 	{
-		SaForgetRow *row = &forget->rows.rows[i];
+		SaPlace    *row = &deletion->rows.rows[i];
 
 		if (row->has_hash && row->by_user)
-			ending->forgotten = accumArrayResult(ending->forgotten,
-												 PointerGetDatum(sa_bytea(row->hash, SA_HASH_LEN)),
-												 false, BYTEAOID, ending->context);
+			ended->forgotten = accumArrayResult(ended->forgotten,
+												PointerGetDatum(sa_bytea(row->hash, SA_HASH_LEN)),
+												false, BYTEAOID, ended->context);
 	}
 }
 
 /*
  * Delete what is locked; what remains is noted.  The caller ends the sessions, those in
- * ending->forgotten, too, if it has given a context.
+ * ended->forgotten, too, if it has given a context.
  */
 void
-sa_forget(List *forgets, SaEnding *ending)
+sa_deletions_run(List *deletions, const SaEnding *ending, SaEnded *ended)
 {
 	ListCell   *cell;
 
-	foreach(cell, forgets)
+	foreach(cell, deletions)
 	{
-		SaForget   *forget = lfirst(cell);
+		SaDeletion *deletion = lfirst(cell);
 
-		if (!forget->unsearched && forget->watch != NULL)
+		if (!deletion->unsearched && deletion->watch != NULL)
 		{
-			if (forget->part == SA_PART_REMEMBER_ME && !has_users(forget->watch))
-				warn_of_users(forget->watch, forget->target.user_names);
-			sa_forget_rows(forget, ending);
-			tell_forgotten(forget, ending);
+			if (deletion->part == SA_PART_REMEMBER_ME && !has_users(deletion->watch))
+				warn_of_users(deletion->watch, deletion->target.user_names);
+			sa_deletion_run(deletion, ending, ended);
+			tell_forgotten(deletion, ended);
 		}
-		if (!ending->skips_locked)
-			leave_rows(forget, forget->busy.rows, forget->busy.n);
-		if (forget->left.n > 0 || (forget->unsearched && !ending->skips_locked) ||
-			(forget->unsearched && forget->message != NULL))
-			sa_remain(forget, ending);
+		if (!ending->options.skips_locked)
+			leave_rows(deletion, deletion->busy.rows, deletion->busy.n);
+		if (deletion->left.n > 0 || (deletion->unsearched && !ending->options.skips_locked) ||
+			(deletion->unsearched && deletion->message != NULL))
+			sa_remains_note(deletion, ending);
 	}
 }
 
@@ -1148,7 +1154,7 @@ result_array(uint64 row, int column)
 
 /* The tables of the application in which sessions and tokens are; all products: NULL. */
 List *
-sa_forgets_of(const char *application, const char *product)
+sa_deletions_of(const char *application, const char *product)
 {
 	static SaStatement find_tables = {.sql =
 		"SELECT a.application::text, a.product::text, a.part::text, a.relation::oid, a.table_name"
@@ -1161,7 +1167,7 @@ sa_forgets_of(const char *application, const char *product)
 		" ORDER BY a.relation::oid, a.product, a.part"
 	};
 	SaArgs		args = {0};
-	List	   *forgets = NIL;
+	List	   *deletions = NIL;
 	uint64		rows;
 
 	sa_arg_text(&args, application);
@@ -1169,17 +1175,17 @@ sa_forgets_of(const char *application, const char *product)
 	rows = sa_run(&find_tables, &args);
 	for (uint64 i = 0; i < rows; i++)
 	{
-		SaForget   *forget = palloc0(sizeof(SaForget));
+		SaDeletion *deletion = palloc0(sizeof(SaDeletion));
 		bool		isnull;
 
-		forget->application = sa_result_text(i, 1);
-		forget->product = sa_result_text(i, 2);
-		forget->part = (SaPart) sa_find_name(sa_part_names, SA_NPARTS, sa_result_text(i, 3));
-		forget->relid = DatumGetObjectId(sa_result(i, 4, &isnull));
-		forget->table = sa_result_text(i, 5);
-		forgets = lappend(forgets, forget);
+		deletion->application = sa_result_text(i, 1);
+		deletion->product = sa_result_text(i, 2);
+		deletion->part = (SaTablePart) sa_find_name(sa_part_names, SA_NPARTS, sa_result_text(i, 3));
+		deletion->relid = DatumGetObjectId(sa_result(i, 4, &isnull));
+		deletion->table = sa_result_text(i, 5);
+		deletions = lappend(deletions, deletion);
 	}
-	return forgets;
+	return deletions;
 }
 
 /*
@@ -1191,7 +1197,7 @@ static List *
 deletions_of_sessions(SaStatement *which, SaArgs *args)
 {
 	uint64		n = sa_run(which, args);
-	SaForget   *told = palloc0((n + 1) * sizeof(SaForget));
+	SaDeletion *told = palloc0((n + 1) * sizeof(SaDeletion));
 	List	   *result = NIL;
 
 	for (uint64 i = 0; i < n; i++)
@@ -1206,14 +1212,14 @@ deletions_of_sessions(SaStatement *which, SaArgs *args)
 	{
 		ListCell   *cell;
 
-		foreach(cell, sa_forgets_of(told[i].application, told[i].product))
+		foreach(cell, sa_deletions_of(told[i].application, told[i].product))
 		{
-			SaForget   *forget = lfirst(cell);
+			SaDeletion *deletion = lfirst(cell);
 
-			if (forget->part != SA_PART_SESSION)
+			if (deletion->part != SA_PART_SESSION)
 				continue;
-			forget->target = told[i].target;
-			result = lappend(result, forget);
+			deletion->target = told[i].target;
+			result = lappend(result, deletion);
 		}
 	}
 	return result;
@@ -1224,18 +1230,19 @@ deletions_of_sessions(SaStatement *which, SaArgs *args)
  * done without waiting.  The caller is connected to SPI, and ends the sessions.
  */
 static void
-delete_sessions(SaStatement *which, SaArgs *args, SaEnding *ending)
+delete_sessions(SaStatement *which, SaArgs *args, const SaEnding *ending, SaEnded *ended)
 {
-	List	   *forgets = deletions_of_sessions(which, args);
+	List	   *deletions = deletions_of_sessions(which, args);
+	SaEnded		nobody_asks = {0};
 	SaBusy		busy = {0};
 
-	sa_forget_lock(forgets, &busy);
-	sa_forget(forgets, ending);
+	sa_deletions_lock(deletions, &busy);
+	sa_deletions_run(deletions, ending, ended ? ended : &nobody_asks);
 }
 
 /* Is there no row in the table, for a snapshot taken now? */
 bool
-sa_capture_is_empty(Oid relid)
+sa_table_is_empty(Oid relid)
 {
 	Relation	relation = table_open(relid, AccessShareLock);
 	TupleTableSlot *slot = table_slot_create(relation, NULL);
@@ -1257,7 +1264,7 @@ sa_capture_is_empty(Oid relid)
  * has no answer, and none are missed.
  */
 ArrayType *
-sa_capture_without_rows(const SaWatch *watch, ArrayType *hashes, int *n)
+sa_table_without_rows(const SaWatch *watch, ArrayType *hashes, int *n)
 {
 	Oid			type = BYTEAARRAYOID;
 	Datum		value = PointerGetDatum(hashes);
@@ -1308,10 +1315,11 @@ sa_capture_without_rows(const SaWatch *watch, ArrayType *hashes, int *n)
  * connected to SPI.
  */
 uint64
-sa_capture_forget_rows(const SaWatch *watch, ArrayType *secrets, ArrayType *hashes,
-					   SaEnding *ending)
+sa_delete_written_rows(const SaWatch *watch, ArrayType *secrets, ArrayType *hashes,
+					   const SaEnding *ending)
 {
-	SaForget	forget = {
+	SaEnded		ended = {0};
+	SaDeletion	deletion = {
 		.application = watch->application,
 		.product = watch->product,
 		.part = watch->part,
@@ -1321,28 +1329,28 @@ sa_capture_forget_rows(const SaWatch *watch, ArrayType *secrets, ArrayType *hash
 	};
 	SaBusy		busy = {0};
 
-	hashes = sa_remains_not(watch->application, hashes, true);
+	hashes = sa_remains_without(watch->application, hashes, true);
 	if (ArrayGetNItems(ARR_NDIM(hashes), ARR_DIMS(hashes)) == 0)
 		return 0;
-	forget.target.secrets = secrets;
-	forget.target.hashes = forget.target.all_hashes = hashes;
-	sa_forget_lock(list_make1(&forget), &busy);
-	if (!forget.unsearched && forget.watch != NULL)
-		sa_forget_rows(&forget, ending);
-	leave_rows(&forget, forget.busy.rows, forget.busy.n);
-	if (forget.left.n > 0 || forget.unsearched)
+	deletion.target.secrets = secrets;
+	deletion.target.hashes = deletion.target.all_hashes = hashes;
+	sa_deletions_lock(list_make1(&deletion), &busy);
+	if (!deletion.unsearched && deletion.watch != NULL)
+		sa_deletion_run(&deletion, ending, &ended);
+	leave_rows(&deletion, deletion.busy.rows, deletion.busy.n);
+	if (deletion.left.n > 0 || deletion.unsearched)
 	{
-		forget.target.all_hashes = sa_remains_not(watch->application, hashes, false);
-		keep_these(&forget.left, forget.target.all_hashes);
-		if (forget.left.n > 0 || forget.unsearched)
-			sa_remain(&forget, ending);
+		deletion.target.all_hashes = sa_remains_without(watch->application, hashes, false);
+		keep_these(&deletion.left, deletion.target.all_hashes);
+		if (deletion.left.n > 0 || deletion.unsearched)
+			sa_remains_note(&deletion, ending);
 	}
-	return forget.deleted;
+	return deletion.deleted;
 }
 
 /* The users' sessions that products have, but for the one that is kept. */
 static void
-add_sessions(List *forgets, const char *application, ArrayType *user_names, const uint8 *keep)
+add_sessions(List *deletions, const char *application, ArrayType *user_names, const uint8 *keep)
 {
 	static SaStatement find_sessions_of_users = {.sql =
 		"SELECT product::text,"
@@ -1367,15 +1375,15 @@ add_sessions(List *forgets, const char *application, ArrayType *user_names, cons
 		char	   *product = sa_result_text(i, 1);
 		ListCell   *cell;
 
-		foreach(cell, forgets)
+		foreach(cell, deletions)
 		{
-			SaForget   *forget = lfirst(cell);
+			SaDeletion *deletion = lfirst(cell);
 
-			if (forget->part != SA_PART_SESSION || strcmp(forget->product, product) != 0)
+			if (deletion->part != SA_PART_SESSION || strcmp(deletion->product, product) != 0)
 				continue;
-			forget->target.keys = result_array(i, 2);
-			forget->target.hashes = result_array(i, 3);
-			forget->target.all_hashes = result_array(i, 4);
+			deletion->target.keys = result_array(i, 2);
+			deletion->target.hashes = result_array(i, 3);
+			deletion->target.all_hashes = result_array(i, 4);
 		}
 	}
 }
@@ -1386,22 +1394,22 @@ add_sessions(List *forgets, const char *application, ArrayType *user_names, cons
  */
 static List *
 deletions_of_users(const char *application, ArrayType *user_names, const uint8 *keep_session,
-					bool keep_remember_me)
+				   bool keep_remember_me)
 {
 	List	   *result = NIL;
 	ListCell   *cell;
 
-	foreach(cell, sa_forgets_of(application, NULL))
+	foreach(cell, sa_deletions_of(application, NULL))
 	{
-		SaForget   *forget = lfirst(cell);
+		SaDeletion *deletion = lfirst(cell);
 
-		if (forget->part == SA_PART_REMEMBER_ME && keep_remember_me)
+		if (deletion->part == SA_PART_REMEMBER_ME && keep_remember_me)
 			continue;
 		/* by the user, too: not all rows may be known yet */
-		forget->target.user_names = user_names;
-		if (forget->part == SA_PART_SESSION)
-			forget->target.keep = keep_session;
-		result = lappend(result, forget);
+		deletion->target.user_names = user_names;
+		if (deletion->part == SA_PART_SESSION)
+			deletion->target.keep = keep_session;
+		result = lappend(result, deletion);
 	}
 	add_sessions(result, application, user_names, keep_session);
 	return result;
@@ -1413,15 +1421,15 @@ deletions_of_users(const char *application, ArrayType *user_names, const uint8 *
 
 /* Delete the rows that are locked so far. */
 static void
-delete_so_far(SaForget *forget, SaEnding *ending)
+delete_so_far(SaDeletion *deletion, const SaEnding *ending, SaEnded *ended)
 {
-	sa_forget_rows(forget, ending);
-	forget->rows.n = 0;
+	sa_deletion_run(deletion, ending, ended);
+	deletion->rows.n = 0;
 }
 
 /* Delete all rows of a table, or those of transactions before one. */
 static void
-empty_table(SaForget *forget, SaEnding *ending, Relation relation)
+empty_table(SaDeletion *deletion, const SaEnding *ending, SaEnded *ended, Relation relation)
 {
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TableScanDesc scan = table_beginscan(relation, snapshot, 0, NULL);
@@ -1442,24 +1450,24 @@ empty_table(SaForget *forget, SaEnding *ending, Relation relation)
 		MemoryContext old;
 
 		CHECK_FOR_INTERRUPTS();
-		if (!is_before(forget->before, found))
+		if (!is_before(deletion->before, found))
 			continue;
 		state = sa_lock_row(relation, &tid, LockTupleExclusive, slot, &busy);
 		if (state == SA_ROW_GONE)
 			continue;
 		old = MemoryContextSwitchTo(scratch);
-		excluded = sa_row_is_excluded(forget->watch, state == SA_ROW_BUSY ? found : slot) ||
-			(state != SA_ROW_BUSY && !sa_row_holds_secret(forget->watch, slot));
-		has_hash = sa_row_hash(forget->watch, state == SA_ROW_BUSY ? found : slot, hash);
+		excluded = sa_row_is_excluded(deletion->watch, state == SA_ROW_BUSY ? found : slot) ||
+			(state != SA_ROW_BUSY && !sa_row_holds_secret(deletion->watch, slot));
+		has_hash = sa_row_hash(deletion->watch, state == SA_ROW_BUSY ? found : slot, hash);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(scratch);
 		if (!excluded)
-			add_row(state == SA_ROW_BUSY ? &forget->left : &forget->rows, &tid,
+			add_row(state == SA_ROW_BUSY ? &deletion->left : &deletion->rows, &tid,
 					has_hash ? hash : NULL, true);
-		if (forget->rows.n >= BATCH_ROWS)
-			delete_so_far(forget, ending);
+		if (deletion->rows.n >= BATCH_ROWS)
+			delete_so_far(deletion, ending, ended);
 		/* as many as that are tried again from the beginning */
-		over = forget->left.n >= LEFT_MAX || is_over(forget);
+		over = deletion->left.n >= LEFT_MAX || is_over(deletion);
 		if (over)
 			break;
 	}
@@ -1468,31 +1476,32 @@ empty_table(SaForget *forget, SaEnding *ending, Relation relation)
 	ExecDropSingleTupleTableSlot(found);
 	ExecDropSingleTupleTableSlot(slot);
 	MemoryContextDelete(scratch);
-	delete_so_far(forget, ending);
-	if (over || forget->left.n >= LEFT_MAX)
+	delete_so_far(deletion, ending, ended);
+	if (over || deletion->left.n >= LEFT_MAX)
 	{
-		forget->left.n = 0;
-		forget->unsearched = true;
+		deletion->left.n = 0;
+		deletion->unsearched = true;
 	}
 }
 
 typedef struct EmptyStep
 {
-	SaForget   *forget;
-	SaEnding   *ending;
+	SaDeletion *deletion;
+	const SaEnding *ending;
+	SaEnded    *ended;
 } EmptyStep;
 
 static void
 empty_step(void *argument)
 {
 	EmptyStep  *step = argument;
-	SaForget   *forget = step->forget;
+	SaDeletion *deletion = step->deletion;
 	Relation	relation;
 
-	forget->watch = open_watch(forget, &relation);
-	if (forget->watch == NULL)
+	deletion->watch = open_watch(deletion, &relation);
+	if (deletion->watch == NULL)
 		return;
-	empty_table(forget, step->ending, relation);
+	empty_table(deletion, step->ending, step->ended, relation);
 	table_close(relation, NoLock);
 }
 
@@ -1505,28 +1514,28 @@ has_writers(Oid relid)
 
 /* Empty one table, as far as that can be done without waiting. */
 void
-sa_forget_table(SaForget *forget, SaEnding *ending)
+sa_deletion_empty(SaDeletion *deletion, const SaEnding *ending, SaEnded *ended)
 {
-	EmptyStep	step = {forget, ending};
-	int64		tokens_revoked = ending->tokens_revoked;
+	EmptyStep	step = {deletion, ending, ended};
+	int64		tokens_revoked = ended->tokens_revoked;
 	SaBusy		busy = {0};
 	ErrorData  *error;
 
-	forget->everything = true;
-	forget->unsearched = !sa_lock_table(forget->relid, RowExclusiveLock, &busy);
-	if (forget->unsearched)
+	deletion->everything = true;
+	deletion->unsearched = !sa_lock_table(deletion->relid, RowExclusiveLock, &busy);
+	if (deletion->unsearched)
 		return;
 	/* sessions that nobody sees end with their generation */
-	forget->invisible = forget->part == SA_PART_REMEMBER_ME && has_writers(forget->relid);
+	deletion->invisible = deletion->part == SA_PART_REMEMBER_ME && has_writers(deletion->relid);
 	error = sa_attempt(empty_step, &step);
 	if (error == NULL)
 		return;
 	if (sa_was_canceled(error))
 		ReThrowError(error);
-	note_failure(forget, error, false);
-	ending->tokens_revoked = tokens_revoked;
-	forget->left.n = 0;
-	forget->unsearched = true;
+	note_failure(deletion, error, false);
+	ended->tokens_revoked = tokens_revoked;
+	deletion->left.n = 0;
+	deletion->unsearched = true;
 }
 
 /*
@@ -1536,17 +1545,17 @@ sa_forget_table(SaForget *forget, SaEnding *ending)
  * of sessions, it ends with its generation, and is deleted when that is archived.
  */
 static void
-delete_application(const char *application, SaEnding *ending)
+delete_application(const char *application, const SaEnding *ending, SaEnded *ended)
 {
 	ListCell   *cell;
 
-	foreach(cell, sa_forgets_of(application, NULL))
+	foreach(cell, sa_deletions_of(application, NULL))
 	{
-		SaForget   *forget = lfirst(cell);
+		SaDeletion *deletion = lfirst(cell);
 
-		sa_forget_table(forget, ending);
-		if (forget->left.n > 0 || forget->unsearched || forget->invisible)
-			sa_remain(forget, ending);
+		sa_deletion_empty(deletion, ending, ended);
+		if (deletion->left.n > 0 || deletion->unsearched || deletion->invisible)
+			sa_remains_note(deletion, ending);
 	}
 }
 
@@ -1597,7 +1606,7 @@ wait_for_writers(const char *application, TimestampTz until)
  * connected to SPI.
  */
 ArrayType *
-sa_forget_obstacles(Oid relid, bool clears)
+sa_table_obstacles(Oid relid, bool clears)
 {
 	static SaStatement find_obstacles = {.sql =
 		"SELECT coalesce(array_agg(o.note ORDER BY o.n, o.note), '{}') FROM ("
@@ -1633,10 +1642,10 @@ sa_forget_obstacles(Oid relid, bool clears)
 static const SaProductRows product_rows = {
 	.of_users = deletions_of_users,
 	.of_sessions = deletions_of_sessions,
-	.lock = sa_forget_lock,
+	.lock = sa_deletions_lock,
 	.any_busy = deletions_busy,
 	.keep = deletions_keep,
-	.delete_locked = sa_forget,
+	.delete_locked = sa_deletions_run,
 	.delete_sessions = delete_sessions,
 	.delete_application = delete_application,
 	.wait_for_writers = wait_for_writers

@@ -32,13 +32,13 @@ static int64 rest = REST_MAX;
 
 /* Is this what is noted without the session's hash? */
 static bool
-has_unknown(const SaForget *forget)
+has_unknown(const SaDeletion *deletion)
 {
-	if (forget->invisible || (forget->unsearched && (forget->everything || forget->target.user_names)))
+	if (deletion->invisible || (deletion->unsearched && (deletion->everything || deletion->target.user_names)))
 		return true;
-	for (int i = 0; i < forget->left.n; i++)
+	for (int i = 0; i < deletion->left.n; i++)
 	{
-		if (!forget->left.rows[i].has_hash)
+		if (!deletion->left.rows[i].has_hash)
 			return true;
 	}
 	return false;
@@ -46,21 +46,21 @@ has_unknown(const SaForget *forget)
 
 /* Not of what somebody has locked for a moment, where that was not waited for. */
 static void
-warn(const SaForget *forget, const SaEnding *ending)
+warn(const SaDeletion *deletion, const SaEnding *ending)
 {
-	if ((forget->left.n == 0 && !forget->unsearched) ||
-		(forget->message == NULL && ending->wait_until == 0))
+	if ((deletion->left.n == 0 && !deletion->unsearched) ||
+		(deletion->message == NULL && ending->wait_until == 0))
 		return;
 	ereport(WARNING,
-			(errmsg("rows of \"%s\" could not be deleted: %s", forget->table,
-					forget->message ? forget->message : "somebody has them locked"),
-			 errdetail("Their sessions have ended in application \"%s\".", forget->application),
+			(errmsg("rows of \"%s\" could not be deleted: %s", deletion->table,
+					deletion->message ? deletion->message : "somebody has them locked"),
+			 errdetail("Their sessions have ended in application \"%s\".", deletion->application),
 			 errhint("They are tried again until they are gone; see session_admin.health.")));
 }
 
 /* Note what could not be deleted.  The caller is connected to SPI. */
 void
-sa_remain(const SaForget *forget, const SaEnding *ending)
+sa_remains_note(const SaDeletion *deletion, const SaEnding *ending)
 {
 	static SaStatement note = {.sql =
 		"INSERT INTO session_admin.product_remains (application, product, part, table_name,"
@@ -72,25 +72,25 @@ sa_remain(const SaForget *forget, const SaEnding *ending)
 		"  UNION ALL SELECT NULL, u FROM unnest($10) AS u"
 		"  UNION ALL SELECT NULL, NULL WHERE $11) r"
 	};
-	bool		unknown = has_unknown(forget);
-	ArrayType  *searched = forget->unsearched ? forget->target.all_hashes : NULL;
-	ArrayType  *users = unknown && !forget->everything ? forget->target.user_names : NULL;
+	bool		unknown = has_unknown(deletion);
+	ArrayType  *searched = deletion->unsearched ? deletion->target.all_hashes : NULL;
+	ArrayType  *users = unknown && !deletion->everything ? deletion->target.user_names : NULL;
 	SaArgs		args = {0};
 
-	sa_arg_text(&args, forget->application);
-	sa_arg_text(&args, forget->product);
-	sa_arg_text(&args, sa_part_names[forget->part]);
-	sa_arg_text(&args, forget->table);
+	sa_arg_text(&args, deletion->application);
+	sa_arg_text(&args, deletion->product);
+	sa_arg_text(&args, sa_part_names[deletion->part]);
+	sa_arg_text(&args, deletion->table);
 	sa_arg_text(&args, ending->reason);
-	sa_arg_text(&args, forget->sqlstate ? unpack_sql_state(forget->sqlstate) : NULL);
-	sa_arg_text(&args, forget->message ? forget->message : "somebody has them locked");
-	sa_arg(&args, BYTEAARRAYOID, PointerGetDatum(sa_hashes_of(&forget->left)), false);
+	sa_arg_text(&args, deletion->sqlstate ? unpack_sql_state(deletion->sqlstate) : NULL);
+	sa_arg_text(&args, deletion->message ? deletion->message : "somebody has them locked");
+	sa_arg(&args, BYTEAARRAYOID, PointerGetDatum(sa_places_hashes(&deletion->left)), false);
 	sa_arg(&args, BYTEAARRAYOID, PointerGetDatum(searched), searched == NULL);
 	sa_arg(&args, TEXTARRAYOID, PointerGetDatum(users), users == NULL);
-	sa_arg(&args, BOOLOID, BoolGetDatum(unknown && forget->everything), false);
+	sa_arg(&args, BOOLOID, BoolGetDatum(unknown && deletion->everything), false);
 	sa_run(&note, &args);
 	sa_wake_housekeeping();
-	warn(forget, ending);
+	warn(deletion, ending);
 }
 
 /*
@@ -98,7 +98,7 @@ sa_remain(const SaForget *forget, const SaEnding *ending)
  * takes long to try again.
  */
 ArrayType *
-sa_remains_not(const char *application, ArrayType *hashes, bool only_slow)
+sa_remains_without(const char *application, ArrayType *hashes, bool only_slow)
 {
 	static SaStatement find = {.sql =
 		"SELECT coalesce(array_agg(h), '{}') FROM unnest($1) AS h"
@@ -119,7 +119,7 @@ sa_remains_not(const char *application, ArrayType *hashes, bool only_slow)
 /* What is tried together: rows of one table, of one kind and for one reason. */
 typedef struct RemainsGroup
 {
-	SaForget	forget;
+	SaDeletion	deletion;
 	SaEnding	ending;
 	bool		by_hash;
 	bool		old;			/* no transaction that wrote such rows is
@@ -164,25 +164,25 @@ groups_find(uint64 *n, int64 *rows)
 	for (uint64 i = 0; i < *n; i++)
 	{
 		RemainsGroup *group = &groups[i];
-		SaForget   *forget = &group->forget;
+		SaDeletion *deletion = &group->deletion;
 		bool		isnull;
 
-		forget->application = sa_result_text(i, 1);
-		forget->product = sa_result_text(i, 2);
-		forget->part = (SaPart) sa_find_name(sa_part_names, SA_NPARTS, sa_result_text(i, 3));
+		deletion->application = sa_result_text(i, 1);
+		deletion->product = sa_result_text(i, 2);
+		deletion->part = (SaTablePart) sa_find_name(sa_part_names, SA_NPARTS, sa_result_text(i, 3));
 		group->ending.reason = sa_result_text(i, 4);
 		group->ending.at = GetCurrentTimestamp();
-		forget->table = sa_result_text(i, 5);
-		forget->target.hashes = forget->target.all_hashes = result_array(i, 6);
-		forget->target.user_names = result_array(i, 7);
-		forget->before = (TransactionId) sa_result_int64(i, 8);
-		forget->tries = (int) sa_result_int64(i, 9);
+		deletion->table = sa_result_text(i, 5);
+		deletion->target.hashes = deletion->target.all_hashes = result_array(i, 6);
+		deletion->target.user_names = result_array(i, 7);
+		deletion->before = (TransactionId) sa_result_int64(i, 8);
+		deletion->tries = (int) sa_result_int64(i, 9);
 		group->ids = result_array(i, 10);
 		*rows += sa_result_int64(i, 11);
 		group->old = DatumGetBool(sa_result(i, 12, &isnull));
-		group->by_hash = forget->target.hashes != NULL;
-		forget->spares_valid = true;
-		forget->everything = !group->by_hash && forget->target.user_names == NULL;
+		group->by_hash = deletion->target.hashes != NULL;
+		deletion->spares_valid = true;
+		deletion->everything = !group->by_hash && deletion->target.user_names == NULL;
 	}
 	return groups;
 }
@@ -193,13 +193,13 @@ group_find_table(RemainsGroup *group)
 {
 	ListCell   *cell;
 
-	foreach(cell, sa_forgets_of(group->forget.application, group->forget.product))
+	foreach(cell, sa_deletions_of(group->deletion.application, group->deletion.product))
 	{
-		SaForget   *forget = lfirst(cell);
+		SaDeletion *deletion = lfirst(cell);
 
-		if (forget->part == group->forget.part)
+		if (deletion->part == group->deletion.part)
 		{
-			group->forget.relid = forget->relid;
+			group->deletion.relid = deletion->relid;
 			return true;
 		}
 	}
@@ -221,32 +221,32 @@ group_settle(const RemainsGroup *group, bool watched)
 		"  sqlstate = coalesce($2, sqlstate), message = coalesce($3, message)"
 		" WHERE id = ANY ($1)"
 	};
-	const SaForget *forget = &group->forget;
-	bool		clean = forget->left.n == 0 && forget->busy.n == 0 && !forget->unsearched &&
+	const SaDeletion *deletion = &group->deletion;
+	bool		clean = deletion->left.n == 0 && deletion->busy.n == 0 && !deletion->unsearched &&
 	group->old;
-	SaRows		left = {0};
+	SaPlaces	left = {0};
 	SaArgs		args = {0};
 
-	left.n = forget->left.n + forget->busy.n;
-	left.rows = palloc((left.n + 1) * sizeof(SaForgetRow));
-	if (forget->left.n > 0)
-		memcpy(left.rows, forget->left.rows, forget->left.n * sizeof(SaForgetRow));
-	if (forget->busy.n > 0)
-		memcpy(left.rows + forget->left.n, forget->busy.rows, forget->busy.n * sizeof(SaForgetRow));
+	left.n = deletion->left.n + deletion->busy.n;
+	left.rows = palloc((left.n + 1) * sizeof(SaPlace));
+	if (deletion->left.n > 0)
+		memcpy(left.rows, deletion->left.rows, deletion->left.n * sizeof(SaPlace));
+	if (deletion->busy.n > 0)
+		memcpy(left.rows + deletion->left.n, deletion->busy.rows, deletion->busy.n * sizeof(SaPlace));
 
 	sa_arg(&args, get_array_type(UUIDOID), PointerGetDatum(group->ids), false);
-	if (!watched || clean || (group->by_hash && !forget->unsearched))
+	if (!watched || clean || (group->by_hash && !deletion->unsearched))
 	{
 		SaArgs		done_args = args;
 
 		sa_arg(&done_args, BOOLOID, BoolGetDatum(!watched || clean), false);
-		sa_arg(&done_args, BYTEAARRAYOID, PointerGetDatum(sa_hashes_of(&left)), false);
+		sa_arg(&done_args, BYTEAARRAYOID, PointerGetDatum(sa_places_hashes(&left)), false);
 		sa_run(&forget_done, &done_args);
 	}
 	if (watched && !clean)
 	{
-		sa_arg_text(&args, forget->sqlstate ? unpack_sql_state(forget->sqlstate) : NULL);
-		sa_arg_text(&args, forget->message);
+		sa_arg_text(&args, deletion->sqlstate ? unpack_sql_state(deletion->sqlstate) : NULL);
+		sa_arg_text(&args, deletion->message);
 		sa_run(&put_off, &args);
 	}
 }
@@ -254,7 +254,8 @@ group_settle(const RemainsGroup *group, bool watched)
 static void
 group_retry(RemainsGroup *group)
 {
-	List	   *forgets = list_make1(&group->forget);
+	List	   *deletions = list_make1(&group->deletion);
+	SaEnded		ended = {0};
 	SaBusy		busy = {0};
 
 	if (!group_find_table(group))
@@ -262,15 +263,15 @@ group_retry(RemainsGroup *group)
 		group_settle(group, false);
 		return;
 	}
-	if (group->forget.everything)
-		sa_forget_table(&group->forget, &group->ending);
+	if (group->deletion.everything)
+		sa_deletion_empty(&group->deletion, &group->ending, &ended);
 	else
 	{
-		sa_forget_lock(forgets, &busy);
-		if (!group->forget.unsearched && group->forget.watch)
-			sa_forget_rows(&group->forget, &group->ending);
+		sa_deletions_lock(deletions, &busy);
+		if (!group->deletion.unsearched && group->deletion.watch)
+			sa_deletion_run(&group->deletion, &group->ending, &ended);
 	}
-	group_settle(group, group->forget.unsearched || group->forget.watch != NULL);
+	group_settle(group, group->deletion.unsearched || group->deletion.watch != NULL);
 }
 
 /* Of many notes of the same row, the latest are enough. */
@@ -316,7 +317,7 @@ sa_remains_retry(bool *more)
 			*more = true;
 			break;
 		}
-		groups[i].forget.deadline = deadline;
+		groups[i].deletion.deadline = deadline;
 		group_retry(&groups[i]);
 	}
 	if (n > 0)

@@ -78,7 +78,7 @@ value_at_path(Datum value, Oid type, ArrayType *path)
 
 /* What is in the column that plays this role, as text. */
 static char *
-role_text(const SaWatch *watch, SaRole role, TupleTableSlot *slot)
+role_text(const SaWatch *watch, SaColumnRole role, TupleTableSlot *slot)
 {
 	const SaColumn *column = &watch->columns[role];
 	Datum		value;
@@ -96,7 +96,7 @@ role_text(const SaWatch *watch, SaRole role, TupleTableSlot *slot)
 static bool
 is_excluded(const SaWatch *watch, TupleTableSlot *slot)
 {
-	for (SaRole role = 0; role < SA_NROLES; role++)
+	for (SaColumnRole role = 0; role < SA_NROLES; role++)
 	{
 		ArrayType  *excludes = watch->columns[role].excludes;
 		char	   *value = excludes ? role_text(watch, role, slot) : NULL;
@@ -137,7 +137,7 @@ sa_row_hash(const SaWatch *watch, TupleTableSlot *slot, uint8 *hash)
 
 /* Null before, and not any more? */
 static bool
-became_set(const SaWatch *watch, SaRole role, TupleTableSlot *old, TupleTableSlot *new)
+became_set(const SaWatch *watch, SaColumnRole role, TupleTableSlot *old, TupleTableSlot *new)
 {
 	AttrNumber	attnum = watch->columns[role].attnum;
 
@@ -164,7 +164,7 @@ column_unchanged(AttrNumber attnum, TupleTableSlot *old, TupleTableSlot *new)
 
 /* The same value in both rows?  True also if no column plays this role. */
 static bool
-role_unchanged(const SaWatch *watch, SaRole role, TupleTableSlot *old, TupleTableSlot *new)
+role_unchanged(const SaWatch *watch, SaColumnRole role, TupleTableSlot *old, TupleTableSlot *new)
 {
 	AttrNumber	attnum = watch->columns[role].attnum;
 
@@ -179,7 +179,7 @@ others_unchanged(const SaWatch *watch, TupleTableSlot *old, TupleTableSlot *new)
 	{
 		bool		plays_role = TupleDescAttr(old->tts_tupleDescriptor, attnum - 1)->attisdropped;
 
-		for (SaRole role = 0; role < SA_NROLES && !plays_role; role++)
+		for (SaColumnRole role = 0; role < SA_NROLES && !plays_role; role++)
 			plays_role = watch->columns[role].attnum == attnum;
 		if (!plays_role && !column_unchanged(attnum, old, new))
 			return false;
@@ -189,7 +189,7 @@ others_unchanged(const SaWatch *watch, TupleTableSlot *old, TupleTableSlot *new)
 
 /* Does a flag of whatever type say yes? */
 static bool
-role_is_true(const SaWatch *watch, SaRole role, TupleTableSlot *slot)
+role_is_true(const SaWatch *watch, SaColumnRole role, TupleTableSlot *slot)
 {
 	static const char *const yes[] = {"1", "t", "true", "y", "yes", "on", "active", "enabled"};
 	char	   *value = role_text(watch, role, slot);
@@ -256,7 +256,7 @@ read_time(Datum value, bool isnull, Oid type, SaReading reading, TimestampTz *re
 
 /* A time in the column that plays this role; false if there is none. */
 static bool
-role_time(const SaWatch *watch, SaRole role, TupleTableSlot *slot, TimestampTz *result)
+role_time(const SaWatch *watch, SaColumnRole role, TupleTableSlot *slot, TimestampTz *result)
 {
 	const SaColumn *column = &watch->columns[role];
 	Datum		value;
@@ -302,67 +302,67 @@ sa_row_user(const SaWatch *watch, TupleTableSlot *slot)
 }
 
 static void
-add_ended(SaCaptured *captured, const char *name, SaEndedBy by, SaEndedIf condition)
+add_ended(SaBatch *batch, const char *name, SaEndedBy by, SaEndedIf condition)
 {
 	if (name == NULL)
 		return;
-	sa_captured_add_text(captured, &captured->ended_name, name);
-	sa_captured_add(captured, &captured->ended_by, Int32GetDatum(by), false);
-	sa_captured_add(captured, &captured->ended_if, Int32GetDatum(condition), false);
+	sa_batch_add_text(batch, &batch->ended_name, name);
+	sa_batch_add(batch, &batch->ended_by, Int32GetDatum(by), false);
+	sa_batch_add(batch, &batch->ended_if, Int32GetDatum(condition), false);
 }
 
 /* The sessions of the user of this row end, under all spellings of the name. */
 static void
-user_ended(SaCaptured *captured, TupleTableSlot *slot, SaEndedBy by, SaEndedIf condition)
+user_ended(SaBatch *batch, TupleTableSlot *slot, SaEndedBy by, SaEndedIf condition)
 {
-	const SaWatch *watch = captured->watch;
+	const SaWatch *watch = batch->watch;
 	char	   *name = user_name_of(watch, slot);
 	char	   *other = role_text(watch, SA_ROLE_OTHER_NAME, slot);
 
 	if (!SA_HAS(watch, SA_ROLE_USER_NAME))
-		sa_captured_unclear(captured, NULL);
-	add_ended(captured, name, by, condition);
+		sa_batch_unclear(batch, NULL);
+	add_ended(batch, name, by, condition);
 	if (name && other && strcmp(name, other) != 0)
-		add_ended(captured, other, by, SA_ENDED_IF_KNOWN);
+		add_ended(batch, other, by, SA_ENDED_IF_KNOWN);
 }
 
 static void
-add_renamed(SaCaptured *captured, const char *from, const char *to, const char *key)
+add_renamed(SaBatch *batch, const char *from, const char *to, const char *key)
 {
 	if (strcmp(from, to) == 0)
 		return;
-	sa_captured_add_text(captured, &captured->renamed_from, from);
-	sa_captured_add_text(captured, &captured->renamed_to, to);
-	sa_captured_add_text(captured, &captured->renamed_key, key);
+	sa_batch_add_text(batch, &batch->renamed_from, from);
+	sa_batch_add_text(batch, &batch->renamed_to, to);
+	sa_batch_add_text(batch, &batch->renamed_key, key);
 }
 
 static void
-add_key(SaCaptured *captured, TupleTableSlot *slot, const char *name)
+add_key(SaBatch *batch, TupleTableSlot *slot, const char *name)
 {
-	char	   *key = role_text(captured->watch, SA_ROLE_KEY, slot);
+	char	   *key = role_text(batch->watch, SA_ROLE_KEY, slot);
 
 	if (key == NULL)
 		return;
-	sa_captured_add_text(captured, &captured->key, key);
-	sa_captured_add_text(captured, &captured->key_user, name);
+	sa_batch_add_text(batch, &batch->key, key);
+	sa_batch_add_text(batch, &batch->key_user, name);
 }
 
 static void
-add_key_gone(SaCaptured *captured, TupleTableSlot *slot)
+add_key_gone(SaBatch *batch, TupleTableSlot *slot)
 {
-	char	   *key = role_text(captured->watch, SA_ROLE_KEY, slot);
+	char	   *key = role_text(batch->watch, SA_ROLE_KEY, slot);
 
 	if (key != NULL)
-		sa_captured_add_text(captured, &captured->key_gone, key);
+		sa_batch_add_text(batch, &batch->key_gone, key);
 }
 
 /* Add one thing that is told of a user's logins, unless there is no sense in it. */
 static void
-add_login(SaCaptured *captured, TupleTableSlot *slot, SaRole role, SaReading reading,
+add_login(SaBatch *batch, TupleTableSlot *slot, SaColumnRole role, SaReading reading,
 		  Datum value, bool isnull, Oid type)
 {
-	const SaWatch *watch = captured->watch;
-	SaRole		key_role = SA_HAS(watch, SA_ROLE_USER_KEY) ? SA_ROLE_USER_KEY : SA_ROLE_KEY;
+	const SaWatch *watch = batch->watch;
+	SaColumnRole key_role = SA_HAS(watch, SA_ROLE_USER_KEY) ? SA_ROLE_USER_KEY : SA_ROLE_KEY;
 	char	   *key = role_text(watch, key_role, slot);
 	char	   *user = user_name_of(watch, slot);
 	TimestampTz at = 0;
@@ -390,28 +390,28 @@ add_login(SaCaptured *captured, TupleTableSlot *slot, SaRole role, SaReading rea
 	if ((key == NULL && user == NULL) || !(is_time || is_number || address))
 		return;
 
-	sa_captured_add_text(captured, &captured->login_key, key);
-	sa_captured_add_text(captured, &captured->login_user, user);
-	sa_captured_add_text(captured, &captured->login_role, sa_role_names[role]);
+	sa_batch_add_text(batch, &batch->login_key, key);
+	sa_batch_add_text(batch, &batch->login_user, user);
+	sa_batch_add_text(batch, &batch->login_role, sa_role_names[role]);
 
 	/*
 	 * where a Datum has 32 bits, these are allocated, and live as long as the
 	 * batch
 	 */
-	old = MemoryContextSwitchTo(captured->context);
-	sa_captured_add(captured, &captured->login_at, TimestampTzGetDatum(at), !is_time);
-	sa_captured_add(captured, &captured->login_number, Int64GetDatum(number), !is_number);
+	old = MemoryContextSwitchTo(batch->context);
+	sa_batch_add(batch, &batch->login_at, TimestampTzGetDatum(at), !is_time);
+	sa_batch_add(batch, &batch->login_number, Int64GetDatum(number), !is_number);
 	MemoryContextSwitchTo(old);
-	sa_captured_add_text(captured, &captured->login_address, address);
+	sa_batch_add_text(batch, &batch->login_address, address);
 }
 
 /* Add all that the columns of this row tell of logins. */
 static void
-add_logins(SaCaptured *captured, TupleTableSlot *slot)
+add_logins(SaBatch *batch, TupleTableSlot *slot)
 {
-	const SaWatch *watch = captured->watch;
+	const SaWatch *watch = batch->watch;
 
-	for (SaRole role = 0; role < SA_NROLES; role++)
+	for (SaColumnRole role = 0; role < SA_NROLES; role++)
 	{
 		const SaColumn *column = &watch->columns[role];
 		Datum		value;
@@ -420,15 +420,15 @@ add_logins(SaCaptured *captured, TupleTableSlot *slot)
 		if (!SA_IS_LOGIN_ROLE(role) || column->attnum == InvalidAttrNumber)
 			continue;
 		value = slot_getattr(slot, column->attnum, &isnull);
-		add_login(captured, slot, role, column->reading, value, isnull, column->type);
+		add_login(batch, slot, role, column->reading, value, isnull, column->type);
 	}
 }
 
 /* A count of failures that goes up, with no time, means now. */
 static void
-add_failure(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
+add_failure(SaBatch *batch, TupleTableSlot *old, TupleTableSlot *new)
 {
-	const SaWatch *watch = captured->watch;
+	const SaWatch *watch = batch->watch;
 	int64		old_count = 0;
 	int64		new_count;
 
@@ -438,15 +438,15 @@ add_failure(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
 	if (old != NULL)
 		(void) read_number(role_text(watch, SA_ROLE_CURRENT_FAILED_COUNT, old), &old_count);
 	if (new_count > old_count)
-		add_login(captured, new, SA_ROLE_LAST_FAILED_LOGIN_AT, SA_READING_DEFAULT,
+		add_login(batch, new, SA_ROLE_LAST_FAILED_LOGIN_AT, SA_READING_DEFAULT,
 				  TimestampTzGetDatum(GetCurrentTimestamp()), false, TIMESTAMPTZOID);
 }
 
 /* Add what an attribute tells of logins, if it is one of those that do. */
 static void
-add_attribute(SaCaptured *captured, TupleTableSlot *slot)
+add_attribute(SaBatch *batch, TupleTableSlot *slot)
 {
-	const SaWatch *watch = captured->watch;
+	const SaWatch *watch = batch->watch;
 	const SaColumn *column = &watch->columns[SA_ROLE_ATTRIBUTE_VALUE];
 	char	   *name = role_text(watch, SA_ROLE_ATTRIBUTE_NAME, slot);
 
@@ -459,7 +459,7 @@ add_attribute(SaCaptured *captured, TupleTableSlot *slot)
 		if (strcmp(attribute->name, name) != 0)
 			continue;
 		value = slot_getattr(slot, column->attnum, &isnull);
-		add_login(captured, slot, attribute->role, attribute->reading,
+		add_login(batch, slot, attribute->role, attribute->reading,
 				  value, isnull, column->type);
 	}
 }
@@ -506,16 +506,16 @@ sa_row_holds_secret(const SaWatch *watch, TupleTableSlot *slot)
 }
 
 static void
-add_token(SaCaptured *captured, TupleTableSlot *slot, const char *event)
+add_token(SaBatch *batch, TupleTableSlot *slot, const char *event)
 {
-	const SaWatch *watch = captured->watch;
+	const SaWatch *watch = batch->watch;
 
-	sa_captured_add_text(captured, &captured->token_user, user_of(watch, slot));
-	sa_captured_add_text(captured, &captured->token_event, event);
-	sa_captured_add_text(captured, &captured->token_ref,
-						 secret_ref(role_text(watch, SA_ROLE_SECRET, slot)));
-	sa_captured_add_text(captured, &captured->token_series,
-						 secret_ref(role_text(watch, SA_ROLE_SERIES, slot)));
+	sa_batch_add_text(batch, &batch->token_user, user_of(watch, slot));
+	sa_batch_add_text(batch, &batch->token_event, event);
+	sa_batch_add_text(batch, &batch->token_ref,
+					  secret_ref(role_text(watch, SA_ROLE_SECRET, slot)));
+	sa_batch_add_text(batch, &batch->token_series,
+					  secret_ref(role_text(watch, SA_ROLE_SERIES, slot)));
 }
 
 /*
@@ -556,9 +556,9 @@ session_idle_timeout(const SaWatch *watch, TupleTableSlot *slot, TimestampTz las
 
 /* Read which session this row is, and its times; false if it is none. */
 static bool
-read_session(SaCaptured *captured, TupleTableSlot *slot, SaSessionRow *row)
+read_session(SaBatch *batch, TupleTableSlot *slot, SaSessionRow *row)
 {
-	const SaWatch *watch = captured->watch;
+	const SaWatch *watch = batch->watch;
 	TimestampTz now = GetCurrentTimestamp();
 	char	   *id = role_text(watch, SA_ROLE_SECRET, slot);
 
@@ -575,7 +575,7 @@ read_session(SaCaptured *captured, TupleTableSlot *slot, SaSessionRow *row)
 	row->idle_timeout = session_idle_timeout(watch, slot, row->last_access_at, now);
 
 	/* a product's clock that is late must not end its sessions earlier */
-	if (!captured->backfill || row->last_access_at > now)
+	if (!batch->backfill || row->last_access_at > now)
 		row->last_access_at = now;
 	return true;
 }
@@ -585,11 +585,11 @@ read_session(SaCaptured *captured, TupleTableSlot *slot, SaSessionRow *row)
  * this id and user.
  */
 static void
-add_session(SaCaptured *captured, TupleTableSlot *slot, const SaSessionRow *row,
+add_session(SaBatch *batch, TupleTableSlot *slot, const SaSessionRow *row,
 			const SaSessionId *old_id, const char *old_user)
 {
-	const SaWatch *watch = captured->watch;
-	MemoryContext old = MemoryContextSwitchTo(captured->context);
+	const SaWatch *watch = batch->watch;
+	MemoryContext old = MemoryContextSwitchTo(batch->context);
 	SaSessionRow *added = palloc(sizeof(SaSessionRow));
 	char	   *id = role_text(watch, SA_ROLE_SECRET, slot);
 
@@ -599,20 +599,20 @@ add_session(SaCaptured *captured, TupleTableSlot *slot, const SaSessionRow *row,
 	added->old_id = old_id ? *old_id : added->id;
 	added->key = role_text(watch, SA_ROLE_KEY, slot);
 	added->user = user_of(watch, slot);
-	added->logged_in = added->user != NULL && !captured->backfill &&
+	added->logged_in = added->user != NULL && !batch->backfill &&
 		(old_user == NULL || strcmp(old_user, added->user) != 0);
-	captured->session_rows = lappend(captured->session_rows, added);
+	batch->session_rows = lappend(batch->session_rows, added);
 	MemoryContextSwitchTo(old);
 }
 
 static void
-add_ended_session(SaCaptured *captured, SaValues *values, const SaSessionId *id)
+add_ended_session(SaBatch *batch, SaValues *values, const SaSessionId *id)
 {
-	MemoryContext old = MemoryContextSwitchTo(captured->context);
+	MemoryContext old = MemoryContextSwitchTo(batch->context);
 	Datum		hash = PointerGetDatum(sa_bytea(id->hash, SA_HASH_LEN));
 
 	MemoryContextSwitchTo(old);
-	sa_captured_add(captured, values, hash, false);
+	sa_batch_add(batch, values, hash, false);
 }
 
 /* Is it the same user's?  Of JSON, most changes are elsewhere in it. */
@@ -631,32 +631,32 @@ same_user(const SaWatch *watch, TupleTableSlot *old, TupleTableSlot *new)
 }
 
 static void
-session_inserted(SaCaptured *captured, TupleTableSlot *slot)
+session_inserted(SaBatch *batch, TupleTableSlot *slot)
 {
 	SaSessionRow row;
 
 	/* what somebody makes of a row that we delete is no login */
-	if (captured->forgetting != NULL || !read_session(captured, slot, &row))
+	if (batch->ending != NULL || !read_session(batch, slot, &row))
 		return;
 	if (row.idle_timeout > 0)
-		add_session(captured, slot, &row, NULL, NULL);
-	else if (captured->reconciling)
-		add_ended_session(captured, &captured->session_expired, &row.id);
+		add_session(batch, slot, &row, NULL, NULL);
+	else if (batch->reconciling)
+		add_ended_session(batch, &batch->session_expired, &row.id);
 }
 
 static void
-session_deleted(SaCaptured *captured, TupleTableSlot *slot)
+session_deleted(SaBatch *batch, TupleTableSlot *slot)
 {
 	SaSessionRow row;
 
 	/* which session it was cannot be told any more */
-	if (captured->watch->broken)
-		sa_captured_unclear(captured, user_of(captured->watch, slot));
+	if (batch->watch->broken)
+		sa_batch_unclear(batch, user_of(batch->watch, slot));
 
 	/* who ends sessions does the rest */
-	if (captured->forgetting == NULL && read_session(captured, slot, &row))
-		add_ended_session(captured, row.idle_timeout > 0 ? &captured->session_closed :
-						  &captured->session_expired, &row.id);
+	if (batch->ending == NULL && read_session(batch, slot, &row))
+		add_ended_session(batch, row.idle_timeout > 0 ? &batch->session_closed :
+						  &batch->session_expired, &row.id);
 }
 
 /*
@@ -664,30 +664,30 @@ session_deleted(SaCaptured *captured, TupleTableSlot *slot)
  * only count, as touch_session does.
  */
 static void
-session_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
+session_updated(SaBatch *batch, TupleTableSlot *old, TupleTableSlot *new)
 {
-	const SaWatch *watch = captured->watch;
+	const SaWatch *watch = batch->watch;
 	bool		same_id = role_unchanged(watch, SA_ROLE_SECRET, old, new);
 	SaApplication application;
 	SaSessionRow old_row;
 	SaSessionRow row;
 
 	/* nor is it a use */
-	if (captured->forgetting != NULL)
+	if (batch->ending != NULL)
 		return;
 	if (is_excluded(watch, old) || is_excluded(watch, new))
 	{
-		captured->rows++;
-		sa_row_deleted(captured, old);
-		sa_row_inserted(captured, new);
+		batch->rows++;
+		sa_row_deleted(batch, old);
+		sa_row_inserted(batch, new);
 		return;
 	}
-	if (!read_session(captured, new, &row))
+	if (!read_session(batch, new, &row))
 	{
 		if (watch->broken)
 			return;
-		captured->rows++;
-		session_deleted(captured, old);
+		batch->rows++;
+		session_deleted(batch, old);
 		return;
 	}
 
@@ -697,22 +697,22 @@ session_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
 		sa_session_touch(row.id.hash, &application, 1, row.idle_timeout))
 		return;
 
-	captured->rows++;
-	if (same_id || !read_session(captured, old, &old_row))
+	batch->rows++;
+	if (same_id || !read_session(batch, old, &old_row))
 		old_row = row;
 	if (row.idle_timeout == 0)
 	{
-		add_ended_session(captured, &captured->session_closed, &old_row.id);
+		add_ended_session(batch, &batch->session_closed, &old_row.id);
 		return;
 	}
-	add_session(captured, new, &row, same_id ? NULL : &old_row.id, user_of(watch, old));
+	add_session(batch, new, &row, same_id ? NULL : &old_row.id, user_of(watch, old));
 }
 
 /* A row that is new, or that is there when we come. */
 void
-sa_row_inserted(SaCaptured *captured, TupleTableSlot *slot)
+sa_row_inserted(SaBatch *batch, TupleTableSlot *slot)
 {
-	const SaWatch *watch = captured->watch;
+	const SaWatch *watch = batch->watch;
 	char	   *name;
 
 	if (is_excluded(watch, slot))
@@ -726,57 +726,57 @@ sa_row_inserted(SaCaptured *captured, TupleTableSlot *slot)
 			if (name == NULL)
 			{
 				if (!SA_HAS(watch, SA_ROLE_USER_NAME))
-					sa_captured_unclear(captured, NULL);
+					sa_batch_unclear(batch, NULL);
 				return;
 			}
-			add_key(captured, slot, name);
+			add_key(batch, slot, name);
 			if (watch->part == SA_PART_ACCOUNT)
 			{
-				sa_captured_add_text(captured, &captured->account, name);
-				add_logins(captured, slot);
+				sa_batch_add_text(batch, &batch->account, name);
+				add_logins(batch, slot);
 			}
 			break;
 		case SA_PART_ATTRIBUTE:
-			add_attribute(captured, slot);
+			add_attribute(batch, slot);
 			break;
 		case SA_PART_LOGIN:
-			add_logins(captured, slot);
-			if (!captured->backfill)
-				add_failure(captured, NULL, slot);
+			add_logins(batch, slot);
+			if (!batch->backfill)
+				add_failure(batch, NULL, slot);
 			break;
 		case SA_PART_REMEMBER_ME:
-			if (!captured->backfill && holds_secret(watch, slot))
-				add_token(captured, slot, "remember_me_issued");
+			if (!batch->backfill && holds_secret(watch, slot))
+				add_token(batch, slot, "remember_me_issued");
 			break;
 		case SA_PART_SESSION:
-			session_inserted(captured, slot);
+			session_inserted(batch, slot);
 			break;
 	}
 }
 
 /* A row that is gone. */
 void
-sa_row_deleted(SaCaptured *captured, TupleTableSlot *slot)
+sa_row_deleted(SaBatch *batch, TupleTableSlot *slot)
 {
-	if (is_excluded(captured->watch, slot))
+	if (is_excluded(batch->watch, slot))
 		return;
 
-	switch (captured->watch->part)
+	switch (batch->watch->part)
 	{
 		case SA_PART_ACCOUNT:
-			user_ended(captured, slot, SA_ENDED_BY_DELETION, SA_ENDED_ALWAYS);
-			add_key_gone(captured, slot);
+			user_ended(batch, slot, SA_ENDED_BY_DELETION, SA_ENDED_ALWAYS);
+			add_key_gone(batch, slot);
 			break;
 		case SA_PART_IDENTITY:
-			user_ended(captured, slot, SA_ENDED_BY_DELETION, SA_ENDED_IF_LIVE);
-			add_key_gone(captured, slot);
+			user_ended(batch, slot, SA_ENDED_BY_DELETION, SA_ENDED_IF_LIVE);
+			add_key_gone(batch, slot);
 			break;
 		case SA_PART_REMEMBER_ME:
-			if (holds_secret(captured->watch, slot))
-				add_token(captured, slot, "remember_me_revoked");
+			if (holds_secret(batch->watch, slot))
+				add_token(batch, slot, "remember_me_revoked");
 			break;
 		case SA_PART_SESSION:
-			session_deleted(captured, slot);
+			session_deleted(batch, slot);
 			break;
 		case SA_PART_ATTRIBUTE:
 		case SA_PART_LOGIN:
@@ -786,12 +786,12 @@ sa_row_deleted(SaCaptured *captured, TupleTableSlot *slot)
 
 /* A row of which a column that tells of logins may differ. */
 static void
-logins_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
+logins_updated(SaBatch *batch, TupleTableSlot *old, TupleTableSlot *new)
 {
-	const SaWatch *watch = captured->watch;
+	const SaWatch *watch = batch->watch;
 	bool		unchanged = true;
 
-	for (SaRole role = 0; role < SA_NROLES; role++)
+	for (SaColumnRole role = 0; role < SA_NROLES; role++)
 	{
 		if (SA_IS_LOGIN_ROLE(role) && !role_unchanged(watch, role, old, new))
 			unchanged = false;
@@ -799,16 +799,16 @@ logins_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
 	if (unchanged)
 		return;
 
-	add_logins(captured, new);
+	add_logins(batch, new);
 
-	add_failure(captured, old, new);
+	add_failure(batch, old, new);
 }
 
 /* A row of part account or identity, of which at least one column differs. */
 static void
-user_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
+user_updated(SaBatch *batch, TupleTableSlot *old, TupleTableSlot *new)
 {
-	const SaWatch *watch = captured->watch;
+	const SaWatch *watch = batch->watch;
 	char	   *old_name = user_name_of(watch, old);
 	char	   *new_name = user_name_of(watch, new);
 	char	   *old_other = role_text(watch, SA_ROLE_OTHER_NAME, old);
@@ -820,55 +820,55 @@ user_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
 			!role_unchanged(watch, SA_ROLE_ACTIVE, old, new) ||
 			!role_unchanged(watch, SA_ROLE_LOCKED_AT, old, new) ||
 			!role_unchanged(watch, SA_ROLE_DELETED_AT, old, new))
-			sa_captured_unclear(captured, NULL);
+			sa_batch_unclear(batch, NULL);
 		return;
 	}
 	if (new_name == NULL)
 	{
-		sa_row_deleted(captured, old);
+		sa_row_deleted(batch, old);
 		return;
 	}
 	if (old_name == NULL)
 	{
-		sa_row_inserted(captured, new);
+		sa_row_inserted(batch, new);
 		return;
 	}
 
-	add_renamed(captured, old_name, new_name, role_text(watch, SA_ROLE_KEY, old));
+	add_renamed(batch, old_name, new_name, role_text(watch, SA_ROLE_KEY, old));
 	if (old_other != NULL && strcmp(old_other, old_name) != 0)
-		add_renamed(captured, old_other, new_other ? new_other : new_name, NULL);
+		add_renamed(batch, old_other, new_other ? new_other : new_name, NULL);
 
 	/* a new name ends the sessions of the old one anyway */
 	if (strcmp(old_name, new_name) == 0)
 	{
 		if (became_set(watch, SA_ROLE_DELETED_AT, old, new))
-			user_ended(captured, old, SA_ENDED_BY_DELETION, SA_ENDED_ALWAYS);
+			user_ended(batch, old, SA_ENDED_BY_DELETION, SA_ENDED_ALWAYS);
 		else if (became_set(watch, SA_ROLE_LOCKED_AT, old, new) ||
 				 (SA_HAS(watch, SA_ROLE_ACTIVE) &&
 				  role_is_true(watch, SA_ROLE_ACTIVE, old) &&
 				  !role_is_true(watch, SA_ROLE_ACTIVE, new)))
-			user_ended(captured, old, SA_ENDED_BY_DEACTIVATION, SA_ENDED_ALWAYS);
+			user_ended(batch, old, SA_ENDED_BY_DEACTIVATION, SA_ENDED_ALWAYS);
 		else if (!role_unchanged(watch, SA_ROLE_CREDENTIAL, old, new))
-			user_ended(captured, old, SA_ENDED_BY_PASSWORD, SA_ENDED_ALWAYS);
+			user_ended(batch, old, SA_ENDED_BY_PASSWORD, SA_ENDED_ALWAYS);
 	}
 
 	if (!role_unchanged(watch, SA_ROLE_KEY, old, new))
-		add_key_gone(captured, old);
+		add_key_gone(batch, old);
 	if (!role_unchanged(watch, SA_ROLE_KEY, old, new) || strcmp(old_name, new_name) != 0)
 	{
-		add_key(captured, new, new_name);
+		add_key(batch, new, new_name);
 		if (watch->part == SA_PART_ACCOUNT)
-			sa_captured_add_text(captured, &captured->account, new_name);
+			sa_batch_add_text(batch, &batch->account, new_name);
 	}
 
-	logins_updated(captured, old, new);
+	logins_updated(batch, old, new);
 }
 
 /* A row of a remember-me token: rotated, or marked as used; or one column of many. */
 static void
-token_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
+token_updated(SaBatch *batch, TupleTableSlot *old, TupleTableSlot *new)
 {
-	const SaWatch *watch = captured->watch;
+	const SaWatch *watch = batch->watch;
 	bool		was_set = holds_secret(watch, old);
 	bool		is_set = holds_secret(watch, new);
 
@@ -876,55 +876,55 @@ token_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
 		role_unchanged(watch, SA_ROLE_USED_AT, old, new))
 		return;
 	if (was_set && is_set)
-		add_token(captured, new, "remember_me_used");
+		add_token(batch, new, "remember_me_used");
 	else if (is_set)
-		add_token(captured, new, "remember_me_issued");
+		add_token(batch, new, "remember_me_issued");
 	else if (was_set)
-		add_token(captured, old, "remember_me_revoked");
+		add_token(batch, old, "remember_me_revoked");
 }
 
 /* A row that was written, perhaps with nothing new in it. */
 void
-sa_row_updated(SaCaptured *captured, TupleTableSlot *old, TupleTableSlot *new)
+sa_row_updated(SaBatch *batch, TupleTableSlot *old, TupleTableSlot *new)
 {
-	const SaWatch *watch = captured->watch;
+	const SaWatch *watch = batch->watch;
 	bool		unchanged = true;
 
 	if (watch->part == SA_PART_SESSION)
 	{
-		session_updated(captured, old, new);
+		session_updated(batch, old, new);
 		return;
 	}
 
 	if (watch->broken && !others_unchanged(watch, old, new))
-		sa_captured_unclear(captured, user_name_of(watch, old));
+		sa_batch_unclear(batch, user_name_of(watch, old));
 
-	for (SaRole role = 0; role < SA_NROLES && unchanged; role++)
+	for (SaColumnRole role = 0; role < SA_NROLES && unchanged; role++)
 		unchanged = role_unchanged(watch, role, old, new);
 	if (unchanged)
 		return;
 
-	captured->rows++;
+	batch->rows++;
 	if (is_excluded(watch, old) || is_excluded(watch, new))
 	{
-		sa_row_deleted(captured, old);
-		sa_row_inserted(captured, new);
+		sa_row_deleted(batch, old);
+		sa_row_inserted(batch, new);
 		return;
 	}
 	switch (watch->part)
 	{
 		case SA_PART_ACCOUNT:
 		case SA_PART_IDENTITY:
-			user_updated(captured, old, new);
+			user_updated(batch, old, new);
 			break;
 		case SA_PART_ATTRIBUTE:
-			add_attribute(captured, new);
+			add_attribute(batch, new);
 			break;
 		case SA_PART_LOGIN:
-			logins_updated(captured, old, new);
+			logins_updated(batch, old, new);
 			break;
 		case SA_PART_REMEMBER_ME:
-			token_updated(captured, old, new);
+			token_updated(batch, old, new);
 			break;
 		case SA_PART_SESSION:
 			break;

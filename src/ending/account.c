@@ -9,7 +9,7 @@
  * login waits for an invalidation and starts after it.  Who waits for whom, in what order
  * and for how long is told in lock.c.
  */
-#include "session_admin.h"
+#include "ending/ending.h"
 
 #include "access/table.h"
 #include "access/tableam.h"
@@ -90,7 +90,7 @@ sa_account_lock(const char *application, const char *user_name)
  * connected to SPI.
  */
 bool
-sa_account_make(const char *application, const char *user_name)
+sa_account_ensure(const char *application, const char *user_name)
 {
 	static SaStatement insert_account = {.sql =
 		"INSERT INTO session_admin.account (application, user_name) VALUES ($1, $2)"
@@ -186,7 +186,7 @@ lock_accounts(SaBusy *busy, void *argument)
 	if (SA_STOPS(busy))
 		return;
 	sa_arg_text(&args, lock->application);
-	sa_arg(&args, TEXTARRAYOID, PointerGetDatum(lock->user_names), false);
+	sa_arg_array(&args, TEXTARRAYOID, lock->user_names);
 	sa_lock_found("account", LockTupleNoKeyExclusive, &find_accounts, &args, TEXTOID, NULL,
 				  &lock->left, busy);
 }
@@ -228,8 +228,8 @@ sa_accounts_lock(const char *application, ArrayType *user_names)
 
 /* Count a login, and lock the account.  The caller is connected to SPI. */
 void
-sa_account_logged_in(const char *application, const char *user_name,
-					 TimestampTz at, inet *address, const char *login_method)
+sa_account_count_login(const char *application, const char *user_name,
+					   TimestampTz at, inet *address, const char *login_method)
 {
 	static SaStatement count_login = {.sql =
 		"INSERT INTO session_admin.account AS a (application, user_name, login_count,"
@@ -247,7 +247,7 @@ sa_account_logged_in(const char *application, const char *user_name,
 
 	/* who has waited for the lock already can write */
 	if (IsolationUsesXactSnapshot())
-		sa_account_make(application, user_name);
+		sa_account_ensure(application, user_name);
 
 	sa_arg_text(&args, application);
 	sa_arg_text(&args, user_name);
@@ -264,12 +264,10 @@ sa_account_logged_in(const char *application, const char *user_name,
 bool
 sa_account_enter(const char *application, const char *user_name)
 {
-	Datum		name = CStringGetTextDatum(user_name);
 	ArrayBuildState *left;
 	SaBusy		busy = {0};
 
-	sa_accounts_try(application, construct_array(&name, 1, TEXTOID, -1, false, TYPALIGN_INT),
-					&left, &busy);
+	sa_accounts_try(application, sa_array_of_text(user_name), &left, &busy);
 	if (left == NULL)
 		return true;
 	sa_login_announce(application, user_name);
@@ -278,7 +276,7 @@ sa_account_enter(const char *application, const char *user_name)
 
 /* Count a login of a user whose account somebody else has: see account_seen. */
 void
-sa_account_logged_in_later(const char *application, const char *user_name, TimestampTz at)
+sa_account_count_login_later(const char *application, const char *user_name, TimestampTz at)
 {
 	static SaStatement note_login = {.sql =
 		"INSERT INTO session_admin.account_seen (application, user_name, at, logins)"
@@ -299,7 +297,7 @@ sa_account_logged_in_later(const char *application, const char *user_name, Times
  * caller is connected to SPI.
  */
 void
-sa_account_login_failed(const char *application, const char *user_name, TimestampTz at)
+sa_account_count_failure(const char *application, const char *user_name, TimestampTz at)
 {
 	static SaStatement count_failure = {.sql =
 		"WITH free AS ("
@@ -324,4 +322,31 @@ sa_account_login_failed(const char *application, const char *user_name, Timestam
 	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(at), false);
 	if (IsTransactionBlock() || IsolationUsesXactSnapshot() || sa_run(&count_failure, &args) == 0)
 		sa_run(&note_failure, &args);
+}
+
+/* Add one event.  The caller is connected to SPI. */
+void
+sa_login_event_record(const SaLoginEvent *event)
+{
+	static SaStatement insert_event = {.sql =
+		"INSERT INTO session_admin.login_event (at, application, user_name, event, succeeded,"
+		" login_method, client_address, user_agent, device, node, session_ref, detail)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
+	};
+	TimestampTz at = event->at ? event->at : GetCurrentTimestamp();
+	SaArgs		args = {0};
+
+	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(at), false);
+	sa_arg_text(&args, event->application);
+	sa_arg_text(&args, event->user_name);
+	sa_arg_text(&args, event->event);
+	sa_arg(&args, BOOLOID, BoolGetDatum(event->succeeded), false);
+	sa_arg_text(&args, event->login_method);
+	sa_arg(&args, INETOID, InetPGetDatum(event->client_address), event->client_address == NULL);
+	sa_arg_text(&args, event->user_agent);
+	sa_arg_text(&args, event->device);
+	sa_arg_text(&args, event->node);
+	sa_arg_text(&args, event->session_ref);
+	sa_arg_text(&args, event->detail);
+	sa_run(&insert_event, &args);
 }

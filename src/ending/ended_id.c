@@ -20,7 +20,7 @@
  * The index is not unique, on purpose: who ends a session waits for nobody who
  * counts, or forgets, what ended before.
  */
-#include "session_admin.h"
+#include "ending/ending.h"
 
 #include "access/genam.h"
 #include "access/relscan.h"
@@ -202,7 +202,7 @@ sa_count_refused(ArrayType *hashes, const char *application)
 		"   FOR UPDATE SKIP LOCKED) l"
 		" WHERE e.ctid = l.ctid"
 	};
-	SaEnding	ending = {.reason = "replaced", .at = GetCurrentTimestamp(), .spares_products = true};
+	SaEnding	ending = {.reason = "replaced", .at = GetCurrentTimestamp(),.options.spares_products = true};
 	SaArgs		args = {0};
 
 	sa_arg(&args, BYTEAARRAYOID, PointerGetDatum(hashes), false);
@@ -212,13 +212,13 @@ sa_count_refused(ArrayType *hashes, const char *application)
 	 * a row that has ended with its generation is archived as that, and
 	 * remembered
 	 */
-	sa_run_ending(&ending, &archive, &args);
+	sa_delete_for(&ending, NULL, &archive, &args);
 	sa_run(&count, &args);
 }
 
 /* Forget those that could not have lived until now: a task of maintain(). */
 int64
-sa_forget_ended_ids(bool *more)
+sa_ended_ids_purge(bool *more)
 {
 	static SaStatement forget = {.sql =
 		"DELETE FROM session_admin.ended_id WHERE ctid = ANY (ARRAY("

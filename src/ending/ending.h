@@ -12,15 +12,15 @@ extern bool sa_account_lock(const char *application, const char *user_name);
 extern void sa_accounts_try(const char *application, ArrayType *user_names,
 							ArrayBuildState **left, SaBusy *busy);
 extern void sa_accounts_lock(const char *application, ArrayType *user_names);
-extern bool sa_account_make(const char *application, const char *user_name);
-extern void sa_account_logged_in(const char *application, const char *user_name,
-								 TimestampTz at, inet *address, const char *login_method);
+extern bool sa_account_ensure(const char *application, const char *user_name);
+extern void sa_account_count_login(const char *application, const char *user_name,
+								   TimestampTz at, inet *address, const char *login_method);
 extern void sa_login_announce(const char *application, const char *user_name);
 extern bool sa_account_enter(const char *application, const char *user_name);
-extern void sa_account_logged_in_later(const char *application, const char *user_name,
-									   TimestampTz at);
-extern void sa_account_login_failed(const char *application, const char *user_name,
-									TimestampTz at);
+extern void sa_account_count_login_later(const char *application, const char *user_name,
+										 TimestampTz at);
+extern void sa_account_count_failure(const char *application, const char *user_name,
+									 TimestampTz at);
 
 /* login_event.c: what is written to the history of logins */
 typedef struct SaLoginEvent
@@ -55,6 +55,21 @@ extern SaDatabaseState sa_database_state(void);
 
 /* invalidation.c: the one door */
 
+/* What of it is not as usual. */
+typedef struct SaEndingOptions
+{
+	bool		caller_writes_feed; /* one row for all, instead of one a
+									 * session or token */
+	bool		caller_notifies;	/* once, of several endings */
+	bool		spares_products;	/* whose own rows stay as they are */
+	bool		skips_locked;	/* or those of them that somebody has locked */
+	bool		first_login;	/* somebody makes an account that nobody sees */
+	bool		had_ended;		/* before, by themselves: nobody is told so */
+	bool		may_return;		/* the product ended them, and may use their
+								 * ids again */
+	bool		wants_users;	/* of each that ended: see SaEnded */
+} SaEndingOptions;
+
 /*
  * Why rows leave session and remember_me_token.  The triggers on these tables
  * read it; without one they see a DBA's own DELETE.
@@ -64,40 +79,37 @@ typedef struct SaEnding
 	const char *reason;
 	TimestampTz at;
 	const char *ended_by;		/* of a generation; NULL: session_user */
-	bool		caller_writes_feed; /* one row for all, instead of one a
-									 * session or token */
-	bool		caller_notifies;	/* once, of several endings */
-	bool		spares_products;	/* whose own rows stay as they are */
-	bool		skips_locked;	/* or those of them that somebody has locked */
 	TimestampTz wait_until;		/* for what others have locked: see lock.c */
-	bool		first_login;	/* somebody makes an account that nobody sees */
-	bool		had_ended;		/* before, by themselves: nobody is told so */
-	bool		may_return;		/* the product ended them, and may use their
-								 * ids again */
-	bool		wants_users;	/* of each that ended, in this context */
-	MemoryContext context;
-	/* the rest is the result */
+	SaEndingOptions options;
+} SaEnding;
+
+/* What came of it.  Counts are added; where it is an argument, it may be NULL. */
+typedef struct SaEnded
+{
 	int64		id;				/* of the last row of the feed, 0 for none */
 	int64		sessions_ended; /* negative: too many to be counted at once */
 	int64		tokens_revoked;
+	MemoryContext context;		/* of the lists; NULL: nobody wants the last */
 	ArrayBuildState *ended_users;	/* the names, one a session */
 	ArrayBuildState *revoked_users; /* one a token */
 	ArrayBuildState *forgotten; /* sessions whose rows in products' tables are
 								 * gone */
-} SaEnding;
+} SaEnded;
 
-extern SaEnding *sa_ending;
-extern uint64 sa_run_ending(SaEnding *ending, SaStatement *statement, SaArgs *args);
-extern uint64 sa_end_sessions(ArrayType *hashes, const char *application, SaEnding *ending);
-extern uint64 sa_end_session(const uint8 *hash, const char *application, SaEnding *ending);
+extern uint64 sa_delete_for(const SaEnding *ending, SaEnded *ended, SaStatement *statement,
+							SaArgs *args);
+extern uint64 sa_end_sessions(ArrayType *hashes, const char *application,
+							  const SaEnding *ending, SaEnded *ended);
+extern uint64 sa_end_session(const uint8 *hash, const char *application,
+							 const SaEnding *ending, SaEnded *ended);
 extern void sa_end_users(const char *application, ArrayType *user_names,
 						 const uint8 *keep_session, bool keep_remember_me,
-						 SaEnding *ending);
+						 const SaEnding *ending, SaEnded *ended);
 extern void sa_end_user(const char *application, const char *user_name,
 						const uint8 *keep_session, bool keep_remember_me,
-						SaEnding *ending);
-extern void sa_end_generation(const char *application, SaEnding *ending);
-extern Datum sa_ending_result(FunctionCallInfo fcinfo, const SaEnding *ending);
+						const SaEnding *ending, SaEnded *ended);
+extern void sa_end_generation(const char *application, const SaEnding *ending, SaEnded *ended);
+extern Datum sa_ending_result(FunctionCallInfo fcinfo, const SaEnded *ended);
 
 /*
  * The rows that products have of sessions and remember-me tokens in tables of their own.
@@ -126,13 +138,15 @@ typedef struct SaProductRows
 	List	   *(*keep) (List *tables, ArrayType *hashes);
 
 	/* Delete what is locked, and note what remains. */
-	void		(*delete_locked) (List *tables, SaEnding *ending);
+	void		(*delete_locked) (List *tables, const SaEnding *ending, SaEnded *ended);
 
 	/* Delete those of the sessions that a statement finds, without waiting. */
-	void		(*delete_sessions) (SaStatement *which, SaArgs *args, SaEnding *ending);
+	void		(*delete_sessions) (SaStatement *which, SaArgs *args,
+									const SaEnding *ending, SaEnded *ended);
 
 	/* Delete all that an application has, and count the tokens. */
-	void		(*delete_application) (const char *application, SaEnding *ending);
+	void		(*delete_application) (const char *application, const SaEnding *ending,
+									   SaEnded *ended);
 
 	/*
 	 * Before the last: wait for those who write the tables of an application
@@ -160,14 +174,14 @@ extern void sa_late_end(const char *application, const char *user_name, const ui
 	"EXISTS (SELECT FROM " SA_LATE_ENDINGS_OF(t) \
 	" AND l.tokens AND (l.user_name IS NULL OR l.user_name = " t ".user_name))"
 
-extern int64 sa_late_forget(bool *more);	/* a task of maintain() */
+extern int64 sa_late_purge(bool *more); /* a task of maintain() */
 
 /* ended_id.c: ids of sessions that stay ended */
 extern bool sa_id_is_remembered(const uint8 *hash, const char *application);
 extern bool sa_id_has_ended(const uint8 *hash, const char *application);
 extern void sa_refuse_ended_id(void) pg_attribute_noreturn();
 extern void sa_count_refused(ArrayType *hashes, const char *application);
-extern int64 sa_forget_ended_ids(bool *more);	/* a task of maintain() */
+extern int64 sa_ended_ids_purge(bool *more);	/* a task of maintain() */
 
 /* feed.c: what nodes are told */
 typedef struct SaFeedRow
@@ -180,7 +194,7 @@ typedef struct SaFeedRow
 	const char *reason;
 } SaFeedRow;
 
-extern void sa_feed_write(SaFeedRow *row, const SaEnding *ending);
+extern void sa_feed_write(SaFeedRow *row, const SaEnding *ending, const SaEnded *ended);
 extern void sa_feed_queue(const SaFeedRow *row);
 extern void sa_feed_queue_many(int64 id);
 

@@ -14,7 +14,8 @@
  * at first: NOTIFY would fail at commit, and with it the invalidation, when the queue
  * is full.
  */
-#include "session_admin.h"
+#include "ending/ending.h"
+#include "node/node.h"
 
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
@@ -39,7 +40,7 @@ append_pair(StringInfo json, const char *key, const char *value)
 
 /* Write one row of the feed and set its id.  The caller is connected to SPI. */
 void
-sa_feed_write(SaFeedRow *row, const SaEnding *ending)
+sa_feed_write(SaFeedRow *row, const SaEnding *ending, const SaEnded *ended)
 {
 	static SaStatement insert_invalidation = {.sql =
 		"INSERT INTO session_admin.invalidation"
@@ -60,8 +61,8 @@ sa_feed_write(SaFeedRow *row, const SaEnding *ending)
 		   row->session_hash == NULL);
 	sa_arg_text(&args, row->reason);
 	sa_arg_text(&args, sa_actor_or_null());
-	sa_arg(&args, INT8OID, Int64GetDatum(ending->sessions_ended), ending->sessions_ended < 0);
-	sa_arg(&args, INT8OID, Int64GetDatum(ending->tokens_revoked), ending->tokens_revoked < 0);
+	sa_arg(&args, INT8OID, Int64GetDatum(ended->sessions_ended), ended->sessions_ended < 0);
+	sa_arg(&args, INT8OID, Int64GetDatum(ended->tokens_revoked), ended->tokens_revoked < 0);
 	sa_run(&insert_invalidation, &args);
 
 	row->id = sa_result_int64(0, 1);

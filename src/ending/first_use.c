@@ -57,7 +57,7 @@ application_adopt(const char *name)
 
 		ending.at = DatumGetTimestampTz(sa_result(0, 2, &isnull));
 		if (restored)
-			sa_end_generation(name, &ending);
+			sa_end_generation(name, &ending, NULL);
 		else
 			sa_run(&keep, &args);
 	}

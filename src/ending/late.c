@@ -13,7 +13,7 @@
  * commits them is answered.  Housekeeping archives what they have ended, by the one
  * door, and then deletes them.
  */
-#include "session_admin.h"
+#include "ending/ending.h"
 
 #include "access/transam.h"
 #include "catalog/pg_type.h"
@@ -62,7 +62,7 @@ sa_late_end(const char *application, const char *user_name, const uint8 *hash, c
  * have ended was archived before; what an open transaction holds may still come.
  */
 int64
-sa_late_forget(pg_attribute_unused() bool *more)
+sa_late_purge(pg_attribute_unused() bool *more)
 {
 	static SaStatement any_ending = {.sql =
 		"SELECT FROM session_admin.late_ending LIMIT 1"

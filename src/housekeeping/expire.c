@@ -20,11 +20,12 @@ sa_expire_sessions(bool *more)
 		"  WHERE e.ended_at IS NOT NULL LIMIT $1 FOR UPDATE OF l SKIP LOCKED) e"
 		" WHERE s.session_hash = e.session_hash AND s.application = e.application"
 	};
-	SaEnding	ending = {.reason = "idle_timeout", .at = GetCurrentTimestamp(), .skips_locked = true, .had_ended = true};
+	SaEnding	ending = {.reason = "idle_timeout", .at = GetCurrentTimestamp(),
+	.options = {.skips_locked = true, .had_ended = true}};
 	SaArgs		args = {0};
 
 	sa_arg(&args, INT8OID, Int64GetDatum(SA_TASK_BATCH), false);
-	return sa_task_batch_done(sa_run_ending(&ending, &delete_ended, &args), more);
+	return sa_task_batch_done(sa_delete_for(&ending, NULL, &delete_ended, &args), more);
 }
 
 /* Remember-me tokens, likewise. */
@@ -42,11 +43,12 @@ sa_expire_tokens(bool *more)
 		"  LIMIT $1 FOR UPDATE OF t SKIP LOCKED) e"
 		" WHERE t.series = e.series AND t.application = e.application"
 	};
-	SaEnding	ending = {.reason = "absolute_timeout", .at = GetCurrentTimestamp(), .had_ended = true};
+	SaEnding	ending = {.reason = "absolute_timeout", .at = GetCurrentTimestamp(),
+	.options.had_ended = true};
 	SaArgs		args = {0};
 
 	sa_arg(&args, INT8OID, Int64GetDatum(SA_TASK_BATCH), false);
-	return sa_task_batch_done(sa_run_ending(&ending, &delete_ended, &args), more);
+	return sa_task_batch_done(sa_delete_for(&ending, NULL, &delete_ended, &args), more);
 }
 
 /*

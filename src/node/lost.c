@@ -56,7 +56,7 @@ end_all(TimestampTz at)
 	{
 		SaEnding	ending = {.reason = "restored", .ended_by = "session_admin", .at = at};
 
-		sa_end_generation(names[i], &ending);
+		sa_end_generation(names[i], &ending, NULL);
 	}
 }
 
@@ -137,6 +137,7 @@ end_witnessed(const Witnessed *witnessed, const char *application)
 		"        AND t.generation = a.generation AND t.created_at <= $2))"
 	};
 	SaEnding	ending = {.reason = witnessed->reason, .at = GetCurrentTimestamp()};
+	SaEnded		ended = {0};
 	bool		of_session = strcmp(witnessed->scope, "session") == 0;
 	bool		of_user = strcmp(witnessed->scope, "user") == 0;
 	bool		of_token = strcmp(witnessed->scope, "token") == 0;
@@ -149,13 +150,13 @@ end_witnessed(const Witnessed *witnessed, const char *application)
 	{
 		if (sa_run(&find_any, &args) == 0)
 			return false;
-		sa_end_generation(application, &ending);
+		sa_end_generation(application, &ending, NULL);
 		return true;
 	}
 
 	sa_arg_text(&args, of_session ? NULL : witnessed->user_name);
 	if (of_user || of_token)
-		ending.tokens_revoked = (int64) sa_run_ending(&ending, &delete_tokens, &args);
+		ended.tokens_revoked = (int64) sa_delete_for(&ending, &ended, &delete_tokens, &args);
 	if (of_user || of_session)
 	{
 		ArrayType  *hashes;
@@ -165,9 +166,9 @@ end_witnessed(const Witnessed *witnessed, const char *application)
 		sa_run(&find_sessions, &args);
 		hashes = DatumGetArrayTypePCopy(sa_result(0, 1, &isnull));
 		if (ArrayGetNItems(ARR_NDIM(hashes), ARR_DIMS(hashes)) > 0)
-			sa_end_sessions(hashes, application, &ending);
+			sa_end_sessions(hashes, application, &ending, &ended);
 	}
-	return ending.sessions_ended != 0 || ending.tokens_revoked != 0;
+	return ended.sessions_ended != 0 || ended.tokens_revoked != 0;
 }
 
 /*

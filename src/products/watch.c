@@ -122,7 +122,7 @@ read_reading(const char *reading)
 
 /* Is this role one of the columns, and not the name of an attribute? */
 static bool
-is_column_role(SaPart part, SaRole role)
+is_column_role(SaTablePart part, SaColumnRole role)
 {
 	return part != SA_PART_ATTRIBUTE ||
 		role == SA_ROLE_USER_NAME || role == SA_ROLE_USER_KEY ||
@@ -131,7 +131,7 @@ is_column_role(SaPart part, SaRole role)
 
 /* Does this column tell whose sessions end? */
 static bool
-ends_sessions(SaPart part, SaRole role)
+ends_sessions(SaTablePart part, SaColumnRole role)
 {
 	if (part == SA_PART_SESSION)
 		return role == SA_ROLE_SECRET;
@@ -152,7 +152,7 @@ holds_json(Oid type)
  * more.
  */
 static void
-add_column(SaWatch *watch, Relation relation, SaRole role, const char *name, const char *reading,
+add_column(SaWatch *watch, Relation relation, SaColumnRole role, const char *name, const char *reading,
 		   ArrayType *path, ArrayType *excludes)
 {
 	if (is_column_role(watch->part, role))
@@ -233,7 +233,7 @@ load(Relation relation, MemoryContext context)
 		MemoryContext old = MemoryContextSwitchTo(context);
 
 		if (watch == NULL || strcmp(watch->application, application) != 0 ||
-			strcmp(watch->product, product) != 0 || watch->part != (SaPart) part)
+			strcmp(watch->product, product) != 0 || watch->part != (SaTablePart) part)
 		{
 			watch = palloc0(sizeof(SaWatch));
 			watch->application = pstrdup(application);

@@ -387,7 +387,8 @@ sa_limit_user(const SaApplication *application, const char *user_name, const uin
 					 errhint("End one of the user's sessions, or see the policies \"max_sessions_per_user\" and \"on_session_limit\".")));
 		sa_arg(&find_args, INT8OID, Int64GetDatum(limit - 1), false);
 		sa_run(&find_oldest, &find_args);
-		sa_end_sessions(DatumGetArrayTypePCopy(sa_result(0, 1, &isnull)), application->name, &ending);
+		sa_end_sessions(DatumGetArrayTypePCopy(sa_result(0, 1, &isnull)), application->name, &ending,
+						NULL);
 		/* that looked applications up, and may have freed what ours points to */
 		sa_application_get(application->name, &current);
 	}

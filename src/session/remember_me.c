@@ -283,7 +283,7 @@ lock_user(const char *application, const char *series)
 
 		CHECK_FOR_INTERRUPTS();
 		if (!sa_account_lock(application, user_name))
-			sa_account_make(application, user_name);
+			sa_account_ensure(application, user_name);
 		now_of = find_user(application, series);
 		if (now_of == NULL || strcmp(now_of, user_name) == 0)
 			return now_of;
@@ -433,22 +433,23 @@ end_stolen(const Redemption *redemption, int on_theft)
 		"DELETE FROM session_admin.remember_me_token WHERE series = $1 AND application = $2"
 	};
 	SaEnding	ending = {.reason = "token_theft"};
+	SaEnded		ended = {0};
 	SaFeedRow	row = {.scope = on_theft == SA_END_SERIES ? "token" : "user",
 	.application = redemption->application, .user_name = redemption->user_name};
 	SaArgs		args = {0};
 
 	ending.at = GetCurrentTimestamp();
 	if (on_theft == SA_END_USER_AND_DEVICES)
-		sa_end_user(redemption->application, redemption->user_name, NULL, false, &ending);
+		sa_end_user(redemption->application, redemption->user_name, NULL, false, &ending, NULL);
 	else
 	{
-		ending.caller_writes_feed = true;
+		ending.options.caller_writes_feed = true;
 		if (on_theft != SA_END_SERIES)
-			sa_end_user(redemption->application, redemption->user_name, NULL, true, &ending);
+			sa_end_user(redemption->application, redemption->user_name, NULL, true, &ending, &ended);
 		sa_arg_text(&args, redemption->shown.series);
 		sa_arg_text(&args, redemption->application);
-		sa_run_ending(&ending, &delete_series, &args);
-		sa_feed_write(&row, &ending);
+		sa_delete_for(&ending, &ended, &delete_series, &args);
+		sa_feed_write(&row, &ending, &ended);
 		sa_feed_queue(&row);
 	}
 
@@ -540,7 +541,7 @@ make_room(const char *application, const char *user_name)
 	sa_arg_text(&args, application);
 	sa_arg_text(&args, user_name);
 	sa_arg(&args, INT8OID, Int64GetDatum(devices - 1), false);
-	sa_run_ending(&ending, &delete_oldest, &args);
+	sa_delete_for(&ending, NULL, &delete_oldest, &args);
 }
 
 /*
@@ -581,7 +582,7 @@ sa_issue_remember_me(PG_FUNCTION_ARGS)
 
 	SPI_connect();
 	sa_application_ensure(application_name, &application);
-	sa_account_make(application_name, user_name);
+	sa_account_ensure(application_name, user_name);
 	make_room(application_name, user_name);
 
 	sa_arg_text(&args, token.series);
@@ -718,7 +719,7 @@ sa_revoke_remember_me(PG_FUNCTION_ARGS)
 	{
 		sa_arg_text(&args, series);
 		sa_arg_text(&args, application);
-		revoked = sa_run_ending(&ending, &delete_series, &args) > 0;
+		revoked = sa_delete_for(&ending, NULL, &delete_series, &args) > 0;
 	}
 	SPI_finish();
 

@@ -88,7 +88,7 @@ sa_open_session(PG_FUNCTION_ARGS)
 		sa_refuse_ended_id();
 	if (user_name != NULL)
 	{
-		sa_account_logged_in(application_name, user_name, now, address, login_method);
+		sa_account_count_login(application_name, user_name, now, address, login_method);
 		/* the lock may have been waited for */
 		sa_application_get(application_name, &application);
 		now = GetCurrentTimestamp();
@@ -110,7 +110,7 @@ sa_open_session(PG_FUNCTION_ARGS)
 
 	for (;;)
 	{
-		SaEnding	ending = {.reason = "replaced", .at = now, .spares_products = true};
+		SaEnding	ending = {.reason = "replaced", .at = now,.options.spares_products = true};
 		SaArgs		in_use = {0};
 		uint64		inserted;
 
@@ -126,7 +126,7 @@ sa_open_session(PG_FUNCTION_ARGS)
 			sa_refuse_ended_id();
 		sa_arg(&in_use, BYTEAOID, args.values[0], false);
 		sa_arg_text(&in_use, application_name);
-		sa_run_ending(&ending, &delete_session, &in_use);
+		sa_delete_for(&ending, NULL, &delete_session, &in_use);
 	}
 	/* it may have ended while we waited for its key */
 	if (sa_id_is_remembered(id.hash, application_name))
@@ -193,7 +193,7 @@ sa_renew_session(PG_FUNCTION_ARGS)
 	SaSessionId old_id;
 	SaSessionId new_id;
 	char	   *application_name = sa_application_arg(fcinfo, 2);
-	SaEnding	ending = {.reason = "renewed", .spares_products = true};
+	SaEnding	ending = {.reason = "renewed",.options.spares_products = true};
 	SaApplication application;
 	SaSession	session;
 	SaArgs		key = {0};
@@ -245,7 +245,7 @@ sa_renew_session(PG_FUNCTION_ARGS)
 				 errmsg("session is not valid"),
 				 errhint("It has ended, or was never opened: open a new one.")));
 
-	sa_run_ending(&ending, &delete_session, &key);
+	sa_delete_for(&ending, NULL, &delete_session, &key);
 	SPI_finish();
 
 	PG_RETURN_TEXT_P(sa_ref_text(new_id.hash));
@@ -336,15 +336,16 @@ sa_close_session(PG_FUNCTION_ARGS)
 	SaSessionId id;
 	char	   *application = sa_application_arg(fcinfo, 1);
 	SaEnding	ending = {.reason = "logout", .at = GetCurrentTimestamp()};
+	SaEnded		ended = {0};
 
 	sa_session_id_arg(fcinfo, 0, &id);
 
 	SPI_connect();
 	ending.wait_until = sa_wait_until();
-	sa_end_session(id.hash, application, &ending);
+	sa_end_session(id.hash, application, &ending, &ended);
 	SPI_finish();
 
-	PG_RETURN_BOOL(ending.sessions_ended > 0);
+	PG_RETURN_BOOL(ended.sessions_ended > 0);
 }
 
 /*
@@ -379,7 +380,7 @@ sa_login_failed(PG_FUNCTION_ARGS)
 	event.client_address = sa_client_address(peer, sa_text_or_null(fcinfo, 2),
 											 known ? application.trusted_proxies : NULL);
 	if (known && event.user_name != NULL)
-		sa_account_login_failed(application_name, event.user_name, event.at);
+		sa_account_count_failure(application_name, event.user_name, event.at);
 	sa_login_event_record(&event);
 	SPI_finish();
 

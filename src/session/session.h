@@ -31,7 +31,7 @@ extern void sa_seat_taken(const SaSeat *seat);
 
 /* user.c: what becomes of a user's data */
 extern bool sa_user_rename(const char *application, const char *old_name, const char *new_name,
-						   const char *reason, SaEnding *ending);
+						   const SaEnding *ending, SaEnded *ended);
 extern void sa_user_move(const char *application, const char *old_name, const char *new_name,
 						 bool anonymize);
 

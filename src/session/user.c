@@ -134,12 +134,14 @@ move_user(const char *application, const char *old_name, const char *new_name, b
 /*
  * End everything of old_name and give its data to new_name; false if nothing is
  * known of old_name.  With reason "user_anonymized" what tells who it was goes.
- * The caller is connected to SPI.
+ * The time of the ending is when the accounts are locked.  The caller is connected to
+ * SPI.
  */
 bool
 sa_user_rename(const char *application, const char *old_name, const char *new_name,
-			   const char *reason, SaEnding *ending)
+			   const SaEnding *ending, SaEnded *ended)
 {
+	SaEnding	now = *ending;
 	bool		known;
 
 	/*
@@ -148,19 +150,19 @@ sa_user_rename(const char *application, const char *old_name, const char *new_na
 	 */
 	if (strcmp(old_name, new_name) < 0)
 	{
-		known = !sa_account_make(application, old_name);
-		sa_account_make(application, new_name);
+		known = !sa_account_ensure(application, old_name);
+		sa_account_ensure(application, new_name);
 	}
 	else
 	{
-		sa_account_make(application, new_name);
-		known = !sa_account_make(application, old_name);
+		sa_account_ensure(application, new_name);
+		known = !sa_account_ensure(application, old_name);
 	}
 
-	ending->reason = reason;
-	ending->at = GetCurrentTimestamp();
-	sa_end_user(application, old_name, NULL, false, ending);
-	if (move_user(application, old_name, new_name, strcmp(reason, "user_anonymized") == 0) > 0)
+	now.at = GetCurrentTimestamp();
+	sa_end_user(application, old_name, NULL, false, &now, ended);
+	if (move_user(application, old_name, new_name,
+				  strcmp(ending->reason, "user_anonymized") == 0) > 0)
 		known = true;
 	return known;
 }
@@ -172,7 +174,7 @@ sa_user_rename(const char *application, const char *old_name, const char *new_na
 void
 sa_user_move(const char *application, const char *old_name, const char *new_name, bool anonymize)
 {
-	(void) sa_account_make(application, new_name);
+	(void) sa_account_ensure(application, new_name);
 	(void) move_user(application, old_name, new_name, anonymize);
 }
 
@@ -182,7 +184,8 @@ rename_user(FunctionCallInfo fcinfo, const char *reason)
 	char	   *old_name = sa_user_name_arg(fcinfo, 0);
 	char	   *new_name = sa_user_name_arg(fcinfo, 1);
 	char	   *application = sa_application_arg(fcinfo, 2);
-	SaEnding	ending = {0};
+	SaEnding	ending = {.reason = reason};
+	SaEnded		ended = {0};
 	Datum		names[2];
 
 	sa_check_printable("user name", new_name);
@@ -195,11 +198,11 @@ rename_user(FunctionCallInfo fcinfo, const char *reason)
 	names[0] = CStringGetTextDatum(old_name);
 	names[1] = CStringGetTextDatum(new_name);
 	sa_accounts_lock(application, construct_array(names, 2, TEXTOID, -1, false, TYPALIGN_INT));
-	if (!sa_user_rename(application, old_name, new_name, reason, &ending))
+	if (!sa_user_rename(application, old_name, new_name, &ending, &ended))
 		unknown_user(application, old_name);
 	SPI_finish();
 
-	return sa_ending_result(fcinfo, &ending);
+	return sa_ending_result(fcinfo, &ended);
 }
 
 /* rename_user(old, new, application) */
@@ -243,6 +246,7 @@ sa_erase_user(PG_FUNCTION_ARGS)
 	char	   *user_name = sa_user_name_arg(fcinfo, 0);
 	char	   *application = sa_application_arg(fcinfo, 1);
 	SaEnding	ending = {.reason = "user_deleted"};
+	SaEnded		ended = {0};
 	SaArgs		args = {0};
 	Datum		name = CStringGetTextDatum(user_name);
 	bool		known;
@@ -250,9 +254,9 @@ sa_erase_user(PG_FUNCTION_ARGS)
 	SPI_connect();
 	ending.wait_until = sa_wait_until();
 	sa_accounts_lock(application, construct_array(&name, 1, TEXTOID, -1, false, TYPALIGN_INT));
-	known = !sa_account_make(application, user_name);
+	known = !sa_account_ensure(application, user_name);
 	ending.at = GetCurrentTimestamp();
-	sa_end_user(application, user_name, NULL, false, &ending);
+	sa_end_user(application, user_name, NULL, false, &ending, &ended);
 
 	sa_arg_text(&args, application);
 	sa_arg_text(&args, user_name);
@@ -261,5 +265,5 @@ sa_erase_user(PG_FUNCTION_ARGS)
 	run_all(erase_more, lengthof(erase_more), &args);
 	SPI_finish();
 
-	return sa_ending_result(fcinfo, &ending);
+	return sa_ending_result(fcinfo, &ended);
 }
