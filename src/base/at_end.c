@@ -6,7 +6,7 @@
  * library is loaded; this file knows none of them.  README.md in this folder has the
  * rules that the functions of a kind keep.
  */
-#include "base/base.h"
+#include "base/init.h"
 
 #include "access/xact.h"
 #include "utils/memutils.h"

@@ -49,8 +49,6 @@ extern int	sa_lock_wait;		/* milliseconds */
 extern bool sa_use_shared_memory;
 extern bool sa_worker_enabled;
 extern int	sa_max_applications;
-extern const char *sa_actor_or_null(void);
-extern void sa_guc_init(void);
 
 /* clock.c: a clock that nobody sets */
 extern int64 sa_monotonic_now(void);	/* in microseconds */
@@ -80,7 +78,6 @@ typedef struct SaShmemPart
 
 extern void sa_shmem_add(const SaShmemPart *part);
 extern bool sa_shmem_usable(void);
-extern void sa_shmem_init(void);
 
 /* at_end.c: what happens at the end of this transaction */
 #define SA_AT_END_SIZE	72		/* bytes in an item, at most */
@@ -119,7 +116,6 @@ extern const void *sa_at_end_next(const SaAtEndKind *kind, int *position);
 extern bool sa_at_end_any_of(const SaAtEndKind *kind);
 extern int	sa_at_end_changes(void);
 extern bool sa_at_end_any(void);
-extern void sa_at_end_init(void);
 
 /* wake.c: there is housekeeping to do soon */
 extern void (*sa_wake_hook) (void); /* NULL: nobody listens */
@@ -233,6 +229,7 @@ extern char *sa_application_arg(FunctionCallInfo fcinfo, int argno);
 extern void sa_check_user_name(const char *user_name);
 extern void sa_check_printable(const char *what, const char *name);
 extern void sa_check_reason(const char *reason);
+extern const char *sa_actor_or_null(void);
 
 /* encoding.c: of the database, of the client, and of nobody's */
 extern bool sa_is_shown(const char *value);
@@ -257,6 +254,9 @@ extern bytea *sa_bytea(const void *data, Size length);
 
 /* address.c: the client's address behind proxies */
 extern inet *sa_client_address(inet *peer, const char *forwarded_for, ArrayType *trusted);
+
+/* init.c */
+extern void sa_base_init(void);
 
 /* test/points/test_point.c: windows that a test can hold open; nothing in normal builds */
 #ifdef SA_TEST_POINTS

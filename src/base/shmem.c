@@ -6,7 +6,7 @@
  * start functions called, in the order in which they were added.  Not preloaded, there
  * is none.
  */
-#include "base/base.h"
+#include "base/init.h"
 
 #include "access/xlog.h"
 #include "miscadmin.h"

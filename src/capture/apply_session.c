@@ -215,7 +215,7 @@ write_session(const SaBatch *batch, const SaSessionRow *row, const char *user_na
 			written = sa_run(valid ? &renew_session : &insert_session, &write_args) > 0;
 		}
 		if (logged_in)
-			sa_seat_taken(&seat);
+			sa_seat_release(&seat);
 
 		if (written && valid && !same_id)
 			sa_end_session(row->old_id.hash, watch->application, &renewed, NULL);

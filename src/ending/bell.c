@@ -126,8 +126,9 @@ sa_bell_queue(int64 id, const char *payload)
 	sa_at_end_add(&bell_kind, &bell);
 }
 
+/* All that this folder sets up when the library is loaded. */
 void
-sa_bell_init(void)
+sa_ending_init(void)
 {
 	sa_at_end_register(&bell_kind);
 }

@@ -200,7 +200,7 @@ extern void sa_feed_queue_many(int64 id);
 
 /* bell.c: notifies them */
 extern void sa_bell_queue(int64 id, const char *payload);
-extern void sa_bell_init(void);
+extern void sa_ending_init(void);
 
 extern int64 sa_feed_purge(bool *more); /* a task of maintain(): one batch */
 

@@ -15,7 +15,6 @@
  * is full.
  */
 #include "ending/ending.h"
-#include "node/node.h"
 
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"

@@ -14,8 +14,8 @@
  * is visited as often as its other tasks want; with no database that uses the
  * extension, the launcher sleeps until it is told of one.
  */
-#include "session_admin.h"
 #include "housekeeping/roster.h"
+#include "live/live.h"
 
 #include "access/heapam.h"
 #include "access/htup_details.h"
@@ -74,11 +74,14 @@ launcher_describe(BackgroundWorker *worker, const char *name, const char *functi
 	strlcpy(worker->bgw_function_name, function, sizeof(worker->bgw_function_name));
 }
 
-/* Register the launcher, if preloaded. */
+/* What this folder sets up; registers the launcher, if preloaded. */
 void
-sa_launcher_init(void)
+sa_housekeeping_init(void)
 {
 	BackgroundWorker launcher;
+
+	sa_maintain_init();
+	sa_roster_init();
 
 	/* pg_upgrade wants nobody else in the databases */
 	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)

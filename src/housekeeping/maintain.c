@@ -16,8 +16,12 @@
  * that is not theirs: what somebody has locked is left for the next time.  In a
  * transaction block, which may last, maintain() leaves out what others would wait for.
  */
-#include "session_admin.h"
-#include "housekeeping/roster.h"
+#include "housekeeping/task.h"
+#include "live/live.h"
+#include "ending/ending.h"
+#include "session/session.h"
+#include "capture/capture.h"
+#include "attach/attach.h"
 
 #include "access/xact.h"
 #include "catalog/namespace.h"
@@ -242,9 +246,7 @@ sa_maintain(PG_FUNCTION_ARGS)
 }
 
 void
-sa_housekeeping_init(void)
+sa_maintain_init(void)
 {
 	sa_at_end_register(&maintained_kind);
-	sa_roster_init();
-	sa_launcher_init();
 }

@@ -10,7 +10,6 @@
  * alone changes and removes them.  A worker tells what it did in one of "runs", and the
  * launcher takes it from there.
  */
-#include "housekeeping/housekeeping.h"
 #include "housekeeping/roster.h"
 #include "policy/policy.h"
 

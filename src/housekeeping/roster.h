@@ -98,7 +98,4 @@ extern void sa_roster_init(void);
 /* worker.c */
 extern int64 sa_worker_back_off(int64 now, int failures, bool is_error);
 
-/* launcher.c */
-extern void sa_launcher_init(void);
-
 #endif							/* SA_ROSTER_H */

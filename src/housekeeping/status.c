@@ -2,7 +2,6 @@
  * status.c
  *	  worker_status(): what the worker has done in this database, for view health.
  */
-#include "housekeeping/housekeeping.h"
 #include "housekeeping/roster.h"
 
 #include "access/htup_details.h"
@@ -14,6 +13,26 @@
 
 PG_FUNCTION_INFO_V1(sa_worker_status);
 
+/* The columns of worker_status(). */
+enum
+{
+	STATUS_STATE, STATUS_LAUNCHER_PID, STATUS_WORKER_PID, STATUS_STARTED_AT, STATUS_ENDED_AT,
+	STATUS_SUCCEEDED_AT, STATUS_FAILURES, STATUS_SQLSTATE, STATUS_DONE, STATUS_FAILING,
+	STATUS_SINCE_SUCCESS, STATUS_SINCE_FLUSH, STATUS_OVERDUE, STATUS_COLUMNS
+};
+
+/* A copy of what the roster says of this database. */
+typedef struct Status
+{
+	pid_t		launcher_pid;
+	bool		no_process;
+	bool		no_room;
+	bool		is_running;
+	SaWorkerRun run;			/* if it is */
+	bool		is_known;
+	SaDatabase	here;			/* else all zero */
+} Status;
+
 /* How health calls what came of a run. */
 static const char *const outcome_names[] = {
 	"failed", "not used", "idle", "idle", "locked out", "other version", "failed",
@@ -22,7 +41,7 @@ static const char *const outcome_names[] = {
 
 /* What of it was done, in words. */
 static char *
-done_text(const int64 *done)
+status_done_text(const int64 *done)
 {
 	StringInfoData text;
 	int			n;
@@ -40,7 +59,7 @@ done_text(const int64 *done)
 
 /* Which tasks do not get on, in words; NULL if all do. */
 static char *
-trouble_text(const SaTrouble *troubles)
+status_trouble_text(const SaTrouble *troubles)
 {
 	StringInfoData text;
 	int			n;
@@ -62,7 +81,7 @@ trouble_text(const SaTrouble *troubles)
  * ended, or a task is due and none has begun.  What there is to flush is told apart.
  */
 static int64
-overdue(const SaDatabase *database, const SaWorkerRun *run, int64 now)
+status_overdue(const SaDatabase *database, const SaWorkerRun *run, int64 now)
 {
 	int64		due = NEVER;
 	int			n;
@@ -80,12 +99,82 @@ overdue(const SaDatabase *database, const SaWorkerRun *run, int64 now)
 }
 
 static Datum
-interval_datum(int64 microseconds)
+status_interval(int64 microseconds)
 {
 	Interval   *interval = palloc0(sizeof(Interval));
 
 	interval->time = microseconds;
 	return IntervalPGetDatum(interval);
+}
+
+static void
+status_copy(Status *status)
+{
+	const SaWorkerRun *run;
+	const SaDatabase *entry;
+
+	memset(status, 0, sizeof(*status));
+	SpinLockAcquire(&sa_roster->mutex);
+	status->launcher_pid = sa_roster->launcher_pid;
+	status->no_process = sa_roster->no_process;
+	status->no_room = sa_roster->no_room;
+	run = sa_roster_run(MyDatabaseId);
+	status->is_running = run != NULL;
+	if (run != NULL)
+		status->run = *run;
+	entry = sa_roster_find(MyDatabaseId, false);
+	status->is_known = entry != NULL;
+	if (entry != NULL)
+		status->here = *entry;
+	SpinLockRelease(&sa_roster->mutex);
+}
+
+/* What the worker does, in words. */
+static const char *
+status_state(const Status *status)
+{
+	if (!sa_worker_enabled)
+		return "off";
+	if (status->launcher_pid == 0)
+		return RecoveryInProgress() ? "standby" : "no launcher";
+	if (status->run.pid != 0)
+		return "running";
+	if (status->no_process)
+		return "no process";
+	if (status->here.last.ended_at == 0)
+		return !status->is_known && status->no_room ? "no room" : "not begun";
+	return outcome_names[status->here.last.outcome];
+}
+
+static void
+status_put(Datum *values, bool *nulls, int column, Datum value, bool isnull)
+{
+	values[column] = value;
+	nulls[column] = isnull;
+}
+
+/* What came of the last run that has ended. */
+static void
+status_put_last(const SaDatabase *here, int64 now, Datum *values, bool *nulls)
+{
+	char	   *failing = status_trouble_text(here->last.troubles);
+
+	status_put(values, nulls, STATUS_STARTED_AT, TimestampTzGetDatum(here->last.started_at), false);
+	status_put(values, nulls, STATUS_ENDED_AT, TimestampTzGetDatum(here->last.ended_at), false);
+	status_put(values, nulls, STATUS_SUCCEEDED_AT, TimestampTzGetDatum(here->succeeded_at),
+			   here->succeeded_at == 0);
+	status_put(values, nulls, STATUS_FAILURES, Int32GetDatum(here->failures), false);
+	status_put(values, nulls, STATUS_SQLSTATE,
+			   CStringGetTextDatum(unpack_sql_state(here->last.sqlstate)),
+			   here->last.sqlstate == 0);
+	status_put(values, nulls, STATUS_DONE,
+			   CStringGetTextDatum(status_done_text(here->last.done)), false);
+	status_put(values, nulls, STATUS_FAILING,
+			   failing ? CStringGetTextDatum(failing) : (Datum) 0, failing == NULL);
+	status_put(values, nulls, STATUS_SINCE_SUCCESS, status_interval(now - here->succeeded),
+			   here->succeeded == 0);
+	status_put(values, nulls, STATUS_SINCE_FLUSH, status_interval(now - here->flushed),
+			   here->flushed == 0);
 }
 
 /*
@@ -96,92 +185,32 @@ interval_datum(int64 microseconds)
 Datum
 sa_worker_status(PG_FUNCTION_ARGS)
 {
-	enum
-	{
-		STATE, LAUNCHER_PID, WORKER_PID, STARTED_AT, ENDED_AT, SUCCEEDED_AT, FAILURES, SQLSTATE,
-		DONE, FAILING, SINCE_SUCCESS, SINCE_FLUSH, OVERDUE, COLUMNS
-	};
-	Datum		values[COLUMNS] = {0};
-	bool		nulls[COLUMNS];
+	Datum		values[STATUS_COLUMNS] = {0};
+	bool		nulls[STATUS_COLUMNS];
 	TupleDesc	desc;
-	SaWorkerRun *run;
-	SaWorkerRun under_way;
-	SaDatabase	here = {0};
-	SaDatabase *entry;
+	Status		status;
 	int64		now = sa_monotonic_now();
-	pid_t		worker_pid = 0;
-	pid_t		launcher_pid;
-	const char *state;
-	char	   *failing;
-	bool		no_process;
-	bool		no_room;
+	const char *state = "not preloaded";
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	memset(nulls, true, sizeof(nulls));
-	nulls[STATE] = false;
-	if (sa_roster == NULL)
+	if (sa_roster != NULL)
 	{
-		values[STATE] = CStringGetTextDatum("not preloaded");
-		PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
+		status_copy(&status);
+		state = status_state(&status);
+		status_put(values, nulls, STATUS_LAUNCHER_PID, Int32GetDatum(status.launcher_pid),
+				   status.launcher_pid == 0);
+		status_put(values, nulls, STATUS_WORKER_PID, Int32GetDatum(status.run.pid),
+				   strcmp(state, "running") != 0);
+		if (status.here.last.ended_at != 0)
+			status_put_last(&status.here, now, values, nulls);
+		if (status.is_running || status.here.last.ended_at != 0)
+			status_put(values, nulls, STATUS_OVERDUE,
+					   status_interval(status_overdue(&status.here,
+													  status.is_running ? &status.run : NULL,
+													  now)), false);
 	}
-
-	SpinLockAcquire(&sa_roster->mutex);
-	launcher_pid = sa_roster->launcher_pid;
-	no_process = sa_roster->no_process;
-	no_room = sa_roster->no_room;
-	run = sa_roster_run(MyDatabaseId);
-	if (run != NULL)
-	{
-		worker_pid = run->pid;
-		under_way = *run;
-	}
-	entry = sa_roster_find(MyDatabaseId, false);
-	if (entry != NULL)
-		here = *entry;
-	SpinLockRelease(&sa_roster->mutex);
-
-	if (!sa_worker_enabled)
-		state = "off";
-	else if (launcher_pid == 0)
-		state = RecoveryInProgress() ? "standby" : "no launcher";
-	else if (worker_pid != 0)
-		state = "running";
-	else if (no_process)
-		state = "no process";
-	else if (here.last.ended_at == 0)
-		state = entry == NULL && no_room ? "no room" : "not begun";
-	else
-		state = outcome_names[here.last.outcome];
-
-	values[STATE] = CStringGetTextDatum(state);
-	nulls[LAUNCHER_PID] = launcher_pid == 0;
-	values[LAUNCHER_PID] = Int32GetDatum(launcher_pid);
-	nulls[WORKER_PID] = strcmp(state, "running") != 0;
-	values[WORKER_PID] = Int32GetDatum(worker_pid);
-	if (here.last.ended_at != 0)
-	{
-		nulls[STARTED_AT] = nulls[ENDED_AT] = nulls[DONE] = nulls[FAILURES] = false;
-		values[STARTED_AT] = TimestampTzGetDatum(here.last.started_at);
-		values[ENDED_AT] = TimestampTzGetDatum(here.last.ended_at);
-		values[DONE] = CStringGetTextDatum(done_text(here.last.done));
-		values[FAILURES] = Int32GetDatum(here.failures);
-		nulls[SUCCEEDED_AT] = here.succeeded_at == 0;
-		values[SUCCEEDED_AT] = TimestampTzGetDatum(here.succeeded_at);
-		nulls[SQLSTATE] = here.last.sqlstate == 0;
-		values[SQLSTATE] = CStringGetTextDatum(unpack_sql_state(here.last.sqlstate));
-		failing = trouble_text(here.last.troubles);
-		nulls[FAILING] = failing == NULL;
-		values[FAILING] = failing ? CStringGetTextDatum(failing) : (Datum) 0;
-		nulls[SINCE_SUCCESS] = here.succeeded == 0;
-		values[SINCE_SUCCESS] = interval_datum(now - here.succeeded);
-		nulls[SINCE_FLUSH] = here.flushed == 0;
-		values[SINCE_FLUSH] = interval_datum(now - here.flushed);
-	}
-	if (run != NULL || here.last.ended_at != 0)
-	{
-		nulls[OVERDUE] = false;
-		values[OVERDUE] = interval_datum(overdue(&here, run ? &under_way : NULL, now));
-	}
+	status_put(values, nulls, STATUS_STATE, CStringGetTextDatum(state), false);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
 }

@@ -27,6 +27,7 @@ typedef struct SaTask
 } SaTask;
 
 extern const SaTask *sa_tasks(int *n);
+extern void sa_maintain_init(void);
 extern bool sa_task_run(const SaTask *task, int64 *rows);
 
 /* A full batch: there may be more to do. */

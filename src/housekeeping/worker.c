@@ -21,8 +21,9 @@
  * adds a database; else the launcher alone changes and removes them.  A worker tells
  * what it did in one of "runs", and the launcher takes it from there.
  */
-#include "session_admin.h"
 #include "housekeeping/roster.h"
+#include "live/live.h"
+#include "ending/ending.h"
 
 #include "access/htup_details.h"
 #include "access/xact.h"

@@ -6,6 +6,7 @@
  * then it has the row locked: whoever archives the session waits, and counts them once.
  */
 #include "live/table.h"
+#include "policy/policy.h"
 
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
@@ -65,15 +66,6 @@ static const SaAtEndKind flushed_kind = {
 	.refuses_prepare = "called session_admin.maintain()",
 	.refusal_rank = 1
 };
-
-/* The table session, if there is one. */
-Oid
-sa_live_relation(void)
-{
-	Oid			schema = get_namespace_oid("session_admin", true);
-
-	return OidIsValid(schema) ? get_relname_relid("session", schema) : InvalidOid;
-}
 
 /* maintain() begins: an earlier call may have failed midway. */
 void

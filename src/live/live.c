@@ -6,6 +6,7 @@
  * README.md in this folder has the protocol that keeps its answers right.
  */
 #include "live/table.h"
+#include "policy/policy.h"
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
@@ -397,14 +398,10 @@ sa_live_requests(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(requests);
 }
 
-/* The parts of shared memory and what happens at the end of a transaction. */
 void
-sa_live_init(void)
+sa_live_kinds_init(void)
 {
-	sa_live_table_init();
-	sa_restart_init();
 	sa_at_end_register(&ended_kind);
 	sa_at_end_register(&changed_kind);
 	sa_at_end_register(&everything_kind);
-	sa_flush_init();
 }

@@ -3,6 +3,7 @@
  *	  The row of a session: reads it, and tells whether the session is valid.
  */
 #include "live/live.h"
+#include "policy/policy.h"
 
 #include "access/genam.h"
 #include "access/relscan.h"

@@ -7,9 +7,11 @@
  */
 #include "live/table.h"
 
+#include "catalog/namespace.h"
 #include "common/pg_prng.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "utils/lsyscache.h"
 
 PG_FUNCTION_INFO_V1(sa_live_status);
 
@@ -75,6 +77,15 @@ live_scan(LiveTouch *touches, int n, uint32 *position,
 	}
 	*position = place < top ? place : 0;
 	return found;
+}
+
+/* The table session, if there is one. */
+Oid
+sa_live_relation(void)
+{
+	Oid			schema = get_namespace_oid("session_admin", true);
+
+	return OidIsValid(schema) ? get_relname_relid("session", schema) : InvalidOid;
 }
 
 /* Has it got what the table does not tell yet? */

@@ -106,6 +106,7 @@ extern bool sa_live_touch(const SaApplication *application, const SaLiveKey *key
 extern void sa_live_fill_start(LiveFill *fill, const SaLiveKey *key);
 extern bool sa_live_fill(LiveFill *fill, const SaSession *session,
 						 TimestampTz now, int64 requests);
+extern void sa_live_kinds_init(void);
 
 /* unwritten.c */
 extern int64 sa_unwritten_count(const SaLiveKey *key, TimestampTz created_at,
@@ -114,11 +115,11 @@ extern void sa_unwritten_set_back(const SaLiveKey *key);
 extern void sa_unwritten_read(const SaLiveKey *key, TimestampTz *last_access_at, int64 *requests);
 
 /* scan.c */
+extern Oid	sa_live_relation(void);
 extern int	sa_live_unflushed(LiveTouch *touches, int n, uint32 *position, Oid relation);
 extern int	sa_live_unflushed_anywhere(LiveTouch *touches, int n, uint32 *position);
 
 /* flush.c, restart.c */
-extern Oid	sa_live_relation(void);
 extern void sa_flush_init(void);
 extern void sa_restart_init(void);
 

@@ -11,6 +11,7 @@
  * backends.
  */
 #include "live/table.h"
+#include "policy/policy.h"
 
 #include "access/xact.h"
 #include "access/xlog.h"

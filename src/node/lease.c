@@ -11,13 +11,53 @@
  * was granted before it has surely run out when its whole length has passed since.
  * That is never too early, and too late by no more than the length of a lease.
  */
-#include "session_admin.h"
+#include "node/node.h"
+#include "policy/policy.h"
+#include "ending/ending.h"
 
 #include "access/xlog.h"
+#include "common/int.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(sa_health_lease_is_over);
+
+/*
+ * How long a node of this application may answer from its cache, in microseconds.
+ * Nodes make no application: one may start before the first login, and is given what
+ * holds by default.
+ */
+int64
+sa_node_lease(const char *name)
+{
+	static SaStatement default_lease = {.sql =
+		"SELECT (1000000 * extract(epoch FROM default_value::interval))::bigint"
+		" FROM session_admin.policy_definition WHERE name = 'node_lease'"
+	};
+	SaApplication application;
+
+	if (!sa_application_find(name, &application))
+	{
+		sa_run(&default_lease, NULL);
+		return sa_result_int64(0, 1);
+	}
+	/* it may have come from a dump, and is used from now on */
+	sa_application_ensure(name, &application);
+	return application.node_lease;
+}
+
+/* The moment that is an interval after another; what cannot be is an error. */
+TimestampTz
+sa_time_after(TimestampTz at, int64 microseconds)
+{
+	TimestampTz result;
+
+	if (pg_add_s64_overflow(at, microseconds, &result) || !IS_VALID_TIMESTAMP(result))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("interval is too long")));
+	return result;
+}
 
 /*
  * health_lease_is_over(begins, ends, ahead, run, seen, seen_run): has a lease surely run out

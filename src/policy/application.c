@@ -6,7 +6,6 @@
  * README.md in this folder says how a backend learns of a change in time, and when it
  * may believe its cache.
  */
-#include "policy/policy.h"
 #include "policy/load.h"
 
 #include "access/transam.h"
@@ -155,54 +154,6 @@ sa_policy_wait_until_told(void)
 		if (TransactionIdIsNormal(xid) && !TransactionIdIsCurrentTransactionId(xid))
 			XactLockTableWait(xid, NULL, NULL, XLTW_None);
 	}
-}
-
-/* A name in 64 bits, that nobody can make collide with another one. */
-uint64
-sa_application_key(const char *name)
-{
-	uint8		hash[SA_HASH_LEN];
-	uint64		key;
-
-	sa_sha256(name, strlen(name), hash);
-	memcpy(&key, hash, sizeof(key));
-	return key;
-}
-
-/* The name of a user, likewise; 0 stands for an anonymous one (NULL). */
-uint64
-sa_user_key(const char *user_name)
-{
-	return user_name ? Max(sa_application_key(user_name), 1) : 0;
-}
-
-/* The name of the application with this key; empty if there is none. */
-const char *
-sa_application_of_key(uint64 key)
-{
-	static SaStatement list_applications = {.sql =
-		"SELECT name::text FROM session_admin.application"
-	};
-	static uint64 last_key = 0;
-	static char last_name[SA_NAME_MAX + 1] = "";
-	uint64		rows;
-
-	if (last_name[0] != '\0' && last_key == key)
-		return last_name;
-
-	last_name[0] = '\0';
-	rows = sa_run(&list_applications, NULL);
-	for (uint64 i = 0; i < rows; i++)
-	{
-		char	   *name = sa_result_text(i, 1);
-
-		if (sa_application_key(name) != key)
-			continue;
-		last_key = key;
-		strlcpy(last_name, name, sizeof(last_name));
-		break;
-	}
-	return last_name;
 }
 
 /* Read one application into the cache; false if there is none of this name. */
@@ -441,9 +392,9 @@ doubt_size(void)
 	return sizeof(SaDoubt);
 }
 
-/* Be told of changes, and tell others. */
+/* The cache, and the shared memory that goes with it. */
 void
-sa_policy_init(void)
+sa_application_init(void)
 {
 	static const SaShmemPart part = {
 		.name = "session_admin applications",
@@ -454,5 +405,4 @@ sa_policy_init(void)
 	CacheRegisterRelcacheCallback(cache_relcache_callback, (Datum) 0);
 	sa_shmem_add(&part);
 	sa_at_end_register(&policy_change_kind);
-	sa_durability_init();
 }

@@ -2,7 +2,6 @@
  * durability.c
  *	  What the commit of an invalidation waits for, whatever synchronous_commit says.
  */
-#include "policy/policy.h"
 #include "policy/load.h"
 
 #include "access/xact.h"

@@ -5,7 +5,6 @@
  * Reads the rows of late_ending that concern an application, as part of what holds for
  * it; ending/late.c writes them.
  */
-#include "policy/policy.h"
 #include "policy/load.h"
 
 #include "utils/xid8.h"

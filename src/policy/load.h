@@ -1,7 +1,8 @@
 /*
  * load.h
- *	  What is read when an application is loaded into the cache.  All but numbers goes
- *	  into a memory context of its own; the caller is connected to SPI.
+ *	  For the files of this folder alone: what is read when an application is loaded into
+ *	  the cache.  All but numbers goes into a memory context of its own; the caller is
+ *	  connected to SPI.
  */
 #ifndef SA_POLICY_LOAD_H
 #define SA_POLICY_LOAD_H
@@ -19,7 +20,8 @@ extern void sa_user_limits_read(SaApplication *application, MemoryContext contex
 extern void sa_probe_rules_read(SaApplication *application, MemoryContext context);
 extern void sa_late_endings_read(SaApplication *application, MemoryContext context);
 
-/* durability.c */
+/* application.c, durability.c: see init.c */
+extern void sa_application_init(void);
 extern void sa_durability_init(void);
 
 #endif							/* SA_POLICY_LOAD_H */

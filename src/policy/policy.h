@@ -103,13 +103,14 @@ extern void (*sa_application_loaded_hook) (void);	/* NULL: nobody wants to
 extern bool sa_application_find(const char *name, SaApplication *application);
 extern void sa_application_get(const char *name, SaApplication *application);
 extern void sa_application_insert(const char *name, SaApplication *application);
-extern uint64 sa_application_key(const char *name);
-extern uint64 sa_user_key(const char *user_name);
-extern const char *sa_application_of_key(uint64 key);
 extern int64 sa_policy_number(const char *application, const char *user_name,
 							  const char *name);
 extern void sa_policy_wait_until_told(void);
-extern void sa_policy_init(void);
+
+/* key.c */
+extern uint64 sa_application_key(const char *name);
+extern uint64 sa_user_key(const char *user_name);
+extern const char *sa_application_of_key(uint64 key);
 
 /* validity.c: are these times and this generation valid */
 extern int64 sa_idle_timeout(const SaApplication *application, uint64 user_key,
@@ -144,5 +145,7 @@ extern bool sa_late_ended(const SaApplication *application, uint64 user_key, con
 
 /* durability.c */
 extern void sa_commit_durably(const char *application); /* NULL: all of them */
+
+extern void sa_policy_init(void);
 
 #endif							/* SA_POLICY_H */

@@ -3,7 +3,6 @@
  *	  Which anonymous sessions are probes: the rules, as part of what holds for an
  *	  application.  They are counted in session/probe.c.
  */
-#include "policy/policy.h"
 #include "policy/load.h"
 
 #include "catalog/pg_collation.h"

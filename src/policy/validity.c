@@ -2,7 +2,6 @@
  * validity.c
  *	  Are these times and this generation valid, and how many sessions may a user have?
  */
-#include "policy/policy.h"
 #include "policy/load.h"
 
 #include "utils/timestamp.h"
@@ -123,6 +122,8 @@ sa_idle_timeout(const SaApplication *application, uint64 user_key, int64 idle_ti
  * Is a session of this generation, created and last used at these times, valid
  * now?  user_key is 0 for an anonymous one.  With an idle timeout of its own (not 0)
  * no policy limits its time.
+ *
+ * Parameters: each touch calls it, with values of an entry that is in shared memory.
  */
 bool
 sa_times_are_valid(const SaApplication *application, uint64 user_key, int64 generation,

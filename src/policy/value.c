@@ -2,7 +2,6 @@
  * value.c
  *	  A policy from its text.
  */
-#include "policy/policy.h"
 #include "policy/load.h"
 
 #include "catalog/pg_type.h"

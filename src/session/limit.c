@@ -27,7 +27,10 @@
  *
  * What has ended by time, or with its generation, is not counted.
  */
-#include "session_admin.h"
+#include "session/session.h"
+#include "policy/policy.h"
+#include "live/live.h"
+#include "ending/ending.h"
 
 #include "access/genam.h"
 #include "access/relscan.h"
@@ -221,7 +224,7 @@ refuse(const SaApplication *application, bool anonymous)
 /*
  * Before a session with this id is inserted (user_name NULL: an anonymous one),
  * the application made already: take a seat, or refuse.  The caller is connected
- * to SPI, inserts at once, and then calls sa_seat_taken.
+ * to SPI, inserts at once, and then calls sa_seat_release.
  */
 void
 sa_seat_take(SaSeat *seat, const char *application_name, const char *user_name,
@@ -267,7 +270,7 @@ sa_seat_take(SaSeat *seat, const char *application_name, const char *user_name,
 
 		if (seat->lockmode == ShareLock)
 		{
-			sa_seat_taken(seat);
+			sa_seat_release(seat);
 			seat->lockmode = ExclusiveLock;
 			continue;
 		}
@@ -290,7 +293,7 @@ sa_seat_take(SaSeat *seat, const char *application_name, const char *user_name,
 
 /* After that row is in the table, committed or not. */
 void
-sa_seat_taken(const SaSeat *seat)
+sa_seat_release(const SaSeat *seat)
 {
 	UnlockDatabaseObject(seat->session_relid, seat->application, seat->kind, seat->lockmode);
 }

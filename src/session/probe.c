@@ -14,7 +14,9 @@
  * released: so nothing is written twice.  Probes are not part of a transaction:
  * they are counted even if whoever asked rolls back.
  */
-#include "session_admin.h"
+#include "session/session.h"
+#include "policy/policy.h"
+#include "ending/ending.h"
 
 #include "access/xact.h"
 #include "access/xlog.h"
@@ -113,9 +115,9 @@ counters_start(void *memory, LWLockPadded *locks, pg_attribute_unused() bool fou
 	lock = &locks->lock;
 }
 
-/* What was written at the end of a transaction, and shared memory, if preloaded. */
+/* All that this folder sets up when the library is loaded: the counters of probes. */
 void
-sa_probe_init(void)
+sa_session_init(void)
 {
 	static const SaShmemPart part = {
 		.name = "session_admin probes",

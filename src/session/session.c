@@ -1,36 +1,18 @@
 /*
  * session.c
- *	  Sessions: open, touch, renew, reauthenticate, close, and failed logins.
+ *	  Sessions: open, renew, reauthenticate, close, and failed logins.
  *
- * A touch asks one question: is this session still valid?  It reads the row by
- * its key with the latest snapshot, whatever the caller's, and writes no more
- * often than session_admin.touch_interval, or three times in the session's idle
- * timeout if that is shorter; requests in between are counted in this backend
- * (live.c).  It never waits: a row that somebody else has locked is written at a
- * later touch.  Nor does it write in a READ ONLY transaction, which asked for that:
- * a session that is touched in no other ends by its idle timeout for other backends.
+ * The touch, which nearly all calls are, is in live/touch.c.
  */
-#include "session_admin.h"
+#include "session/session.h"
+#include "policy/policy.h"
+#include "live/live.h"
+#include "ending/ending.h"
 
-#include "access/genam.h"
-#include "access/relscan.h"
-#include "access/stratnum.h"
-#include "access/table.h"
-#include "access/tableam.h"
-#include "access/xact.h"
-#include "access/xlog.h"
-#include "catalog/namespace.h"
-#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
-#include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
-#include "utils/lsyscache.h"
-#include "utils/rel.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-#include "utils/xid8.h"
 
 PG_FUNCTION_INFO_V1(sa_open_session);
 PG_FUNCTION_INFO_V1(sa_renew_session);
@@ -38,12 +20,38 @@ PG_FUNCTION_INFO_V1(sa_reauthenticate);
 PG_FUNCTION_INFO_V1(sa_close_session);
 PG_FUNCTION_INFO_V1(sa_login_failed);
 
-/*
- * open_session(session_id, user_name, client_address, forwarded_for, user_agent,
- * device, node, login_method, application)
- */
-Datum
-sa_open_session(PG_FUNCTION_ARGS)
+/* Delete the row of a session, which ends so. */
+static void
+session_delete(const SaEnding *ending, const uint8 *hash, const char *application)
+{
+	static SaStatement delete_session = {.sql =
+		"DELETE FROM session_admin.session WHERE session_hash = $1 AND application = $2"
+	};
+	SaArgs		args = {0};
+
+	sa_arg_hash(&args, hash);
+	sa_arg_text(&args, application);
+	sa_delete_for(ending, NULL, &delete_session, &args);
+}
+
+/* Who opens a session, and with what. */
+typedef struct Opening
+{
+	SaSessionId id;
+	char	   *application;
+	char	   *user_name;		/* NULL: nobody, yet */
+	inet	   *peer;
+	inet	   *address;		/* behind proxies */
+	char	   *user_agent;
+	char	   *device;
+	char	   *node;
+	char	   *login_method;
+	TimestampTz at;
+} Opening;
+
+/* Insert the row.  If its id is in use, what it was used for ends. */
+static void
+session_insert(const Opening *opening, int64 generation)
 {
 	static SaStatement insert_session = {.sql =
 		"INSERT INTO session_admin.session (session_hash, application, generation, created_at,"
@@ -52,121 +60,129 @@ sa_open_session(PG_FUNCTION_ARGS)
 		" VALUES ($1, $2, $3, $4, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
 		" ON CONFLICT (session_hash, application) DO NOTHING"
 	};
-	static SaStatement delete_session = {.sql =
-		"DELETE FROM session_admin.session WHERE session_hash = $1 AND application = $2"
-	};
-	SaSessionId id;
-	char	   *user_name = sa_text_or_null(fcinfo, 1);
-	inet	   *peer = PG_ARGISNULL(2) ? NULL : PG_GETARG_INET_PP(2);
-	char	   *user_agent = sa_cleaned_or_null(fcinfo, 4, SA_USER_AGENT_MAX);
-	char	   *device = sa_cleaned_or_null(fcinfo, 5, SA_LABEL_MAX);
-	char	   *node = sa_cleaned_or_null(fcinfo, 6, SA_LABEL_MAX);
-	char	   *login_method = sa_cleaned_or_null(fcinfo, 7, SA_LABEL_MAX);
-	char	   *application_name = sa_application_arg(fcinfo, 8);
-	TimestampTz now;
-	SaApplication application;
-	inet	   *address;
-	SaLiveKey	key;
-	SaSeat		seat;
 	SaArgs		args = {0};
-	text	   *ref;
 
-	sa_session_id_arg(fcinfo, 0, &id);
-	if (user_name != NULL)
-		sa_check_user_name(user_name);
+	sa_arg_hash(&args, opening->id.hash);
+	sa_arg_text(&args, opening->application);
+	sa_arg(&args, INT8OID, Int64GetDatum(generation), false);
+	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(opening->at), false);
+	sa_arg_text(&args, opening->user_name);
+	sa_arg_text(&args, opening->login_method);
+	sa_arg(&args, INETOID, InetPGetDatum(opening->address), opening->address == NULL);
+	sa_arg(&args, INETOID, InetPGetDatum(opening->peer), opening->peer == NULL);
+	sa_arg_text(&args, opening->id.log_id[0] ? opening->id.log_id : NULL);
+	sa_arg_text(&args, opening->user_agent);
+	sa_arg_text(&args, opening->device);
+	sa_arg_text(&args, opening->node);
+
+	for (;;)
+	{
+		SaEnding	ending = {
+			.reason = "replaced",
+			.at = opening->at,
+			.options.spares_products = true
+		};
+		SaSeat		seat;
+		uint64		inserted;
+
+		sa_seat_take(&seat, opening->application, opening->user_name, opening->id.hash);
+		inserted = sa_run(&insert_session, &args);
+		sa_seat_release(&seat);
+		if (inserted > 0)
+			break;
+
+		CHECK_FOR_INTERRUPTS();
+		if (sa_id_has_ended(opening->id.hash, opening->application))
+			sa_refuse_ended_id();
+		session_delete(&ending, opening->id.hash, opening->application);
+	}
+	/* it may have ended while we waited for its key */
+	if (sa_id_is_remembered(opening->id.hash, opening->application))
+		sa_refuse_ended_id();
+}
+
+/* Add the login to the history. */
+static void
+session_record_login(const Opening *opening)
+{
+	SaLoginEvent event = {
+		.application = opening->application,
+		.user_name = opening->user_name,
+		.event = "login",
+		.succeeded = true,
+		.login_method = opening->login_method,
+		.client_address = opening->address,
+		.user_agent = opening->user_agent,
+		.device = opening->device,
+		.node = opening->node,
+		.session_ref = text_to_cstring(sa_ref_text(opening->id.hash)),
+		.at = opening->at
+	};
+
+	sa_login_event_record(&event);
+}
+
+/*
+ * open_session(session_id, user_name, client_address, forwarded_for, user_agent,
+ * device, node, login_method, application)
+ */
+Datum
+sa_open_session(PG_FUNCTION_ARGS)
+{
+	Opening		opening = {
+		.user_name = sa_text_or_null(fcinfo, 1),
+		.peer = PG_ARGISNULL(2) ? NULL : PG_GETARG_INET_PP(2),
+		.user_agent = sa_cleaned_or_null(fcinfo, 4, SA_USER_AGENT_MAX),
+		.device = sa_cleaned_or_null(fcinfo, 5, SA_LABEL_MAX),
+		.node = sa_cleaned_or_null(fcinfo, 6, SA_LABEL_MAX),
+		.login_method = sa_cleaned_or_null(fcinfo, 7, SA_LABEL_MAX),
+		.application = sa_application_arg(fcinfo, 8)
+	};
+	SaApplication application;
+	SaLiveKey	key;
+
+	sa_session_id_arg(fcinfo, 0, &opening.id);
+	if (opening.user_name != NULL)
+		sa_check_user_name(opening.user_name);
 
 	SPI_connect();
-	sa_application_ensure(application_name, &application);
-	address = sa_client_address(peer, sa_text_or_null(fcinfo, 3), application.trusted_proxies);
-	now = GetCurrentTimestamp();
-	if (user_name == NULL && sa_probe(&application, user_agent, address, now))
+	sa_application_ensure(opening.application, &application);
+	opening.address = sa_client_address(opening.peer, sa_text_or_null(fcinfo, 3),
+										application.trusted_proxies);
+	opening.at = GetCurrentTimestamp();
+	if (opening.user_name == NULL &&
+		sa_probe(&application, opening.user_agent, opening.address, opening.at))
 	{
 		SPI_finish();
 		PG_RETURN_NULL();
 	}
-	if (sa_id_has_ended(id.hash, application_name))
+	if (sa_id_has_ended(opening.id.hash, opening.application))
 		sa_refuse_ended_id();
-	if (user_name != NULL)
+	if (opening.user_name != NULL)
 	{
-		sa_account_count_login(application_name, user_name, now, address, login_method);
+		sa_account_count_login(opening.application, opening.user_name, opening.at,
+							   opening.address, opening.login_method);
 		/* the lock may have been waited for */
-		sa_application_get(application_name, &application);
-		now = GetCurrentTimestamp();
-		sa_limit_user(&application, user_name, id.hash, now);
+		sa_application_get(opening.application, &application);
+		opening.at = GetCurrentTimestamp();
+		sa_limit_user(&application, opening.user_name, opening.id.hash, opening.at);
 	}
 
-	sa_arg(&args, BYTEAOID, PointerGetDatum(sa_bytea(id.hash, SA_HASH_LEN)), false);
-	sa_arg_text(&args, application_name);
-	sa_arg(&args, INT8OID, Int64GetDatum(application.generation), false);
-	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(now), false);
-	sa_arg_text(&args, user_name);
-	sa_arg_text(&args, login_method);
-	sa_arg(&args, INETOID, InetPGetDatum(address), address == NULL);
-	sa_arg(&args, INETOID, InetPGetDatum(peer), peer == NULL);
-	sa_arg_text(&args, id.log_id[0] ? id.log_id : NULL);
-	sa_arg_text(&args, user_agent);
-	sa_arg_text(&args, device);
-	sa_arg_text(&args, node);
-
-	for (;;)
-	{
-		SaEnding	ending = {.reason = "replaced", .at = now,.options.spares_products = true};
-		SaArgs		in_use = {0};
-		uint64		inserted;
-
-		sa_seat_take(&seat, application_name, user_name, id.hash);
-		inserted = sa_run(&insert_session, &args);
-		sa_seat_taken(&seat);
-		if (inserted > 0)
-			break;
-
-		/* the id is in use: what it was used for ends */
-		CHECK_FOR_INTERRUPTS();
-		if (sa_id_has_ended(id.hash, application_name))
-			sa_refuse_ended_id();
-		sa_arg(&in_use, BYTEAOID, args.values[0], false);
-		sa_arg_text(&in_use, application_name);
-		sa_delete_for(&ending, NULL, &delete_session, &in_use);
-	}
-	/* it may have ended while we waited for its key */
-	if (sa_id_is_remembered(id.hash, application_name))
-		sa_refuse_ended_id();
+	session_insert(&opening, application.generation);
 	/* what an earlier session of this id was touched is not this one's */
-	sa_live_key(&key, &application, id.hash);
+	sa_live_key(&key, &application, opening.id.hash);
 	sa_unwritten_forget(&key);
-
-	if (user_name != NULL)
-	{
-		SaLoginEvent event = {
-			.application = application_name,
-			.user_name = user_name,
-			.event = "login",
-			.succeeded = true,
-			.login_method = login_method,
-			.client_address = address,
-			.user_agent = user_agent,
-			.device = device,
-			.node = node,
-			.session_ref = text_to_cstring(sa_ref_text(id.hash)),
-			.at = now
-		};
-
-		sa_login_event_record(&event);
-	}
+	if (opening.user_name != NULL)
+		session_record_login(&opening);
 	SPI_finish();
 
-	ref = sa_ref_text(id.hash);
-	PG_RETURN_TEXT_P(ref);
+	PG_RETURN_TEXT_P(sa_ref_text(opening.id.hash));
 }
 
-/*
- * renew_session(old_id, new_id, application)
- *
- * Like a login, it locks the user's account first, so that an invalidation of
- * the user ends the session under one id or the other.
- */
-Datum
-sa_renew_session(PG_FUNCTION_ARGS)
+/* Give the session a new id; false if it has ended meanwhile. */
+static bool
+session_copy(const SaSessionId *old_id, const SaSessionId *new_id, const char *application,
+			 TimestampTz at)
 {
 	static SaStatement copy_session = {.sql =
 		"INSERT INTO session_admin.session (session_hash, application, generation, created_at,"
@@ -187,17 +203,43 @@ sa_renew_session(PG_FUNCTION_ARGS)
 		" FROM session_admin.session WHERE session_hash = $1 AND application = $2"
 		" FOR NO KEY UPDATE"
 	};
-	static SaStatement delete_session = {.sql =
-		"DELETE FROM session_admin.session WHERE session_hash = $1 AND application = $2"
-	};
+	SaSession	in_use;
+	SaArgs		args = {0};
+	bool		copied;
+
+	if (sa_id_has_ended(new_id->hash, application))
+		sa_refuse_ended_id();
+	if (sa_session_read(new_id->hash, application, &in_use))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNIQUE_VIOLATION),
+				 errmsg("new session id is in use already")));
+
+	sa_arg_hash(&args, old_id->hash);
+	sa_arg_text(&args, application);
+	sa_arg_hash(&args, new_id->hash);
+	sa_arg_text(&args, new_id->log_id[0] ? new_id->log_id : NULL);
+	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(at), false);
+	copied = sa_run(&copy_session, &args) > 0;
+	if (copied && sa_id_is_remembered(new_id->hash, application))
+		sa_refuse_ended_id();
+	return copied;
+}
+
+/*
+ * renew_session(old_id, new_id, application)
+ *
+ * Like a login, it locks the user's account first, so that an invalidation of
+ * the user ends the session under one id or the other.
+ */
+Datum
+sa_renew_session(PG_FUNCTION_ARGS)
+{
 	SaSessionId old_id;
 	SaSessionId new_id;
 	char	   *application_name = sa_application_arg(fcinfo, 2);
 	SaEnding	ending = {.reason = "renewed",.options.spares_products = true};
 	SaApplication application;
 	SaSession	session;
-	SaArgs		key = {0};
-	SaArgs		args = {0};
 	bool		valid;
 
 	sa_session_id_arg(fcinfo, 0, &old_id);
@@ -215,37 +257,15 @@ sa_renew_session(PG_FUNCTION_ARGS)
 		valid = sa_session_read(old_id.hash, application_name, &session);
 	}
 	ending.at = GetCurrentTimestamp();
-	valid = valid && sa_application_find(application_name, &application) &&
-		sa_session_is_valid(&session, &application, old_id.hash, ending.at);
-	if (valid)
-	{
-		SaSession	in_use;
-
-		if (sa_id_has_ended(new_id.hash, application_name))
-			sa_refuse_ended_id();
-		if (sa_session_read(new_id.hash, application_name, &in_use))
-			ereport(ERROR,
-					(errcode(ERRCODE_UNIQUE_VIOLATION),
-					 errmsg("new session id is in use already")));
-
-		sa_arg(&key, BYTEAOID, PointerGetDatum(sa_bytea(old_id.hash, SA_HASH_LEN)), false);
-		sa_arg_text(&key, application_name);
-
-		args = key;
-		sa_arg(&args, BYTEAOID, PointerGetDatum(sa_bytea(new_id.hash, SA_HASH_LEN)), false);
-		sa_arg_text(&args, new_id.log_id[0] ? new_id.log_id : NULL);
-		sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(ending.at), false);
-		valid = sa_run(&copy_session, &args) > 0;
-		if (valid && sa_id_is_remembered(new_id.hash, application_name))
-			sa_refuse_ended_id();
-	}
-	if (!valid)
+	if (!valid || !sa_application_find(application_name, &application) ||
+		!sa_session_is_valid(&session, &application, old_id.hash, ending.at) ||
+		!session_copy(&old_id, &new_id, application_name, ending.at))
 		ereport(ERROR,
 				(errcode(SA_ERRCODE_NOT_FOUND),
 				 errmsg("session is not valid"),
 				 errhint("It has ended, or was never opened: open a new one.")));
 
-	sa_delete_for(&ending, NULL, &delete_session, &key);
+	session_delete(&ending, old_id.hash, application_name);
 	SPI_finish();
 
 	PG_RETURN_TEXT_P(sa_ref_text(new_id.hash));
@@ -297,7 +317,7 @@ sa_reauthenticate(PG_FUNCTION_ARGS)
 					 errmsg("session has no user who could be reauthenticated"),
 					 errhint("Use open_session() for a login.")));
 
-		sa_arg(&args, BYTEAOID, PointerGetDatum(sa_bytea(id.hash, SA_HASH_LEN)), false);
+		sa_arg_hash(&args, id.hash);
 		sa_arg_text(&args, application_name);
 		sa_arg_text(&args, login_method);
 		sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(now), false);
