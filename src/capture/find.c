@@ -223,6 +223,8 @@ typedef struct FindStep
 {
 	SaDeletion *deletion;
 	SaBusy	   *busy;
+	SaTarget	target;			/* as this table has it */
+	SaPlaces	found;
 } FindStep;
 
 static int
@@ -234,15 +236,30 @@ find_compare(const void *a, const void *b)
 	return ItemPointerCompare(&place_a, &place_b);
 }
 
-/* Search one table, and lock what is found, in one order for all. */
+/* Search one table. */
 static void
-find_step(void *argument)
+find_search_step(void *argument)
+{
+	FindStep   *step = argument;
+	Relation	relation;
+	SaWatch    *watch = sa_deletion_open(step->deletion, &relation);
+
+	if (watch == NULL)
+		return;
+	if (step->target.user_names)
+		step->target.users = find_known_as(watch, step->target.user_names);
+	sa_table_search(watch, &step->target, relation, &step->found);
+	table_close(relation, NoLock);
+}
+
+/* Lock what was found there, in one order for all. */
+static void
+find_lock_step(void *argument)
 {
 	FindStep   *step = argument;
 	SaDeletion *deletion = step->deletion;
-	SaTarget	target = deletion->target;
-	SaPlaces	found = {0};
-	Finding		finding = {.target = &target};
+	SaPlaces   *found = &step->found;
+	Finding		finding = {.target = &step->target};
 
 	deletion->watch = sa_deletion_open(deletion, &finding.relation);
 	if (deletion->watch == NULL)
@@ -251,16 +268,13 @@ find_step(void *argument)
 	finding.slot = table_slot_create(finding.relation, NULL);
 	finding.scratch = AllocSetContextCreate(CurrentMemoryContext, "session_admin row",
 											ALLOCSET_DEFAULT_SIZES);
-	if (target.user_names)
-		target.users = find_known_as(deletion->watch, target.user_names);
-	finding.hashes = sa_hashes_sorted(target.all_hashes, &finding.n_hashes);
+	finding.hashes = sa_hashes_sorted(step->target.all_hashes, &finding.n_hashes);
 
-	sa_table_search(deletion->watch, &target, finding.relation, &found);
-	if (found.n > 1)
-		qsort(found.rows, found.n, sizeof(SaPlace), find_compare);
-	find_lock(&finding, &found, deletion, step->busy);
-	if (target.user_names && deletion->part == SA_PART_SESSION)
-		find_confirm_users(deletion, &target);
+	if (found->n > 1)
+		qsort(found->rows, found->n, sizeof(SaPlace), find_compare);
+	find_lock(&finding, found, deletion, step->busy);
+	if (step->target.user_names && deletion->part == SA_PART_SESSION)
+		find_confirm_users(deletion, &step->target);
 
 	MemoryContextDelete(finding.scratch);
 	ExecDropSingleTupleTableSlot(finding.slot);
@@ -296,6 +310,27 @@ sa_deletion_attempt(void (*step) (void *), void *argument)
 	return error;
 }
 
+/* Search one table and lock what is found; returns why that failed. */
+static ErrorData *
+find_in_table(SaDeletion *deletion, SaBusy *busy)
+{
+	FindStep	step = {.deletion = deletion, .busy = busy, .target = deletion->target};
+	ErrorData  *error = sa_deletion_attempt(find_search_step, &step);
+
+	if (error != NULL)
+		return error;
+
+	/*
+	 * What may be given back is locked in no subtransaction of its own: once
+	 * that one is released, a session that waits for a row waits for the
+	 * whole transaction, and would not be told.
+	 */
+	if (!busy->stops)
+		return sa_deletion_attempt(find_lock_step, &step);
+	find_lock_step(&step);
+	return NULL;
+}
+
 /*
  * Search all these tables, and lock what is found.  What is not to be had is left out,
  * and the first of it told in *busy.
@@ -303,33 +338,27 @@ sa_deletion_attempt(void (*step) (void *), void *argument)
 void
 sa_deletions_lock(List *deletions, SaBusy *busy)
 {
+	static const SaPlaces none = {0};
 	ListCell   *cell;
 
 	foreach(cell, deletions)
 	{
-		FindStep	step = {lfirst(cell), busy};
+		SaDeletion *deletion = lfirst(cell);
 		ErrorData  *error;
 
 		if (SA_STOPS(busy))
 			return;
 
-		step.deletion->rows = (SaPlaces)
-		{
-			0
-		};
-		step.deletion->busy = (SaPlaces)
-		{
-			0
-		};
-		step.deletion->watch = NULL;
-		step.deletion->message = NULL;
-		step.deletion->unsearched = !sa_lock_table(step.deletion->relid, RowExclusiveLock, busy);
-		if (step.deletion->unsearched)
+		deletion->rows = deletion->busy = none;
+		deletion->watch = NULL;
+		deletion->message = NULL;
+		deletion->unsearched = !sa_lock_table(deletion->relid, RowExclusiveLock, busy);
+		if (deletion->unsearched)
 			continue;
-		error = sa_deletion_attempt(find_step, &step);
+		error = find_in_table(deletion, busy);
 		if (error == NULL)
 			continue;
-		sa_deletion_failed(step.deletion, error, false);
-		step.deletion->unsearched = true;
+		sa_deletion_failed(deletion, error, false);
+		deletion->unsearched = true;
 	}
 }
