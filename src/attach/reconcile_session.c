@@ -8,6 +8,7 @@
 #include "attach/reconcile.h"
 
 #include "catalog/pg_type.h"
+#include "ending/ending.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"

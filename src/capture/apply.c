@@ -12,7 +12,7 @@
  * Who only ends sessions waits for no account.
  */
 static void
-lock_renamed(SaBatch *batch)
+apply_lock_renamed(SaBatch *batch)
 {
 	const SaValues *lists[] = {&batch->ended_name, &batch->renamed_from,
 	&batch->renamed_to, &batch->login_user};
@@ -33,7 +33,7 @@ void
 sa_apply(SaBatch *batch)
 {
 	SPI_connect();
-	lock_renamed(batch);
+	apply_lock_renamed(batch);
 	sa_apply_ended(batch);
 	sa_apply_renamed(batch);
 	sa_apply_keys(batch);

@@ -22,7 +22,7 @@
  * session is not counted as one again.
  */
 static bool
-logins_are_told(const char *application)
+apply_logins_are_told(const char *application)
 {
 	static SaStatement find_last_login = {.sql =
 		"SELECT FROM session_admin.attachment_column"
@@ -40,7 +40,7 @@ logins_are_told(const char *application)
  * not waited for, and counted later, unless a policy limits the user's sessions.
  */
 static void
-log_in(const SaBatch *batch, const SaSessionRow *row, const char *user_name)
+apply_log_in(const SaBatch *batch, const SaSessionRow *row, const char *user_name)
 {
 	const char *application_name = batch->watch->application;
 	SaApplication application;
@@ -51,7 +51,7 @@ log_in(const SaBatch *batch, const SaSessionRow *row, const char *user_name)
 		.succeeded = true,
 		.session_ref = text_to_cstring(sa_ref_text(row->id.hash))
 	};
-	bool		counts = !sa_batch_ignores_logins(batch) && !logins_are_told(application_name);
+	bool		counts = !sa_batch_ignores_logins(batch) && !apply_logins_are_told(application_name);
 	int			on_session_limit;
 	bool		waits;
 
@@ -74,7 +74,7 @@ log_in(const SaBatch *batch, const SaSessionRow *row, const char *user_name)
 
 /* Lock the row of this session without waiting; false if somebody else has it. */
 static bool
-session_lock(const uint8 *hash, const char *application, LockTupleMode mode, SaBusy *busy)
+apply_lock_session(const uint8 *hash, const char *application, LockTupleMode mode, SaBusy *busy)
 {
 	static SaStatement find_session = {.sql =
 		"SELECT ctid, session_hash FROM session_admin.session"
@@ -94,18 +94,18 @@ session_lock(const uint8 *hash, const char *application, LockTupleMode mode, SaB
  * to its row, as who flushes touches, is waited for a moment: he waits for nobody.
  */
 static bool
-session_is_ending(const uint8 *hash, const char *application)
+apply_session_is_ending(const uint8 *hash, const char *application)
 {
 	SaBusy		ending = {0};
 	SaBusy		writing = {0};
 	SaBusy		again = {0};
 
-	if (!session_lock(hash, application, LockTupleKeyShare, &ending))
+	if (!apply_lock_session(hash, application, LockTupleKeyShare, &ending))
 		return true;
-	if (session_lock(hash, application, LockTupleExclusive, &writing))
+	if (apply_lock_session(hash, application, LockTupleExclusive, &writing))
 		return false;
 	(void) sa_wait_for(&writing, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), sa_lock_wait));
-	return !session_lock(hash, application, LockTupleExclusive, &again);
+	return !apply_lock_session(hash, application, LockTupleExclusive, &again);
 }
 
 /* A session that is to be written as the product has it now. */
@@ -165,13 +165,13 @@ writing_look(Writing *writing)
 	SaSession	session;
 
 	/* the product's row is locked, for which they may be waiting */
-	if (!backfill && session_is_ending(row->id.hash, application))
+	if (!backfill && apply_session_is_ending(row->id.hash, application))
 		return writing->same_id ? WRITING_DONE : WRITING_REFUSED;
 	sa_application_get(application, &writing->application);
 	writing->valid = sa_session_read(row->old_id.hash, application, &session) &&
 		sa_session_is_valid(&session, &writing->application, row->old_id.hash, writing->now);
 	if (writing->valid && !writing->same_id && !backfill &&
-		session_is_ending(row->old_id.hash, application))
+		apply_session_is_ending(row->old_id.hash, application))
 	{
 		sa_end_session(row->old_id.hash, application, &renewed, NULL);
 		/* a user who logs in goes on without it */
@@ -279,7 +279,7 @@ writing_clear(Writing *writing)
  * somebody is about to end it.
  */
 static bool
-write_session(const SaBatch *batch, const SaSessionRow *row, const char *user_name, bool logged_in)
+apply_write_session(const SaBatch *batch, const SaSessionRow *row, const char *user_name, bool logged_in)
 {
 	Writing		writing = {
 		.batch = batch,
@@ -311,7 +311,7 @@ write_session(const SaBatch *batch, const SaSessionRow *row, const char *user_na
 
 /* A row that is new or changed; false if its session has ended meanwhile. */
 static bool
-apply_row(SaBatch *batch, const SaSessionRow *row, const char *user_name)
+apply_session_row(SaBatch *batch, const SaSessionRow *row, const char *user_name)
 {
 	const SaWatch *watch = batch->watch;
 	SaEnding	ending = {.at = GetCurrentTimestamp(),.options.spares_products = true};
@@ -345,8 +345,8 @@ apply_row(SaBatch *batch, const SaSessionRow *row, const char *user_name)
 	logged_in = user_name != NULL && !batch->backfill &&
 		(known ? session.user_name == NULL : row->logged_in);
 	if (logged_in)
-		log_in(batch, row, user_name);
-	return write_session(batch, row, user_name, logged_in);
+		apply_log_in(batch, row, user_name);
+	return apply_write_session(batch, row, user_name, logged_in);
 }
 
 /*
@@ -354,7 +354,7 @@ apply_row(SaBatch *batch, const SaSessionRow *row, const char *user_name)
  * rows have just been deleted, those of this statement with them.
  */
 static bool
-came_from_a_dump(const char *name)
+apply_came_from_a_dump(const char *name)
 {
 	SaApplication application;
 	bool		moved = sa_application_find(name, &application) && application.moved;
@@ -383,7 +383,7 @@ sa_apply_sessions(SaBatch *batch)
 							NULL);
 	}
 
-	if (batch->session_rows == NIL || came_from_a_dump(application))
+	if (batch->session_rows == NIL || apply_came_from_a_dump(application))
 	{
 		sa_batch_wipe(batch);
 		return;
@@ -410,8 +410,8 @@ sa_apply_sessions(SaBatch *batch)
 		int			i = foreach_current_index(cell);
 		SaSessionRow *row = lfirst(cell);
 
-		if (!apply_row(batch, row,
-					   users.nulls[i] ? NULL : TextDatumGetCString(users.values[i])))
+		if (!apply_session_row(batch, row,
+							   users.nulls[i] ? NULL : TextDatumGetCString(users.values[i])))
 			row->refused = true;
 		refused += row->refused;
 		batch->written += !row->refused;

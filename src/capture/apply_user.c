@@ -24,7 +24,7 @@ static const char *const reasons[] = {
 
 /* End the sessions of these users for one reason. */
 static void
-end_users(SaBatch *batch, SaValues *names, const char *reason, const uint8 *keep)
+apply_end_users(SaBatch *batch, SaValues *names, const char *reason, const uint8 *keep)
 {
 	SaEnding	ending = {.reason = reason,.options.caller_notifies = true};
 	SaEnded		ended = {0};
@@ -48,7 +48,7 @@ end_users(SaBatch *batch, SaValues *names, const char *reason, const uint8 *keep
  * has named it in session_admin.current_session; NULL otherwise.  *hash is set.
  */
 static char *
-user_of_current_session(const char *application, uint8 *hash)
+apply_user_of_current_session(const char *application, uint8 *hash)
 {
 	SaSession	session = {0};
 	size_t		length = strlen(sa_current_session);
@@ -97,7 +97,7 @@ sa_apply_ended(SaBatch *batch)
 	if (batch->ended_name.n == 0)
 		return;
 
-	current = user_of_current_session(batch->watch->application, keep);
+	current = apply_user_of_current_session(batch->watch->application, keep);
 
 	sa_batch_arg_keys(&args, batch->watch, SA_PART_ACCOUNT);
 	sa_batch_arg(&args, &batch->ended_name, TEXTOID);
@@ -115,14 +115,14 @@ sa_apply_ended(SaBatch *batch)
 		sa_batch_add_text(batch, keeps ? &keeper : &names[by], name);
 	}
 
-	end_users(batch, &keeper, reasons[SA_ENDED_BY_PASSWORD], keep);
+	apply_end_users(batch, &keeper, reasons[SA_ENDED_BY_PASSWORD], keep);
 	for (size_t by = 0; by < lengthof(reasons); by++)
-		end_users(batch, &names[by], reasons[by], NULL);
+		apply_end_users(batch, &names[by], reasons[by], NULL);
 }
 
 /* Is this the name that an anonymized user gets? */
 static bool
-is_alias(const SaWatch *watch, const char *name)
+apply_is_alias(const SaWatch *watch, const char *name)
 {
 	return watch->alias_pattern != NULL &&
 		RE_compile_and_execute(cstring_to_text(watch->alias_pattern),
@@ -135,7 +135,7 @@ is_alias(const SaWatch *watch, const char *name)
 
 /* Is the name that the user gets in row i one that a later row takes away? */
 static bool
-is_given_away_later(const SaBatch *batch, int i)
+apply_is_given_away_later(const SaBatch *batch, int i)
 {
 	text	   *to = DatumGetTextPP(batch->renamed_to.values[i]);
 
@@ -179,7 +179,7 @@ sa_apply_renamed(SaBatch *batch)
 	{
 		char	   *from = TextDatumGetCString(batch->renamed_from.values[i]);
 		char	   *to = TextDatumGetCString(batch->renamed_to.values[i]);
-		const char *reason = is_alias(watch, to) ? "user_anonymized" : "user_renamed";
+		const char *reason = apply_is_alias(watch, to) ? "user_anonymized" : "user_renamed";
 		SaArgs		args = {0};
 		bool		isnull;
 		bool		known;
@@ -203,7 +203,7 @@ sa_apply_renamed(SaBatch *batch)
 			SaValues	names = {0};
 
 			sa_batch_add_text(batch, &names, from);
-			end_users(batch, &names, reason, NULL);
+			apply_end_users(batch, &names, reason, NULL);
 		}
 		else
 		{
@@ -212,7 +212,7 @@ sa_apply_renamed(SaBatch *batch)
 			SaFeedRow	row = {.scope = "user", .application = watch->application,
 			.user_name = from, .reason = reason};
 
-			if (is_given_away_later(batch, i))
+			if (apply_is_given_away_later(batch, i))
 				meanwhile[i] = psprintf(MEANWHILE "%d", i);
 			sa_user_rename(watch->application, from, meanwhile[i] ? meanwhile[i] : to, &ending, &ended);
 			row.id = ended.id;
@@ -225,7 +225,7 @@ sa_apply_renamed(SaBatch *batch)
 		char	   *to = TextDatumGetCString(batch->renamed_to.values[i]);
 
 		if (meanwhile[i] != NULL)
-			sa_user_move(watch->application, meanwhile[i], to, is_alias(watch, to));
+			sa_user_move(watch->application, meanwhile[i], to, apply_is_alias(watch, to));
 	}
 }
 
@@ -234,7 +234,7 @@ sa_apply_renamed(SaBatch *batch)
  * any more once the product's remember-me rows are deleted.
  */
 static void
-drop_old_keys(SaBatch *batch, const SaValues *names)
+apply_drop_old_keys(SaBatch *batch, const SaValues *names)
 {
 	static SaStatement delete_keys = {.sql =
 		"DELETE FROM session_admin.account_key"
@@ -246,7 +246,7 @@ drop_old_keys(SaBatch *batch, const SaValues *names)
 		char	   *name = TextDatumGetCString(names->values[i]);
 		SaArgs		args = {0};
 
-		if (!is_alias(batch->watch, name))
+		if (!apply_is_alias(batch->watch, name))
 			continue;
 		sa_arg_text(&args, batch->watch->application);
 		sa_arg_text(&args, name);
@@ -292,8 +292,8 @@ sa_apply_keys(SaBatch *batch)
 	}
 	if (batch->renamed_to.n > 0 || batch->key_gone.n > 0)
 	{
-		drop_old_keys(batch, &batch->renamed_to);
-		drop_old_keys(batch, &batch->key_user);
+		apply_drop_old_keys(batch, &batch->renamed_to);
+		apply_drop_old_keys(batch, &batch->key_user);
 	}
 }
 

@@ -91,7 +91,7 @@ sa_batch_unclear(SaBatch *batch, const char *user_name)
 
 /* The users of the sessions that the batch would have ended. */
 static ArrayType *
-users_of_sessions(const SaBatch *batch)
+batch_users_of_sessions(const SaBatch *batch)
 {
 	static SaStatement find_users = {.sql =
 		"SELECT array_agg(DISTINCT user_name::text) FROM session_admin.session"
@@ -133,7 +133,7 @@ sa_batch_users(const SaBatch *batch)
 	if (!batch->complete)
 		return NULL;
 	if (batch->watch->part == SA_PART_SESSION)
-		return users_of_sessions(batch);
+		return batch_users_of_sessions(batch);
 	for (int i = 0; i < batch->ended_name.n; i++)
 		accumArrayResult(names, batch->ended_name.values[i], false, TEXTOID, CurrentMemoryContext);
 	for (int i = 0; i < batch->renamed_from.n; i++)

@@ -6,6 +6,7 @@
 #define SA_BATCH_H
 
 #include "capture/capture.h"
+#include "ending/ending.h"
 
 /* An array that grows; its elements are of one type. */
 typedef struct SaValues

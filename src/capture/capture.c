@@ -126,7 +126,7 @@ capture_statement(SaBatch *batch, TriggerData *trigdata)
 
 /* Does a subscription copy a table, of which all rows were there before? */
 static bool
-is_first_copy(void)
+capture_is_first_copy(void)
 {
 	return MyLogicalRepWorker != NULL && OidIsValid(MyLogicalRepWorker->relid);
 }
@@ -138,7 +138,7 @@ typedef struct Statement
 } Statement;
 
 static void
-follow_statement(void *argument)
+capture_follow(void *argument)
 {
 	Statement  *statement = argument;
 
@@ -149,14 +149,14 @@ follow_statement(void *argument)
 static void
 capture_guarded(const SaWatch *watch, TriggerData *trigdata)
 {
-	SaBatch    *batch = sa_batch_begin(watch, is_first_copy() ? SA_BATCH_BACKFILL : SA_BATCH_CHANGES);
+	SaBatch    *batch = sa_batch_begin(watch, capture_is_first_copy() ? SA_BATCH_BACKFILL : SA_BATCH_CHANGES);
 	Statement	statement = {batch, trigdata};
 	ErrorData  *error;
 
 	batch->insertion = TRIGGER_FIRED_BY_INSERT(trigdata->tg_event);
 	batch->ending = sa_deletion_under_way(watch, &batch->ended);
 
-	error = sa_capture_attempt(follow_statement, &statement);
+	error = sa_capture_attempt(capture_follow, &statement);
 	if (error)
 		sa_failure_of_statement(watch, trigdata, error->message, sa_batch_users(batch));
 	else if (batch->unclear)
@@ -169,7 +169,7 @@ capture_guarded(const SaWatch *watch, TriggerData *trigdata)
 #define UNKNOWN_TABLE "the table is watched, but nothing says as what"
 
 static void
-record_unknown(void *argument)
+capture_record_unknown(void *argument)
 {
 	TriggerData *trigdata = argument;
 	bool		first;
@@ -190,14 +190,14 @@ record_unknown(void *argument)
  * tell, once, as nobody is logged out by what happens here.
  */
 static void
-follow_unknown(TriggerData *trigdata)
+capture_unknown(TriggerData *trigdata)
 {
 	if (!sa_is_told_unknown(trigdata->tg_relation))
-		(void) sa_capture_attempt(record_unknown, trigdata);
+		(void) sa_capture_attempt(capture_record_unknown, trigdata);
 }
 
 static bool
-has_transition_tables(const TriggerData *trigdata)
+capture_has_tables(const TriggerData *trigdata)
 {
 	return (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) || trigdata->tg_oldtable != NULL) &&
 		(TRIGGER_FIRED_BY_DELETE(trigdata->tg_event) || trigdata->tg_newtable != NULL);
@@ -213,7 +213,7 @@ sa_capture(PG_FUNCTION_ARGS)
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigdata->tg_event) ||
 		(TRIGGER_FIRED_FOR_STATEMENT(trigdata->tg_event) &&
-		 !TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event) && !has_transition_tables(trigdata)))
+		 !TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event) && !capture_has_tables(trigdata)))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"capture\" must be fired after a statement, with transition tables"),
@@ -232,7 +232,7 @@ sa_capture(PG_FUNCTION_ARGS)
 
 	watches = sa_watches_of(trigdata->tg_relation);
 	if (watches == NIL)
-		follow_unknown(trigdata);
+		capture_unknown(trigdata);
 	foreach(cell, watches)
 	{
 		const SaWatch *watch = lfirst(cell);

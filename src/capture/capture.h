@@ -5,7 +5,6 @@
 #ifndef SA_CAPTURE_H
 #define SA_CAPTURE_H
 
-#include "ending/ending.h"
 #include "products/products.h"
 
 #include "utils/snapshot.h"

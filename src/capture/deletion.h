@@ -6,6 +6,7 @@
 #define SA_DELETION_H
 
 #include "capture/capture.h"
+#include "ending/ending.h"
 
 /* Rows that are deleted together, and for how long that may take. */
 #define SA_DELETION_ROWS	1000

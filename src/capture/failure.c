@@ -10,6 +10,7 @@
 #include "capture/failure.h"
 
 #include "catalog/pg_type.h"
+#include "ending/ending.h"
 #include "policy/policy.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"

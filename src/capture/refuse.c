@@ -18,7 +18,7 @@
 
 /* The applications for which this table is watched as one of sessions. */
 static List *
-watching_applications(const SaWatch *watch)
+refuse_applications(const SaWatch *watch)
 {
 	Relation	relation = table_open(watch->relid, AccessShareLock);
 	List	   *applications = NIL;
@@ -37,7 +37,7 @@ watching_applications(const SaWatch *watch)
 
 /* Has it ended in one of these applications?  The row then goes from all of them. */
 static bool
-has_ended_anywhere(const uint8 *hash, List *applications)
+refuse_has_ended(const uint8 *hash, List *applications)
 {
 	ListCell   *cell;
 
@@ -56,7 +56,7 @@ has_ended_anywhere(const uint8 *hash, List *applications)
 int
 sa_refuse_mark(SaBatch *batch)
 {
-	List	   *applications = watching_applications(batch->watch);
+	List	   *applications = refuse_applications(batch->watch);
 	int			refused = 0;
 	ListCell   *cell;
 
@@ -66,8 +66,8 @@ sa_refuse_mark(SaBatch *batch)
 		bool		same_id = memcmp(row->id.hash, row->old_id.hash, SA_HASH_LEN) == 0;
 
 		CHECK_FOR_INTERRUPTS();
-		row->refused = has_ended_anywhere(row->id.hash, applications) ||
-			(!same_id && has_ended_anywhere(row->old_id.hash, applications));
+		row->refused = refuse_has_ended(row->id.hash, applications) ||
+			(!same_id && refuse_has_ended(row->old_id.hash, applications));
 		refused += row->refused;
 	}
 	return refused;
@@ -83,7 +83,7 @@ typedef struct Refusal
 } Refusal;
 
 static void
-delete_refused_rows(void *argument)
+refuse_delete_step(void *argument)
 {
 	Refusal    *refusal = argument;
 
@@ -96,7 +96,7 @@ delete_refused_rows(void *argument)
  * in by them: each request that uses one comes here again.
  */
 static void
-rows_remain(const SaWatch *watch, const char *why)
+refuse_rows_remain(const SaWatch *watch, const char *why)
 {
 	char	   *message = psprintf("rows of ended sessions were not deleted: %s", why);
 
@@ -139,10 +139,10 @@ sa_refuse_rows(SaBatch *batch)
 	}
 	refusal.secrets = DatumGetArrayTypeP(makeArrayResult(secrets, context));
 	refusal.hashes = DatumGetArrayTypeP(makeArrayResult(hashes, context));
-	error = sa_capture_attempt(delete_refused_rows, &refusal);
+	error = sa_capture_attempt(refuse_delete_step, &refusal);
 
 	if (error)
-		rows_remain(watch, error->message);
+		refuse_rows_remain(watch, error->message);
 	else
 		batch->refused += refusal.deleted;
 

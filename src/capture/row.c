@@ -68,8 +68,7 @@ row_add_key_gone(SaBatch *batch, TupleTableSlot *slot)
 
 /* Add one thing that is told of a user's logins, unless there is no sense in it. */
 static void
-row_add_login(SaBatch *batch, TupleTableSlot *slot, SaColumnRole role, SaReading reading,
-			  Datum value, bool isnull, Oid type)
+row_add_login(SaBatch *batch, TupleTableSlot *slot, SaColumnRole role, const SaValue *value)
 {
 	const SaWatch *watch = batch->watch;
 	SaColumnRole key_role = SA_HAS(watch, SA_ROLE_USER_KEY) ? SA_ROLE_USER_KEY : SA_ROLE_KEY;
@@ -87,14 +86,14 @@ row_add_login(SaBatch *batch, TupleTableSlot *slot, SaColumnRole role, SaReading
 		case SA_ROLE_LOGIN_COUNT:
 		case SA_ROLE_CURRENT_FAILED_COUNT:
 		case SA_ROLE_TOTAL_FAILED_COUNT:
-			is_number = sa_value_read_number(sa_value_as_text(value, isnull, type), &number);
+			is_number = sa_value_read_number(sa_value_as_text(value), &number);
 			break;
 		case SA_ROLE_LAST_LOGIN_ADDRESS:
-			if (type == INETOID)
-				address = sa_value_as_text(value, isnull, type);
+			if (value->type == INETOID)
+				address = sa_value_as_text(value);
 			break;
 		default:
-			is_time = sa_value_read_time(value, isnull, type, reading, &at);
+			is_time = sa_value_read_time(value, &at);
 			break;
 	}
 	if ((key == NULL && user == NULL) || !(is_time || is_number || address))
@@ -119,18 +118,12 @@ row_add_login(SaBatch *batch, TupleTableSlot *slot, SaColumnRole role, SaReading
 static void
 row_add_logins(SaBatch *batch, TupleTableSlot *slot)
 {
-	const SaWatch *watch = batch->watch;
-
 	for (SaColumnRole role = 0; role < SA_NROLES; role++)
 	{
-		const SaColumn *column = &watch->columns[role];
-		Datum		value;
-		bool		isnull;
+		SaValue		value;
 
-		if (!SA_IS_LOGIN_ROLE(role) || column->attnum == InvalidAttrNumber)
-			continue;
-		value = slot_getattr(slot, column->attnum, &isnull);
-		row_add_login(batch, slot, role, column->reading, value, isnull, column->type);
+		if (SA_IS_LOGIN_ROLE(role) && sa_value_get(batch->watch, role, slot, &value))
+			row_add_login(batch, slot, role, &value);
 	}
 }
 
@@ -139,6 +132,7 @@ static void
 row_add_failure(SaBatch *batch, TupleTableSlot *old, TupleTableSlot *new)
 {
 	const SaWatch *watch = batch->watch;
+	SaValue		now = {.type = TIMESTAMPTZOID};
 	int64		old_count = 0;
 	int64		new_count;
 
@@ -147,9 +141,10 @@ row_add_failure(SaBatch *batch, TupleTableSlot *old, TupleTableSlot *new)
 		return;
 	if (old != NULL)
 		(void) sa_value_read_number(sa_value_text(watch, SA_ROLE_CURRENT_FAILED_COUNT, old), &old_count);
-	if (new_count > old_count)
-		row_add_login(batch, new, SA_ROLE_LAST_FAILED_LOGIN_AT, SA_READING_DEFAULT,
-					  TimestampTzGetDatum(GetCurrentTimestamp()), false, TIMESTAMPTZOID);
+	if (new_count <= old_count)
+		return;
+	now.value = TimestampTzGetDatum(GetCurrentTimestamp());
+	row_add_login(batch, new, SA_ROLE_LAST_FAILED_LOGIN_AT, &now);
 }
 
 /* Add what an attribute tells of logins, if it is one of those that do. */
@@ -157,20 +152,18 @@ static void
 row_add_attribute(SaBatch *batch, TupleTableSlot *slot)
 {
 	const SaWatch *watch = batch->watch;
-	const SaColumn *column = &watch->columns[SA_ROLE_ATTRIBUTE_VALUE];
 	char	   *name = sa_value_text(watch, SA_ROLE_ATTRIBUTE_NAME, slot);
 
 	for (int i = 0; name != NULL && i < watch->nattributes; i++)
 	{
 		const SaAttribute *attribute = &watch->attributes[i];
-		Datum		value;
-		bool		isnull;
+		SaValue		value;
 
-		if (strcmp(attribute->name, name) != 0)
+		if (strcmp(attribute->name, name) != 0 ||
+			!sa_value_get(watch, SA_ROLE_ATTRIBUTE_VALUE, slot, &value))
 			continue;
-		value = slot_getattr(slot, column->attnum, &isnull);
-		row_add_login(batch, slot, attribute->role, attribute->reading,
-					  value, isnull, column->type);
+		value.reading = attribute->reading;
+		row_add_login(batch, slot, attribute->role, &value);
 	}
 }
 

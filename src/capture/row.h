@@ -7,8 +7,19 @@
 
 #include "capture/batch.h"
 
+/* A value in a column. */
+typedef struct SaValue
+{
+	Datum		value;
+	bool		isnull;
+	Oid			type;
+	SaReading	reading;
+} SaValue;
+
 /* value.c: a column by its role */
-extern char *sa_value_as_text(Datum value, bool isnull, Oid type);
+extern bool sa_value_get(const SaWatch *watch, SaColumnRole role, TupleTableSlot *slot,
+						 SaValue *value);
+extern char *sa_value_as_text(const SaValue *value);
 extern char *sa_value_text(const SaWatch *watch, SaColumnRole role, TupleTableSlot *slot);
 extern bool sa_value_time(const SaWatch *watch, SaColumnRole role, TupleTableSlot *slot,
 						  TimestampTz *result);
@@ -20,8 +31,7 @@ extern bool sa_value_unchanged(const SaWatch *watch, SaColumnRole role, TupleTab
 extern bool sa_value_others_unchanged(const SaWatch *watch, TupleTableSlot *old,
 									  TupleTableSlot *new);
 extern bool sa_value_read_number(const char *value, int64 *result);
-extern bool sa_value_read_time(Datum value, bool isnull, Oid type, SaReading reading,
-							   TimestampTz *result);
+extern bool sa_value_read_time(const SaValue *value, TimestampTz *result);
 
 /* value.c: the row as a whole */
 extern bool sa_row_is_excluded(const SaWatch *watch, TupleTableSlot *slot);

@@ -25,23 +25,23 @@ value_is_string(Oid type)
 
 /* A value as text; NULL if it is null. */
 char *
-sa_value_as_text(Datum value, bool isnull, Oid type)
+sa_value_as_text(const SaValue *value)
 {
 	Oid			output;
 	bool		varlena;
 	char	   *result;
 
-	if (isnull)
+	if (value->isnull)
 		return NULL;
-	if (value_is_string(type))
-		result = TextDatumGetCString(value);
+	if (value_is_string(value->type))
+		result = TextDatumGetCString(value->value);
 	else
 	{
-		getTypeOutputInfo(type, &output, &varlena);
-		result = OidOutputFunctionCall(output, value);
+		getTypeOutputInfo(value->type, &output, &varlena);
+		result = OidOutputFunctionCall(output, value->value);
 	}
 
-	if (type == BPCHAROID)
+	if (value->type == BPCHAROID)
 	{
 		size_t		length = strlen(result);
 
@@ -68,20 +68,32 @@ value_at_path(Datum value, Oid type, ArrayType *path)
 	return fcinfo->isnull ? NULL : TextDatumGetCString(result);
 }
 
+/* What is in the column that plays this role; false if none does. */
+bool
+sa_value_get(const SaWatch *watch, SaColumnRole role, TupleTableSlot *slot, SaValue *value)
+{
+	const SaColumn *column = &watch->columns[role];
+
+	if (column->attnum == InvalidAttrNumber)
+		return false;
+	value->value = slot_getattr(slot, column->attnum, &value->isnull);
+	value->type = column->type;
+	value->reading = column->reading;
+	return true;
+}
+
 /* What is in the column that plays this role, as text. */
 char *
 sa_value_text(const SaWatch *watch, SaColumnRole role, TupleTableSlot *slot)
 {
-	const SaColumn *column = &watch->columns[role];
-	Datum		value;
-	bool		isnull;
+	ArrayType  *path = watch->columns[role].path;
+	SaValue		value;
 
-	if (column->attnum == InvalidAttrNumber)
+	if (!sa_value_get(watch, role, slot, &value))
 		return NULL;
-	value = slot_getattr(slot, column->attnum, &isnull);
-	if (column->path != NULL)
-		return isnull ? NULL : value_at_path(value, column->type, column->path);
-	return sa_value_as_text(value, isnull, column->type);
+	if (path != NULL)
+		return value.isnull ? NULL : value_at_path(value.value, value.type, path);
+	return sa_value_as_text(&value);
 }
 
 /* Null before, and not any more? */
@@ -182,24 +194,25 @@ value_read_epoch(const char *value, SaReading reading, TimestampTz *result)
 
 /* A value as a time; false if it is none. */
 bool
-sa_value_read_time(Datum value, bool isnull, Oid type, SaReading reading, TimestampTz *result)
+sa_value_read_time(const SaValue *value, TimestampTz *result)
 {
-	if (isnull)
+	if (value->isnull)
 		return false;
 
-	switch (type)
+	switch (value->type)
 	{
 		case TIMESTAMPTZOID:
-			*result = DatumGetTimestampTz(value);
+			*result = DatumGetTimestampTz(value->value);
 			break;
 		case TIMESTAMPOID:
-			if (reading == SA_READING_UTC)
-				*result = DatumGetTimestamp(value);
+			if (value->reading == SA_READING_UTC)
+				*result = DatumGetTimestamp(value->value);
 			else
-				*result = DatumGetTimestampTz(DirectFunctionCall1(timestamp_timestamptz, value));
+				*result = DatumGetTimestampTz(DirectFunctionCall1(timestamp_timestamptz,
+																  value->value));
 			break;
 		default:
-			return value_read_epoch(sa_value_as_text(value, false, type), reading, result);
+			return value_read_epoch(sa_value_as_text(value), value->reading, result);
 	}
 	return !TIMESTAMP_NOT_FINITE(*result);
 }
@@ -208,14 +221,9 @@ sa_value_read_time(Datum value, bool isnull, Oid type, SaReading reading, Timest
 bool
 sa_value_time(const SaWatch *watch, SaColumnRole role, TupleTableSlot *slot, TimestampTz *result)
 {
-	const SaColumn *column = &watch->columns[role];
-	Datum		value;
-	bool		isnull;
+	SaValue		value;
 
-	if (column->attnum == InvalidAttrNumber)
-		return false;
-	value = slot_getattr(slot, column->attnum, &isnull);
-	return sa_value_read_time(value, isnull, column->type, column->reading, result);
+	return sa_value_get(watch, role, slot, &value) && sa_value_read_time(&value, result);
 }
 
 /* Is the row one of those that are left alone? */
@@ -225,18 +233,9 @@ sa_row_is_excluded(const SaWatch *watch, TupleTableSlot *slot)
 	for (SaColumnRole role = 0; role < SA_NROLES; role++)
 	{
 		ArrayType  *excludes = watch->columns[role].excludes;
-		char	   *value = excludes ? sa_value_text(watch, role, slot) : NULL;
-		Datum	   *excluded;
-		int			n;
 
-		if (value == NULL)
-			continue;
-		deconstruct_array(excludes, TEXTOID, -1, false, TYPALIGN_INT, &excluded, NULL, &n);
-		for (int i = 0; i < n; i++)
-		{
-			if (strcmp(TextDatumGetCString(excluded[i]), value) == 0)
-				return true;
-		}
+		if (excludes != NULL && sa_array_has_text(excludes, sa_value_text(watch, role, slot)))
+			return true;
 	}
 	return false;
 }
