@@ -15,6 +15,7 @@
  * that row.
  */
 #include "attach/attach.h"
+#include "capture/capture.h"
 
 #include "access/table.h"
 #include "access/tableam.h"
@@ -41,7 +42,7 @@ typedef struct Backfill
  * that was rewritten since is read anew.
  */
 static bool
-find_table(const char *application, Backfill *backfill)
+backfill_find_table(const char *application, Backfill *backfill)
 {
 	static SaStatement start = {.sql =
 		"INSERT INTO session_admin.backfill (application, product, part, file)"
@@ -76,7 +77,7 @@ find_table(const char *application, Backfill *backfill)
 
 /* Tell who has named the wrong application: there is no table of sessions at all. */
 static void
-tell_unattached(const char *application)
+backfill_tell_unattached(const char *application)
 {
 	static SaStatement find_attachment = {.sql =
 		"SELECT FROM session_admin.attachment WHERE application = $1 AND part = 'session' LIMIT 1"
@@ -91,7 +92,7 @@ tell_unattached(const char *application)
 }
 
 static const SaWatch *
-find_watch(Relation relation, const char *application, const char *product)
+backfill_watch(Relation relation, const char *application, const char *product)
 {
 	ListCell   *cell;
 
@@ -111,20 +112,18 @@ find_watch(Relation relation, const char *application, const char *product)
  * set if there are others.
  */
 static int64
-read_rows(const SaWatch *watch, Relation relation, Backfill *backfill, int64 batch_size, bool *more)
+backfill_read(const SaWatch *watch, Relation relation, Backfill *backfill, int64 batch_size, bool *more)
 {
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TupleTableSlot *slot = table_slot_create(relation, NULL);
 	TupleTableSlot *locked = table_slot_create(relation, NULL);
 	ItemPointerData last;
 	TableScanDesc scan;
-	SaBatch		batch;
+	SaBatch    *batch = sa_batch_begin(watch, SA_BATCH_BACKFILL);
 	int64		rows = 0;
 
 	ItemPointerSet(&last, MaxBlockNumber, MaxOffsetNumber);
 	scan = table_beginscan_tidrange(relation, snapshot, &backfill->next, &last);
-	sa_batch_begin(&batch, watch);
-	batch.backfill = true;
 	*more = false;
 	while (table_scan_getnextslot_tidrange(scan, ForwardScanDirection, slot))
 	{
@@ -143,12 +142,12 @@ read_rows(const SaWatch *watch, Relation relation, Backfill *backfill, int64 bat
 		if (*more)
 			break;
 		if (result == TM_Ok)
-			sa_row_inserted(&batch, locked);
+			sa_row_inserted(batch, locked);
 		rows++;
 	}
 	if (rows > 0)
-		sa_apply(&batch);
-	sa_batch_end(&batch);
+		sa_apply(batch);
+	sa_batch_end(batch);
 
 	table_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
@@ -159,7 +158,7 @@ read_rows(const SaWatch *watch, Relation relation, Backfill *backfill, int64 bat
 
 /* Note how far it has come. */
 static void
-note_progress(const char *application, Backfill *backfill, Relation relation, int64 rows, bool more)
+backfill_note(const char *application, Backfill *backfill, Relation relation, int64 rows, bool more)
 {
 	static SaStatement update_backfill = {.sql =
 		"UPDATE session_admin.backfill SET next_row = $3, rows_read = rows_read + $4,"
@@ -198,17 +197,17 @@ sa_backfill_batch(PG_FUNCTION_ARGS)
 				 errmsg("batch_size must be positive")));
 
 	SPI_connect();
-	found = find_table(application, &backfill);
+	found = backfill_find_table(application, &backfill);
 	if (!found)
-		tell_unattached(application);
+		backfill_tell_unattached(application);
 	else
 	{
 		Relation	relation = table_open(backfill.relid, RowShareLock);
-		const SaWatch *watch = find_watch(relation, application, backfill.product);
+		const SaWatch *watch = backfill_watch(relation, application, backfill.product);
 		bool		more;
-		int64		rows = read_rows(watch, relation, &backfill, batch_size, &more);
+		int64		rows = backfill_read(watch, relation, &backfill, batch_size, &more);
 
-		note_progress(application, &backfill, relation, rows, more);
+		backfill_note(application, &backfill, relation, rows, more);
 		table_close(relation, NoLock);
 	}
 	SPI_finish();

@@ -35,7 +35,7 @@
  * removed.
  */
 static bool
-lock_newest(SaArgs *args)
+account_lock_newest(SaArgs *args)
 {
 	static SaStatement find_account = {.sql =
 		"SELECT ctid FROM session_admin.account WHERE application = $1 AND user_name = $2"
@@ -81,7 +81,7 @@ sa_account_lock(const char *application, const char *user_name)
 	sa_arg_text(&args, application);
 	sa_arg_text(&args, user_name);
 	if (IsolationUsesXactSnapshot())
-		return lock_newest(&args);
+		return account_lock_newest(&args);
 	return sa_run(&lock_account, &args) > 0;
 }
 
@@ -123,7 +123,7 @@ typedef struct AccountsLock
  * Nobody keeps it otherwise: no login waits for it.
  */
 static void
-login_tag(LOCKTAG *tag, const char *application, const char *user_name)
+account_login_tag(LOCKTAG *tag, const char *application, const char *user_name)
 {
 	Oid			relid = get_relname_relid("session", get_namespace_oid("session_admin", false));
 
@@ -137,13 +137,13 @@ sa_login_announce(const char *application, const char *user_name)
 {
 	LOCKTAG		tag;
 
-	login_tag(&tag, application, user_name);
+	account_login_tag(&tag, application, user_name);
 	(void) LockAcquire(&tag, ShareLock, false, false);
 }
 
 /* Of which of these users does somebody announce a login? */
 static void
-find_logins(AccountsLock *lock, SaBusy *busy)
+account_find_logins(AccountsLock *lock, SaBusy *busy)
 {
 	Datum	   *names;
 	bool	   *nulls;
@@ -156,7 +156,7 @@ find_logins(AccountsLock *lock, SaBusy *busy)
 
 		if (nulls[i])
 			continue;
-		login_tag(&tag, lock->application, TextDatumGetCString(names[i]));
+		account_login_tag(&tag, lock->application, TextDatumGetCString(names[i]));
 		if (LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL)
 		{
 			LockRelease(&tag, ExclusiveLock, false);
@@ -172,7 +172,7 @@ find_logins(AccountsLock *lock, SaBusy *busy)
 }
 
 static void
-lock_accounts(SaBusy *busy, void *argument)
+account_lock_step(SaBusy *busy, void *argument)
 {
 	static SaStatement find_accounts = {.sql =
 		"SELECT ctid, user_name::text FROM session_admin.account"
@@ -182,7 +182,7 @@ lock_accounts(SaBusy *busy, void *argument)
 	SaArgs		args = {0};
 
 	lock->left = NULL;
-	find_logins(lock, busy);
+	account_find_logins(lock, busy);
 	if (SA_STOPS(busy))
 		return;
 	sa_arg_text(&args, lock->application);
@@ -200,7 +200,7 @@ sa_accounts_try(const char *application, ArrayType *user_names, ArrayBuildState 
 {
 	AccountsLock lock = {.application = application, .user_names = user_names};
 
-	lock_accounts(busy, &lock);
+	account_lock_step(busy, &lock);
 	*left = lock.left;
 }
 
@@ -218,7 +218,7 @@ sa_accounts_lock(const char *application, ArrayType *user_names)
 	/* later, it has to wait as long as it takes */
 	if (until == 0)
 		return;
-	sa_lock_all(until, lock_accounts, &lock);
+	sa_lock_all(until, account_lock_step, &lock);
 	if (lock.left != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),

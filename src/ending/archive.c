@@ -19,6 +19,9 @@ PG_FUNCTION_INFO_V1(sa_session_ended);
 PG_FUNCTION_INFO_V1(sa_token_revoked);
 PG_FUNCTION_INFO_V1(sa_truncated);
 
+/* Set while the library is loaded, if it knows of products. */
+const SaProductRows *sa_product_rows = NULL;
+
 /* Why the rows that leave now do so (NULL: nobody said), and what came of it. */
 static const SaEnding *current_ending = NULL;
 static SaEnded *current_ended = NULL;
@@ -53,7 +56,7 @@ sa_delete_for(const SaEnding *ending, SaEnded *ended, SaStatement *statement, Sa
 
 /* Was the session in this row valid until now? */
 static bool
-session_was_valid(TupleTableSlot *slot, const SaApplication *application, TimestampTz now)
+archive_session_was_valid(TupleTableSlot *slot, const SaApplication *application, TimestampTz now)
 {
 	bool		isnull;
 	Datum		user_name = slot_getattr(slot, SA_SESSION_USER_NAME, &isnull);
@@ -78,7 +81,7 @@ session_was_valid(TupleTableSlot *slot, const SaApplication *application, Timest
 
 /* Was the remember-me token in this row valid until now? */
 static bool
-token_was_valid(TupleTableSlot *slot, const SaApplication *application, TimestampTz now)
+archive_token_was_valid(TupleTableSlot *slot, const SaApplication *application, TimestampTz now)
 {
 	bool		isnull;
 
@@ -112,7 +115,7 @@ typedef struct Archive
 
 /* Were all of the rows valid until now? */
 static bool
-all_were_valid(const Archive *archive, TriggerData *trigdata, TimestampTz now)
+archive_all_were_valid(const Archive *archive, TriggerData *trigdata, TimestampTz now)
 {
 	SaRowReader old;
 	bool		valid = true;
@@ -133,7 +136,7 @@ all_were_valid(const Archive *archive, TriggerData *trigdata, TimestampTz now)
 
 /* Add the users of what has ended, one a session or token, if they are given. */
 static void
-add_users(ArrayBuildState **users, MemoryContext context)
+archive_add_users(ArrayBuildState **users, MemoryContext context)
 {
 	ArrayType  *added = sa_result_array(0, 5);
 	Datum	   *names;
@@ -148,7 +151,7 @@ add_users(ArrayBuildState **users, MemoryContext context)
 
 /* Tell of the only row that has left. */
 static void
-queue_only_row(const Archive *archive, TriggerData *trigdata, int64 id, const char *reason)
+archive_queue_only_row(const Archive *archive, TriggerData *trigdata, int64 id, const char *reason)
 {
 	SaRowReader old;
 	SaFeedRow	row = {.id = id, .reason = reason};
@@ -170,7 +173,7 @@ queue_only_row(const Archive *archive, TriggerData *trigdata, int64 id, const ch
 
 /* Is any of the rows a session in a product's own table? */
 static bool
-any_of_products(TriggerData *trigdata)
+archive_any_of_products(TriggerData *trigdata)
 {
 	SaRowReader old;
 	bool		any = false;
@@ -184,7 +187,7 @@ any_of_products(TriggerData *trigdata)
 
 /* The application of the row, if there is only one. */
 static char *
-only_application(TriggerData *trigdata)
+archive_only_application(TriggerData *trigdata)
 {
 	SaRowReader old;
 	char	   *name;
@@ -203,7 +206,7 @@ only_application(TriggerData *trigdata)
  * that ended with their generation were deleted then, but for what nobody saw.
  */
 static void
-delete_rows_of_products(const SaEnding *ending, SaEnded *ended)
+archive_delete_of_products(const SaEnding *ending, SaEnded *ended)
 {
 	static SaStatement of_products = {.sql =
 		"SELECT o.application::text, o.product::text,"
@@ -260,8 +263,8 @@ archive_rows(FunctionCallInfo fcinfo, Archive *archive)
 	SPI_connect();
 	SPI_register_trigger_data(trigdata);
 
-	if (archive->sessions && sa_ending_reaches_products(ending) && any_of_products(trigdata))
-		delete_rows_of_products(ending, ended);
+	if (archive->sessions && sa_ending_reaches_products(ending) && archive_any_of_products(trigdata))
+		archive_delete_of_products(ending, ended);
 
 	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(ending->at), false);
 	sa_arg_text(&args, ending->reason);
@@ -269,20 +272,20 @@ archive_rows(FunctionCallInfo fcinfo, Archive *archive)
 	sa_arg(&args, BOOLOID, BoolGetDatum(!ending->options.caller_writes_feed), false);
 	sa_arg(&args, BOOLOID, BoolGetDatum(ending->options.wants_users), false);
 	sa_arg(&args, BOOLOID, BoolGetDatum(ending->options.may_return), false);
-	sa_run(all_were_valid(archive, trigdata, ending->at) ? &archive->of_valid : &archive->of_any,
+	sa_run(archive_all_were_valid(archive, trigdata, ending->at) ? &archive->of_valid : &archive->of_any,
 		   &args);
 
 	*(archive->sessions ? &ended->sessions_ended : &ended->tokens_revoked) += sa_result_int64(0, 1);
-	add_users(archive->sessions ? &ended->ended_users : &ended->revoked_users, ended->context);
+	archive_add_users(archive->sessions ? &ended->ended_users : &ended->revoked_users, ended->context);
 	fed = sa_result_int64(0, 2);
 	if (fed > 0)
 		ended->id = sa_result_int64(0, 3);
 	if (ending->options.had_ended)
 		ForceSyncCommit();
 	else if (fed > 0 || ending->options.caller_writes_feed)
-		sa_commit_durably(only_application(trigdata));
+		sa_commit_durably(archive_only_application(trigdata));
 	if (fed == 1 && tuplestore_tuple_count(trigdata->tg_oldtable) == 1)
-		queue_only_row(archive, trigdata, ended->id, sa_result_text(0, 4));
+		archive_queue_only_row(archive, trigdata, ended->id, sa_result_text(0, 4));
 	else if (fed > 0)
 		sa_feed_queue_many(ended->id);
 
@@ -366,7 +369,7 @@ sa_session_ended(PG_FUNCTION_ARGS)
 		.function = "session_ended",
 		.sessions = true,
 		.user_column = SA_SESSION_USER_NAME,
-		.was_valid = session_was_valid,
+		.was_valid = archive_session_was_valid,
 		.of_valid.sql =
 		"WITH gone AS MATERIALIZED ("
 		"  SELECT *, NULL::timestamptz AS generation_end, NULL::timestamptz AS ended_before,"
@@ -450,7 +453,7 @@ sa_token_revoked(PG_FUNCTION_ARGS)
 	static Archive archive = {
 		.function = "token_revoked",
 		.user_column = SA_TOKEN_USER_NAME,
-		.was_valid = token_was_valid,
+		.was_valid = archive_token_was_valid,
 		.of_valid.sql =
 		"WITH gone AS MATERIALIZED ("
 		"  SELECT *, NULL::timestamptz AS ended_before, $2 AS end_reason"

@@ -6,6 +6,7 @@
 #define SA_END_H
 
 #include "ending/ending.h"
+#include "live/live.h"
 
 #include "commands/trigger.h"
 #include "utils/builtins.h"
@@ -21,12 +22,18 @@ typedef struct SaSessionSearch
 } SaSessionSearch;
 
 /* ending.c */
-extern bool sa_ending_reaches_products(const SaEnding *ending);
 extern uint64 sa_end_found_sessions(const SaSessionSearch *search, const SaEnding *ending,
 									SaEnded *ended);
 
 /* tell_live.c */
 extern void sa_tell_live_ended(TriggerData *trigdata);
+
+/* Do rows of products end, too? */
+static inline bool
+sa_ending_reaches_products(const SaEnding *ending)
+{
+	return sa_product_rows != NULL && !ending->options.spares_products;
+}
 
 /* The application of a row, of session or remember_me_token. */
 static inline char *

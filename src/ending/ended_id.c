@@ -21,6 +21,7 @@
  * counts, or forgets, what ended before.
  */
 #include "ending/ending.h"
+#include "live/live.h"
 
 #include "access/genam.h"
 #include "access/relscan.h"
@@ -57,9 +58,9 @@ enum
 	ENDED_ID_UNTIL
 };
 
-/* So much later, but no longer than the longest; infinity stays what it is. */
+/* So much ended_id_later, but no longer than the longest; infinity stays what it is. */
 static TimestampTz
-later(TimestampTz at, int64 time)
+ended_id_later(TimestampTz at, int64 time)
 {
 	TimestampTz result;
 
@@ -96,11 +97,11 @@ sa_ended_until(PG_FUNCTION_ARGS)
 	{
 		int64		idle = PG_ARGISNULL(3) ? LONGEST : sa_usecs_of_interval(PG_GETARG_INTERVAL_P(3));
 
-		until = later(ended_at, Max(idle, absolute));
+		until = ended_id_later(ended_at, Max(idle, absolute));
 	}
 	else
-		until = later(PG_GETARG_TIMESTAMPTZ(4), absolute);
-	PG_RETURN_TIMESTAMPTZ(Min(until, later(ended_at, LONGEST)));
+		until = ended_id_later(PG_GETARG_TIMESTAMPTZ(4), absolute);
+	PG_RETURN_TIMESTAMPTZ(Min(until, ended_id_later(ended_at, LONGEST)));
 }
 
 /* Is this id remembered as one that has ended? */
@@ -141,7 +142,7 @@ sa_id_is_remembered(const uint8 *hash, const char *application)
 
 /* Has a session with this id ended whose row is still there, and not by time? */
 static bool
-ended_in_place(const uint8 *hash, const char *application_name)
+ended_id_in_place(const uint8 *hash, const char *application_name)
 {
 	static SaStatement find_end = {.sql =
 		"SELECT FROM session_admin.session_state e"
@@ -168,7 +169,7 @@ ended_in_place(const uint8 *hash, const char *application_name)
 bool
 sa_id_has_ended(const uint8 *hash, const char *application)
 {
-	return sa_id_is_remembered(hash, application) || ended_in_place(hash, application);
+	return sa_id_is_remembered(hash, application) || ended_id_in_place(hash, application);
 }
 
 /* The error for who wants to open a session with such an id. */

@@ -15,26 +15,16 @@
 /* So often sessions that match a filter are looked for while others get new ids. */
 #define FIND_MAX 3
 
-/* Set while the library is loaded, if it knows of products. */
-const SaProductRows *sa_product_rows = NULL;
-
-/* Do rows of products end, too? */
-bool
-sa_ending_reaches_products(const SaEnding *ending)
-{
-	return sa_product_rows != NULL && !ending->options.spares_products;
-}
-
 /* Is somebody else writing rows of sessions that are to end? */
 static bool
-products_busy(List *rows)
+ending_products_busy(List *rows)
 {
 	return sa_product_rows != NULL && sa_product_rows->any_busy(rows);
 }
 
 /* As an array, null if there are none. */
 static void
-arg_users(SaArgs *args, ArrayBuildState *users)
+ending_arg_users(SaArgs *args, ArrayBuildState *users)
 {
 	sa_arg(args, TEXTARRAYOID,
 		   users ? makeArrayResult(users, CurrentMemoryContext) : (Datum) 0, users == NULL);
@@ -57,7 +47,7 @@ typedef struct UsersLock
 } UsersLock;
 
 static void
-lock_users(SaBusy *busy, void *argument)
+ending_lock_users(SaBusy *busy, void *argument)
 {
 	static SaStatement find_sessions = {.sql =
 		"SELECT ctid, user_name::text FROM session_admin.session"
@@ -97,7 +87,7 @@ lock_users(SaBusy *busy, void *argument)
 
 /* Of the names in all these lists, each one once. */
 static ArrayType *
-all_names(ArrayBuildState **lists, int n)
+ending_all_names(ArrayBuildState **lists, int n)
 {
 	static SaStatement collect = {.sql =
 		"SELECT coalesce(array_agg(DISTINCT name), '{}') FROM unnest($1::text[]) AS name"
@@ -121,13 +111,13 @@ all_names(ArrayBuildState **lists, int n)
  * has: all that they have by now ends late.  Their sessions are counted here.
  */
 static void
-end_users_late(UsersLock *lock)
+ending_users_late(UsersLock *lock)
 {
 	ArrayBuildState *lists[] = {lock->left, lock->sessions_left, lock->tokens_left};
 	const SaEnding *ending = lock->ending;
 	SaEnded    *ended = lock->ended;
-	ArrayType  *names = ending->options.first_login || products_busy(lock->tables) ?
-	lock->user_names : all_names(lists, lengthof(lists));
+	ArrayType  *names = ending->options.first_login || ending_products_busy(lock->tables) ?
+	lock->user_names : ending_all_names(lists, lengthof(lists));
 	Datum	   *values;
 	int			n;
 
@@ -160,7 +150,7 @@ end_users_late(UsersLock *lock)
  * sessions are theirs, too.
  */
 static void
-delete_of_users(UsersLock *lock)
+ending_delete_of_users(UsersLock *lock)
 {
 	static SaStatement end_sessions = {.sql =
 		"DELETE FROM session_admin.session WHERE ctid = ANY (ARRAY("
@@ -206,7 +196,7 @@ delete_of_users(UsersLock *lock)
 
 /* Write one row of the feed a user, and tell of them unless the caller does. */
 static void
-feed_users(UsersLock *lock, bool caller_notifies)
+ending_feed_users(UsersLock *lock, bool caller_notifies)
 {
 	static SaStatement insert_users = {.sql =
 		"INSERT INTO session_admin.invalidation (at, scope, application, user_name,"
@@ -248,8 +238,8 @@ feed_users(UsersLock *lock, bool caller_notifies)
 	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(ending->at), false);
 	sa_arg_text(&args, ending->reason);
 	sa_arg_text(&args, sa_actor_or_null());
-	arg_users(&args, ended->ended_users);
-	arg_users(&args, ended->revoked_users);
+	ending_arg_users(&args, ended->ended_users);
+	ending_arg_users(&args, ended->revoked_users);
 	ended->id = sa_result_int64(sa_run(&insert_users, &args) - 1, 1);
 	sa_commit_durably(lock->application);
 	if (!caller_notifies)
@@ -292,18 +282,18 @@ sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_s
 	if (n_users == 0)
 		return;
 
-	sa_lock_all(ending->wait_until, lock_users, &lock);
-	delete_of_users(&lock);
+	sa_lock_all(ending->wait_until, ending_lock_users, &lock);
+	ending_delete_of_users(&lock);
 
 	/*
 	 * a product's row that is written now may be about to go on under another
 	 * id
 	 */
 	if (lock.left || lock.sessions_left || lock.tokens_left || these.options.first_login ||
-		products_busy(lock.tables))
-		end_users_late(&lock);
+		ending_products_busy(lock.tables))
+		ending_users_late(&lock);
 	if (!ending->options.caller_writes_feed)
-		feed_users(&lock, ending->options.caller_notifies);
+		ending_feed_users(&lock, ending->options.caller_notifies);
 
 	if (ended == NULL)
 		return;
@@ -334,7 +324,7 @@ typedef struct SessionsLock
 
 /* Lock the sessions of lock->hashes, and the rows that products have of them. */
 static void
-lock_these_sessions(SessionsLock *lock, SaBusy *busy)
+ending_lock_hashes(SessionsLock *lock, SaBusy *busy)
 {
 	static SaStatement of_products = {.sql =
 		"SELECT application::text, product::text,"
@@ -366,7 +356,7 @@ lock_these_sessions(SessionsLock *lock, SaBusy *busy)
 
 /* Those that are in both arrays; *all: all of the second. */
 static ArrayType *
-in_both(ArrayType *a, ArrayType *b, bool *all)
+ending_in_both(ArrayType *a, ArrayType *b, bool *all)
 {
 	static SaStatement intersect = {.sql =
 		"SELECT array_agg(h) FILTER (WHERE h = ANY ($1)), coalesce(bool_and(h = ANY ($1)), true)"
@@ -389,7 +379,7 @@ in_both(ArrayType *a, ArrayType *b, bool *all)
  * else's by now, or go on under a new id.
  */
 static void
-lock_sessions(SaBusy *busy, void *argument)
+ending_lock_sessions(SaBusy *busy, void *argument)
 {
 	SessionsLock *lock = argument;
 	bool		all;
@@ -406,11 +396,11 @@ lock_sessions(SaBusy *busy, void *argument)
 	{
 		ArrayType  *again;
 
-		lock_these_sessions(lock, busy);
+		ending_lock_hashes(lock, busy);
 		if (lock->search->find == NULL || SA_STOPS(busy))
 			return;
 		again = lock->search->find(lock->search->argument);
-		lock->hashes = in_both(lock->hashes, again, &all);
+		lock->hashes = ending_in_both(lock->hashes, again, &all);
 		if (all)
 			break;
 		lock->hashes = again;
@@ -422,7 +412,7 @@ lock_sessions(SaBusy *busy, void *argument)
 
 /* Sessions that somebody has locked end late; nodes are told of them now. */
 static void
-end_sessions_late(SessionsLock *lock, const SaEnding *ending, SaEnded *ended)
+ending_sessions_late(SessionsLock *lock, const SaEnding *ending, SaEnded *ended)
 {
 	for (int i = 0; i < lock->left->nelems; i++)
 	{
@@ -476,7 +466,7 @@ sa_end_found_sessions(const SaSessionSearch *search, const SaEnding *ending, SaE
 
 	if (ended == NULL)
 		ended = &nobody_asks;
-	sa_lock_all(ending->wait_until, lock_sessions, &lock);
+	sa_lock_all(ending->wait_until, ending_lock_sessions, &lock);
 	if (lock.reaches_products)
 		sa_product_rows->delete_locked(lock.tables, ending, ended);
 	rest.options.spares_products = true;
@@ -484,10 +474,10 @@ sa_end_found_sessions(const SaSessionSearch *search, const SaEnding *ending, SaE
 	sa_arg_text(&args, search->application);
 	rows = sa_delete_for(&rest, ended, &delete_sessions, &args);
 	if (lock.left != NULL)
-		end_sessions_late(&lock, ending, ended);
+		ending_sessions_late(&lock, ending, ended);
 	/* whoever has the account, or a session, may have one that nobody sees */
 	if (search->user_name != NULL &&
-		(lock.left || lock.account_left || products_busy(lock.tables)))
+		(lock.left || lock.account_left || ending_products_busy(lock.tables)))
 		sa_late_end(search->application, search->user_name, NULL, NULL, false, ending);
 	return rows;
 }

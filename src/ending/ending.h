@@ -5,7 +5,7 @@
 #ifndef SA_ENDING_H
 #define SA_ENDING_H
 
-#include "live/live.h"
+#include "policy/policy.h"
 
 /* account.c: login counters, and the lock that orders what happens to a user */
 extern bool sa_account_lock(const char *application, const char *user_name);

@@ -29,7 +29,7 @@
  * characters.  A listener whose encoding does not have them would fail on any but ASCII.
  */
 static bool
-append_pair(StringInfo json, const char *key, const char *value)
+feed_append_pair(StringInfo json, const char *key, const char *value)
 {
 	if (value == NULL)
 		return true;
@@ -78,17 +78,17 @@ sa_feed_queue(const SaFeedRow *row)
 
 	initStringInfo(&json);
 	appendStringInfo(&json, "{\"id\":" INT64_FORMAT, row->id);
-	told = append_pair(&json, "scope", row->scope);
-	told = append_pair(&json, "application", row->application) && told;
-	told = append_pair(&json, "user", row->user_name) && told;
+	told = feed_append_pair(&json, "scope", row->scope);
+	told = feed_append_pair(&json, "application", row->application) && told;
+	told = feed_append_pair(&json, "user", row->user_name) && told;
 	if (row->session_hash != NULL)
 	{
 		char		hex[SA_HASH_LEN * 2 + 1];
 
 		hex[hex_encode((const char *) row->session_hash, SA_HASH_LEN, hex)] = '\0';
-		told = append_pair(&json, strcmp(row->scope, "session") == 0 ? "session" : "keep", hex) && told;
+		told = feed_append_pair(&json, strcmp(row->scope, "session") == 0 ? "session" : "keep", hex) && told;
 	}
-	told = append_pair(&json, "reason", row->reason) && told;
+	told = feed_append_pair(&json, "reason", row->reason) && told;
 	appendStringInfoChar(&json, '}');
 	MemoryContextSwitchTo(context);
 
@@ -100,6 +100,21 @@ void
 sa_feed_queue_many(int64 id)
 {
 	sa_bell_queue(id, NULL);
+}
+
+/* Forget nodes whose lease was over at this time already. */
+static void
+feed_forget_nodes(TimestampTz cutoff)
+{
+	static SaStatement nodes_forget = {.sql =
+		"DELETE FROM session_admin.node WHERE node = ANY (ARRAY("
+		"  SELECT node FROM session_admin.node_state"
+		"  WHERE lease_is_over AND join_is_over AND coalesce(lease_expires_at, joined_at) < $1))"
+	};
+	SaArgs		args = {0};
+
+	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(cutoff), false);
+	sa_run(&nodes_forget, &args);
 }
 
 /*
@@ -184,11 +199,6 @@ sa_feed_purge(bool *more)
 		"  FROM (SELECT xid FROM purged ORDER BY xid DESC LIMIT 1) AS h (highest))"
 		" SELECT count(*) FROM purged"
 	};
-	static SaStatement nodes_forget = {.sql =
-		"DELETE FROM session_admin.node WHERE node = ANY (ARRAY("
-		"  SELECT node FROM session_admin.node_state"
-		"  WHERE lease_is_over AND join_is_over AND coalesce(lease_expires_at, joined_at) < $1))"
-	};
 	SaArgs		args = {0};
 	SaArgs		batch = {0};
 	Datum		cutoff;
@@ -201,8 +211,8 @@ sa_feed_purge(bool *more)
 	sa_run(&feed_cutoff, NULL);
 	cutoff = sa_result(0, 1, &isnull);
 	longest_lease = sa_result(0, 2, &isnull);
+	feed_forget_nodes(DatumGetTimestampTz(cutoff));
 	sa_arg(&args, TIMESTAMPTZOID, cutoff, false);
-	sa_run(&nodes_forget, &args);
 	sa_arg(&batch, INT8OID, Int64GetDatum(PURGE_BATCH), false);
 	*more = sa_run(&set_back, &batch) >= PURGE_BATCH;
 	sa_arg(&args, INT8OID, Int64GetDatum(PURGE_BATCH), false);

@@ -24,7 +24,7 @@
  * cost more than the rest, however many they are.
  */
 static int64
-count_if_few(SaStatement *count_all, SaStatement *count, const char *application)
+generation_count_if_few(SaStatement *count_all, SaStatement *count, const char *application)
 {
 	SaArgs		args = {0};
 	int64		n;
@@ -45,7 +45,7 @@ count_if_few(SaStatement *count_all, SaStatement *count, const char *application
 
 /* Count what is about to end, see count_if_few. */
 static void
-count_live(const char *application, SaEnded *ended)
+generation_count(const char *application, SaEnded *ended)
 {
 	static SaStatement count_sessions = {.generic = true, .sql =
 		"SELECT CASE WHEN pg_relation_size('session_admin.session') <= $2"
@@ -71,8 +71,8 @@ count_live(const char *application, SaEnded *ended)
 		"   AND NOT " SA_TOKEN_ENDED_LATE("t")
 	};
 
-	ended->sessions_ended = count_if_few(&count_sessions, &count_live_sessions, application);
-	ended->tokens_revoked = count_if_few(&count_tokens, &count_live_tokens, application);
+	ended->sessions_ended = generation_count_if_few(&count_sessions, &count_live_sessions, application);
+	ended->tokens_revoked = generation_count_if_few(&count_tokens, &count_live_tokens, application);
 }
 
 /* What sa_end_generation locks. */
@@ -89,7 +89,7 @@ typedef struct GenerationLock
  * made now, sessions may be open already.
  */
 static void
-lock_applications(SaBusy *busy, void *argument)
+generation_lock(SaBusy *busy, void *argument)
 {
 	static SaStatement find_applications = {.sql =
 		"SELECT ctid, name::text FROM session_admin.application"
@@ -109,7 +109,7 @@ lock_applications(SaBusy *busy, void *argument)
 
 /* The names as an array, which are read again later. */
 static Datum
-names_array(ArrayBuildState *names)
+generation_names(ArrayBuildState *names)
 {
 	if (names == NULL)
 		return (Datum) 0;
@@ -118,7 +118,7 @@ names_array(ArrayBuildState *names)
 
 /* Begin the next generation of these applications, which are locked. */
 static void
-begin_next(ArrayBuildState *names, const SaEnding *ending)
+generation_begin_next(ArrayBuildState *names, const SaEnding *ending)
 {
 	static SaStatement next_generation = {.sql =
 		"WITH locked AS ("
@@ -135,7 +135,7 @@ begin_next(ArrayBuildState *names, const SaEnding *ending)
 	};
 	SaArgs		args = {0};
 
-	sa_arg(&args, TEXTARRAYOID, names_array(names), names == NULL);
+	sa_arg(&args, TEXTARRAYOID, generation_names(names), names == NULL);
 	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(ending->at), false);
 	sa_arg_text(&args, ending->reason);
 	sa_arg_text(&args, sa_actor_or_null());
@@ -145,8 +145,8 @@ begin_next(ArrayBuildState *names, const SaEnding *ending)
 
 /* Empty the products' own tables of these applications. */
 static void
-empty_products(ArrayBuildState *names, bool in_vain, const SaEnding *ending,
-			   SaEnded *ended)
+generation_empty_products(ArrayBuildState *names, bool in_vain, const SaEnding *ending,
+						  SaEnded *ended)
 {
 	for (int i = 0; sa_ending_reaches_products(ending) && names != NULL && i < names->nelems; i++)
 	{
@@ -183,7 +183,7 @@ sa_end_generation(const char *application, const SaEnding *asked, SaEnded *ended
 	if (sa_ending_reaches_products(&ending))
 		in_vain = !sa_product_rows->wait_for_writers(application, ending.wait_until);
 
-	sa_lock_all(ending.wait_until, lock_applications, &lock);
+	sa_lock_all(ending.wait_until, generation_lock, &lock);
 	if (application != NULL && lock.locked == NULL && lock.left == NULL)
 		ereport(ERROR,
 				(errcode(SA_ERRCODE_NOT_FOUND),
@@ -192,11 +192,11 @@ sa_end_generation(const char *application, const SaEnding *asked, SaEnded *ended
 	/* from now on, however long that has taken */
 	if (ending.ended_by == NULL)
 		ending.at = GetCurrentTimestamp();
-	count_live(application, ended);
-	begin_next(lock.locked, &ending);
+	generation_count(application, ended);
+	generation_begin_next(lock.locked, &ending);
 
-	empty_products(lock.locked, in_vain, &ending, ended);
-	empty_products(lock.left, in_vain, &ending, ended);
+	generation_empty_products(lock.locked, in_vain, &ending, ended);
+	generation_empty_products(lock.left, in_vain, &ending, ended);
 	for (int i = 0; lock.left && i < lock.left->nelems; i++)
 		sa_late_end(TextDatumGetCString(lock.left->dvalues[i]), NULL, NULL, NULL, true, &ending);
 	if (lock.unseen)

@@ -41,7 +41,7 @@ sa_ending_result(FunctionCallInfo fcinfo, const SaEnded *ended)
 
 /* The reason argument; null is "admin". */
 static char *
-reason_arg(FunctionCallInfo fcinfo, int argno)
+invalidate_reason_arg(FunctionCallInfo fcinfo, int argno)
 {
 	char	   *reason = sa_text_or_null(fcinfo, argno);
 
@@ -78,7 +78,7 @@ sa_check_filter(PG_FUNCTION_ARGS)
  * be a session id that somebody gave by mistake: it must not get into a log.
  */
 static char *
-shown_ref(const char *ref)
+invalidate_shown_ref(const char *ref)
 {
 	size_t		length = strlen(ref);
 
@@ -92,7 +92,7 @@ shown_ref(const char *ref)
  * digits or more, or a log_id.  The caller is connected to SPI.
  */
 static void
-session_by_ref(const char *ref, const char *application, uint8 *hash)
+invalidate_session_by_ref(const char *ref, const char *application, uint8 *hash)
 {
 	static SaStatement by_hash = {.sql =
 		"SELECT session_hash FROM session_admin.session_state"
@@ -112,7 +112,7 @@ session_by_ref(const char *ref, const char *application, uint8 *hash)
 	if (length == 0 || length > 2 * SA_HASH_LEN || (length >= SA_REF_MIN_LEN && !is_hex))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"%s\" is not a session_ref", shown_ref(ref)),
+				 errmsg("\"%s\" is not a session_ref", invalidate_shown_ref(ref)),
 				 errhint("Give %d or more of the hex digits that view session_admin.current_sessions shows, or a log_id.",
 						 SA_REF_MIN_LEN)));
 
@@ -137,13 +137,13 @@ session_by_ref(const char *ref, const char *application, uint8 *hash)
 	if (rows == 0)
 		ereport(ERROR,
 				(errcode(SA_ERRCODE_NOT_FOUND),
-				 errmsg("no live session \"%s\" in application \"%s\"", shown_ref(ref), application),
+				 errmsg("no live session \"%s\" in application \"%s\"", invalidate_shown_ref(ref), application),
 				 errhint("Give its log_id, or 8 or more digits of its session_ref:"
 						 " see view session_admin.current_sessions.")));
 	if (rows > 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("session_ref \"%s\" is ambiguous", shown_ref(ref)),
+				 errmsg("session_ref \"%s\" is ambiguous", invalidate_shown_ref(ref)),
 				 errhint("Give more of its digits.")));
 	memcpy(hash, VARDATA_ANY(DatumGetByteaPP(sa_result(0, 1, &isnull))), SA_HASH_LEN);
 }
@@ -153,7 +153,7 @@ Datum
 sa_invalidate_session(PG_FUNCTION_ARGS)
 {
 	char	   *ref = sa_text_or_null(fcinfo, 0);
-	SaEnding	ending = {.reason = reason_arg(fcinfo, 1)};
+	SaEnding	ending = {.reason = invalidate_reason_arg(fcinfo, 1)};
 	SaEnded		ended = {0};
 	char	   *application = sa_application_arg(fcinfo, 2);
 	uint8		hash[SA_HASH_LEN];
@@ -165,7 +165,7 @@ sa_invalidate_session(PG_FUNCTION_ARGS)
 
 	SPI_connect();
 	ending.wait_until = sa_wait_until();
-	session_by_ref(ref, application, hash);
+	invalidate_session_by_ref(ref, application, hash);
 	ending.at = GetCurrentTimestamp();
 	sa_end_session(hash, application, &ending, &ended);
 	if (ended.sessions_ended == 0)
@@ -180,7 +180,7 @@ sa_invalidate_session(PG_FUNCTION_ARGS)
 
 /* Those that match the filters; the arguments are of sessions_to_invalidate. */
 static ArrayType *
-find_matching(void *argument)
+invalidate_find(void *argument)
 {
 	static SaStatement find_sessions = {.sql =
 		"SELECT coalesce(array_agg(session_hash), '{}')"
@@ -200,11 +200,11 @@ Datum
 sa_invalidate_sessions(PG_FUNCTION_ARGS)
 {
 	static const Oid types[] = {TEXTOID, CIDROID, TEXTOID, TEXTOID, INTERVALOID, TIMESTAMPTZOID, BOOLOID};
-	SaEnding	ending = {.reason = reason_arg(fcinfo, 7)};
+	SaEnding	ending = {.reason = invalidate_reason_arg(fcinfo, 7)};
 	SaEnded		ended = {0};
 	char	   *application = sa_application_arg(fcinfo, 8);
 	SaArgs		args = {0};
-	SaSessionSearch search = {.find = find_matching, .argument = &args, .application = application};
+	SaSessionSearch search = {.find = invalidate_find, .argument = &args, .application = application};
 
 	for (size_t i = 0; i < lengthof(types); i++)
 		sa_arg(&args, types[i], PG_GETARG_DATUM(i), PG_ARGISNULL(i));
@@ -237,7 +237,7 @@ typedef struct AccountMaking
 } AccountMaking;
 
 static void
-make_account(SaBusy *busy, void *argument)
+invalidate_make_account(SaBusy *busy, void *argument)
 {
 	static SaStatement insert_account = {.sql =
 		"INSERT INTO session_admin.account (application, user_name) VALUES ($1, $2)"
@@ -257,7 +257,7 @@ make_account(SaBusy *busy, void *argument)
  * nobody sees: it is waited for, by making one, too.
  */
 static bool
-user_is_known(const char *application, const char *user_name, SaEnding *ending)
+invalidate_user_is_known(const char *application, const char *user_name, SaEnding *ending)
 {
 	static SaStatement find_account = {.sql =
 		"SELECT FROM session_admin.account WHERE application = $1 AND user_name = $2"
@@ -269,7 +269,7 @@ user_is_known(const char *application, const char *user_name, SaEnding *ending)
 	sa_arg_text(&args, user_name);
 	if (sa_run(&find_account, &args) > 0)
 		return true;
-	ending->options.first_login = !sa_wait_with(ending->wait_until, make_account, &making);
+	ending->options.first_login = !sa_wait_with(ending->wait_until, invalidate_make_account, &making);
 	return ending->options.first_login || !making.made;
 }
 
@@ -281,7 +281,7 @@ sa_invalidate_user(PG_FUNCTION_ARGS)
 	SaSessionId keep;
 	bool		has_keep = !PG_ARGISNULL(1);
 	bool		keep_remember_me = !PG_ARGISNULL(2) && PG_GETARG_BOOL(2);
-	SaEnding	ending = {.reason = reason_arg(fcinfo, 3)};
+	SaEnding	ending = {.reason = invalidate_reason_arg(fcinfo, 3)};
 	SaEnded		ended = {0};
 	char	   *application = sa_application_arg(fcinfo, 4);
 
@@ -290,7 +290,7 @@ sa_invalidate_user(PG_FUNCTION_ARGS)
 
 	SPI_connect();
 	ending.wait_until = sa_wait_until();
-	if (!user_is_known(application, user_name, &ending))
+	if (!invalidate_user_is_known(application, user_name, &ending))
 		ereport(ERROR,
 				(errcode(SA_ERRCODE_NOT_FOUND),
 				 errmsg("user \"%s\" is not known in application \"%s\"",
@@ -308,7 +308,7 @@ sa_invalidate_user(PG_FUNCTION_ARGS)
 Datum
 sa_invalidate_application(PG_FUNCTION_ARGS)
 {
-	SaEnding	ending = {.reason = reason_arg(fcinfo, 0)};
+	SaEnding	ending = {.reason = invalidate_reason_arg(fcinfo, 0)};
 	SaEnded		ended = {0};
 	char	   *application = sa_application_arg(fcinfo, 1);
 
@@ -325,7 +325,7 @@ sa_invalidate_application(PG_FUNCTION_ARGS)
 Datum
 sa_invalidate_all(PG_FUNCTION_ARGS)
 {
-	SaEnding	ending = {.reason = reason_arg(fcinfo, 0)};
+	SaEnding	ending = {.reason = invalidate_reason_arg(fcinfo, 0)};
 	SaEnded		ended = {0};
 
 	SPI_connect();

@@ -20,7 +20,7 @@ typedef struct KeyReader
 } KeyReader;
 
 static void
-keys_begin(KeyReader *keys, Relation rel, Tuplestorestate *rows)
+tell_live_begin(KeyReader *keys, Relation rel, Tuplestorestate *rows)
 {
 	memset(keys, 0, sizeof(*keys));
 	sa_rows_begin(&keys->reader, rel, rows);
@@ -29,7 +29,7 @@ keys_begin(KeyReader *keys, Relation rel, Tuplestorestate *rows)
 
 /* Go to the next row; false at the end. */
 static bool
-keys_next(KeyReader *keys)
+tell_live_next(KeyReader *keys)
 {
 	TupleTableSlot *slot = keys->reader.slot;
 	bool		isnull;
@@ -60,22 +60,22 @@ sa_tell_live_ended(TriggerData *trigdata)
 {
 	KeyReader	old;
 
-	keys_begin(&old, trigdata->tg_relation, trigdata->tg_oldtable);
-	while (keys_next(&old))
+	tell_live_begin(&old, trigdata->tg_relation, trigdata->tg_oldtable);
+	while (tell_live_next(&old))
 		sa_live_ended(&old.key);
 	sa_rows_end(&old.reader);
 }
 
 /* Tell it which rows change: both tables have them in the same order. */
 static void
-tell_changed(TriggerData *trigdata)
+tell_live_changed(TriggerData *trigdata)
 {
 	KeyReader	old;
 	KeyReader	new;
 
-	keys_begin(&old, trigdata->tg_relation, trigdata->tg_oldtable);
-	keys_begin(&new, trigdata->tg_relation, trigdata->tg_newtable);
-	while (keys_next(&old) && keys_next(&new))
+	tell_live_begin(&old, trigdata->tg_relation, trigdata->tg_oldtable);
+	tell_live_begin(&new, trigdata->tg_relation, trigdata->tg_newtable);
+	while (tell_live_next(&old) && tell_live_next(&new))
 	{
 		bool		same_id = memcmp(&old.key, &new.key, sizeof(SaLiveKey)) == 0;
 
@@ -107,6 +107,6 @@ sa_session_changed(PG_FUNCTION_ARGS)
 				 errmsg("function \"session_changed\" must be fired after UPDATE for each statement")));
 
 	if (!sa_touch_is_writing)
-		tell_changed(trigdata);
+		tell_live_changed(trigdata);
 	return PointerGetDatum(NULL);
 }
