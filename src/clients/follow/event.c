@@ -15,8 +15,8 @@
 
 #define MAX_BACKOFF		5000
 
-volatile sig_atomic_t stopping = false;
-volatile sig_atomic_t connecting = false;
+volatile	sig_atomic_t stopping = false;
+volatile	sig_atomic_t connecting = false;
 
 static int	wake[2];			/* a pipe: signals end a poll() that would
 								 * begin after them */
