@@ -75,7 +75,7 @@ backfill_find_table(const char *application, Backfill *backfill)
 	return true;
 }
 
-/* Tell who has named the wrong application: there is no table of sessions at all. */
+/* Say that there is no table of sessions at all: the application may be the wrong one. */
 static void
 backfill_tell_unattached(const char *application)
 {

@@ -42,10 +42,10 @@
 
 PG_FUNCTION_INFO_V1(sa_ended_until);
 
-/* No longer than this: browsers keep no cookie for longer. */
+/* Browsers keep no cookie for longer than this. */
 #define LONGEST			(400 * USECS_PER_DAY)
 
-/* Where nobody knows, as the application is gone: the default. */
+/* The default, for an application that is gone. */
 #define ABSOLUTE_TIMEOUT_DEFAULT	USECS_PER_DAY
 
 #define BATCH			1000
@@ -58,7 +58,7 @@ enum
 	ENDED_ID_UNTIL
 };
 
-/* So much ended_id_later, but no longer than the longest; infinity stays what it is. */
+/* Add a time, but no more than the longest one; infinity stays infinity. */
 static TimestampTz
 ended_id_later(TimestampTz at, int64 time)
 {
@@ -172,7 +172,7 @@ sa_id_has_ended(const uint8 *hash, const char *application)
 	return sa_id_is_remembered(hash, application) || ended_id_in_place(hash, application);
 }
 
-/* The error for who wants to open a session with such an id. */
+/* Refuse to open a session with such an id. */
 void
 sa_refuse_ended_id(void)
 {
@@ -183,9 +183,9 @@ sa_refuse_ended_id(void)
 }
 
 /*
- * A product has written sessions with these ids (an array of hashes), and they are
- * refused: count that.  Nobody is waited for, and nothing is counted that is locked.
- * The caller is connected to SPI.
+ * Count that a product has written sessions with these ids (an array of hashes), which
+ * are refused.  Rows that are locked are not waited for, and not counted.  The caller
+ * is connected to SPI.
  */
 void
 sa_count_refused(ArrayType *hashes, const char *application)

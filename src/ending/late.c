@@ -40,7 +40,7 @@ sa_late_end(const char *application, const char *user_name, const uint8 *hash, c
 	};
 	SaArgs		args = {0};
 
-	/* ours is below the next one */
+	/* assigned now, our own id is below the next one */
 	(void) GetTopFullTransactionId();
 	sa_arg_text(&args, application);
 	sa_arg_text(&args, user_name);
@@ -154,8 +154,8 @@ sa_late_purge(pg_attribute_unused() bool *more)
 	forgotten = (int64) sa_run(&forget_endings, NULL);
 
 	/*
-	 * somebody may stay in a transaction for long, and others end the same
-	 * again and again
+	 * while a transaction stays open for long, the same may end again and
+	 * again
 	 */
 	return forgotten + (int64) sa_run(&forget_repeated, NULL);
 }
