@@ -1,13 +1,10 @@
 /*
  * account.c
- *	  Login counters of each user, and the row lock that orders the logins of a
- *	  user against the invalidations of that user.
+ *	  Login counters of each user, the row lock that orders the logins of a user against
+ *	  the endings of that user, and the history of logins.
  *
- * Whoever opens a session for a user, and whoever ends all sessions of a user,
- * locks the user's account first and keeps the lock until commit.  So an
- * invalidation knows of a login that is under way, and ends its session too, and a
- * login waits for an invalidation and starts after it.  Who waits for whom, in what order
- * and for how long is told in lock.c.
+ * A login and an invalidation of a user both lock the user's account first, and keep it
+ * until commit.  README.md has the order of locks.
  */
 #include "ending/ending.h"
 

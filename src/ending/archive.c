@@ -3,7 +3,7 @@
  *	  Rows that leave session and remember_me_token: the triggers that archive them
  *	  and write the feed.
  *
- * Every session and token ends by its row leaving its table, whoever deletes it.
+ * Every session and token ends by its row leaving its table, whatever deletes it.
  * sa_delete_for() says why; a DELETE by hand counts as reason "admin".
  */
 #include "ending/end.h"

@@ -1,24 +1,10 @@
 /*
  * ended_id.c
- *	  Ids of sessions that ended here: they stay ended.
+ *	  Ids of sessions that have ended here stay ended, for as long as the session could
+ *	  have lived.
  *
- * A request that was under way when its session ended may write the session's row
- * anew (an upsert, or a SELECT and then an INSERT), and an application may take an id
- * from a cookie.  Neither brings a session back: the id is remembered for as long as
- * the session could have lived.  Not those whose time was up, nor those that the
- * product ended itself, by deleting the row or by taking the user out of it: whether
- * it uses an id again then is the product's to say, and PHP does.
- *
- * Who ends a session writes the id with it, in the same statement (invalidation.c).
- * Rows that have ended with their generation, and are not archived yet, count, too.
- *
- * Whoever writes a row of session looks here after the row is in the table.  An end
- * of the same id that was under way has been waited for by then, as both want the
- * same key; and what ends the new row comes later.  It is looked up before, too, so
- * that nothing has to be undone but in that race.
- *
- * The index is not unique, on purpose: who ends a session waits for nobody who
- * counts, or forgets, what ended before.
+ * README.md says which ids are remembered, and why a race brings none of them back.  The
+ * index is not unique, on purpose: an ending waits for nothing that counts or purges.
  */
 #include "ending/ending.h"
 #include "live/live.h"

@@ -141,8 +141,8 @@ typedef struct SaProductRows
 
 	/*
 	 * Before delete_application: wait for the transactions that write the
-	 * tables of an application (NULL: of all), while nothing is locked.
-	 * False if that takes too long.
+	 * tables of an application (NULL: of all), while nothing is locked. False
+	 * if that takes too long.
 	 */
 	bool		(*wait_for_writers) (const char *application, TimestampTz until);
 } SaProductRows;

@@ -1,17 +1,9 @@
 /*
  * late.c
- *	  What has ended although somebody else had it locked.
+ *	  What has ended although another transaction had it locked: rows of late_ending.
  *
- * An invalidation waits for nobody's open transaction.  What it could not lock, or
- * could not see because it is not committed, it ends by a row of late_ending: all
- * that a transaction opened there whose id is less than "before_xid".  Every session
- * and token has the id of the transaction that opened it, so that a later login is
- * not concerned, whatever the clocks say.
- *
- * The rows are part of what holds for an application: each backend keeps them with
- * its policies, and is told of changes in the same way (policy.c), before whoever
- * commits them is answered.  Housekeeping archives what they have ended, by the one
- * door, and then deletes them.
+ * They are part of what holds for an application: each backend keeps them with its
+ * policies, and is told of changes in the same way, before the commit is answered.
  */
 #include "ending/ending.h"
 
