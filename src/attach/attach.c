@@ -142,7 +142,7 @@ attach_read(Match *matches, int nmatches, const char *application, const char *p
 	return rows;
 }
 
-/* Say how long it may take, and who has to wait for it. */
+/* Say that it may take long, and who has to wait. */
 static void
 attach_tell_rows(Match *matches, int nmatches)
 {

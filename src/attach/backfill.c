@@ -2,17 +2,8 @@
  * backfill.c
  *	  The sessions that were in a product's own table before it was attached.
  *
- * They are read in batches, each in a transaction of its own, in the order of their
- * place in the table: no index is needed, and no session id has to be remembered to
- * go on.  A row that has been changed since attach_application may have moved to a
- * place that was read before; but whoever changed it fired the trigger, by which the
- * session is known already.
- *
- * A row must not be deleted between reading it and writing its session.  So it is
- * locked until the end of the batch, in the way in which a foreign key locks: requests
- * are not kept waiting, only a logout is.  Who has the row locked is waited for only
- * while this holds nothing that they could be waiting for: else the batch ends before
- * that row.
+ * They are read in batches, each in a transaction of its own, in the order of their place
+ * in the table.  README.md says why no row is missed.
  */
 #include "attach/attach.h"
 #include "capture/capture.h"
@@ -75,7 +66,7 @@ backfill_find_table(const char *application, Backfill *backfill)
 	return true;
 }
 
-/* Tell who has named the wrong application: there is no table of sessions at all. */
+/* Say that there is no table of sessions at all: the application may be the wrong one. */
 static void
 backfill_tell_unattached(const char *application)
 {

@@ -338,7 +338,7 @@ reconcile_slice(Pair *pair, int64 left)
 	/* the message may be the product's, and tell what nobody should read */
 	message = psprintf("rows were not compared with sessions: SQLSTATE %s",
 					   unpack_sql_state(error->sqlerrcode));
-	/* who has it locked is not in trouble */
+	/* a table that is locked is no failure */
 	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
 		error->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED &&
 		sa_failure_note_once(pair->application, pair->relid, "UPDATE", message))
@@ -391,7 +391,7 @@ sa_reconcile_slice(pg_attribute_unused() bool *more)
 		if (oldest == NULL)
 			break;
 		done[oldest - pairs] = true;
-		/* nobody is waited for */
+		/* a table that is locked is left for the next time */
 		if (!ConditionalLockRelationOid(oldest->relid, RowShareLock))
 			continue;
 		left = reconcile_slice(oldest, left);

@@ -39,7 +39,7 @@ reconcile_end_expired(Pair *pair, SaBatch *reader)
 		sa_reconcile_end(pair, NULL, hashes, "idle_timeout");
 }
 
-/* ReconcileRows that were read together, with their places. */
+/* Rows that were read together, with their places. */
 typedef struct ReconcileRows
 {
 	SaBatch    *reader;
@@ -48,8 +48,8 @@ typedef struct ReconcileRows
 } ReconcileRows;
 
 /*
- * Lock a row that nobody has locked, or is changing: whoever does has a session of it
- * that we would wait for.
+ * Lock a row that no other transaction has locked or is changing: such a one has its
+ * session locked, too, which we would wait for.
  */
 static bool
 reconcile_lock_row(Relation relation, ItemPointer place, Snapshot snapshot, TupleTableSlot *slot)

@@ -42,7 +42,7 @@ report_note_on_part(const Match *matches, int nmatches, const Match *match)
 	return "rows are deleted when everybody is logged out; whose they are is not seen";
 }
 
-/* Who watches this table, too; NULL: nobody. */
+/* Other attachments of this table; NULL: there are none. */
 static char *
 report_other_attachments(Oid relid, const char *application, const char *product)
 {
@@ -61,7 +61,7 @@ report_other_attachments(Oid relid, const char *application, const char *product
 	return sa_result_text(0, 1);
 }
 
-/* What is seen coming that may keep rows of sessions or tokens that end. */
+/* Report what may keep rows of sessions or tokens from being deleted. */
 static void
 report_obstacles(FunctionCallInfo fcinfo, const Match *match)
 {

@@ -7,9 +7,9 @@
 #include "capture/apply.h"
 
 /*
- * If users are renamed, lock all accounts of the batch before the first session ends, in
- * the order of names: what follows locks them again, for one reason after the other.
- * Who only ends sessions waits for no account.
+ * If users are renamed, lock all accounts of the batch before the first session ends,
+ * in the order of names: what follows locks them again, for one reason after the other.
+ * A batch that only ends sessions waits for no account.
  */
 static void
 apply_lock_renamed(SaBatch *batch)

@@ -139,10 +139,10 @@ sa_apply_logins(SaBatch *batch)
 }
 
 /*
- * The product's remember-me rows.  Who adds one locks the account, as who logs
- * in does: an invalidation of the user then waits for it, and deletes it too.
- * Who changes or deletes one does not: that invalidation may be waiting for the
- * very row, and then finds it changed or gone.
+ * The product's remember-me rows.  A statement that adds one locks the account, as a
+ * login does: an invalidation of the user then waits for it, and deletes that row, too.
+ * A statement that changes or deletes one does not: the invalidation may be waiting for
+ * that very row, and then finds it changed or gone.
  */
 void
 sa_apply_tokens(SaBatch *batch)

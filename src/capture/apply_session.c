@@ -35,9 +35,10 @@ apply_logins_are_told(const char *application)
 }
 
 /*
- * Count the login of a user, whose account is locked from here on.  A product's
- * transaction may have locked what somebody else needs who has the account: then it is
- * not waited for, and counted later, unless a policy limits the user's sessions.
+ * Count the login of a user, whose account is locked from here on.  If another
+ * transaction has the account, it may need what the product's transaction has locked:
+ * it is not waited for, and the login is counted later, unless a policy limits the
+ * user's sessions.
  */
 static void
 apply_log_in(const SaBatch *batch, const SaSessionRow *row, const char *user_name)
@@ -90,8 +91,9 @@ apply_lock_session(const uint8 *hash, const char *application, LockTupleMode mod
 }
 
 /*
- * Does somebody else end this session?  If not, nobody can from here on.  Who only writes
- * to its row, as who flushes touches, is waited for a moment: he waits for nobody.
+ * Is another transaction ending this session? If not, none can from here on.  One that
+ * only writes to the row, to flush touches, waits for nobody, and is waited for, for a
+ * moment.
  */
 static bool
 apply_session_is_ending(const uint8 *hash, const char *application)
@@ -125,7 +127,7 @@ typedef enum WritingState
 {
 	WRITING_GOES_ON,
 	WRITING_DONE,
-	WRITING_REFUSED				/* it has ended, or somebody is about to end
+	WRITING_REFUSED				/* it has ended, or another transaction ends
 								 * it */
 } WritingState;
 
@@ -154,7 +156,10 @@ writing_begin(Writing *writing)
 	sa_arg(args, TIMESTAMPTZOID, TimestampTzGetDatum(row->last_access_at), false);
 }
 
-/* Look at the session of the old id, and whether somebody else ends it or the new one. */
+/*
+ * Read the session of the old id, and look whether another transaction ends it or the
+ * new one.
+ */
 static WritingState
 writing_look(Writing *writing)
 {
@@ -164,7 +169,7 @@ writing_look(Writing *writing)
 	SaEnding	renewed = {.reason = "renewed", .at = writing->now,.options.spares_products = true};
 	SaSession	session;
 
-	/* the product's row is locked, for which they may be waiting */
+	/* that transaction may be waiting for the product's row, which is locked */
 	if (!backfill && apply_session_is_ending(row->id.hash, application))
 		return writing->same_id ? WRITING_DONE : WRITING_REFUSED;
 	sa_application_get(application, &writing->application);
@@ -182,7 +187,7 @@ writing_look(Writing *writing)
 	return WRITING_GOES_ON;
 }
 
-/* Write it; false if something else has its id, or it is gone. */
+/* Write the session; false if another one has its id, or it is gone. */
 static bool
 writing_run(Writing *writing)
 {
@@ -231,7 +236,7 @@ writing_run(Writing *writing)
 	return sa_run(&insert_session, &args) > 0;
 }
 
-/* It was written: what it replaces ends. */
+/* After it was written: end what it replaces. */
 static WritingState
 writing_finish(Writing *writing)
 {
@@ -245,14 +250,14 @@ writing_finish(Writing *writing)
 	if (writing->valid)
 		sa_end_session(row->old_id.hash, application, &renewed, NULL);
 
-	/* what an earlier session of this id was touched is not this one's */
+	/* touches of an earlier session of this id do not count */
 	sa_live_key(&key, &writing->application, row->id.hash);
 	sa_unwritten_forget(&key);
-	/* who ended it had the same key, and was waited for */
+	/* an ending of it had the same key, and was waited for */
 	return sa_id_is_remembered(row->id.hash, application) ? WRITING_REFUSED : WRITING_DONE;
 }
 
-/* It was not: what has this id is over, or it came or went meanwhile. */
+/* If it was not written: what has this id is over, or came or went meanwhile. */
 static WritingState
 writing_clear(Writing *writing)
 {
@@ -270,13 +275,14 @@ writing_clear(Writing *writing)
 		  sa_session_is_valid(&session, &writing->application, row->id.hash, writing->now)))
 		sa_end_session(row->id.hash, application, &replaced, NULL);
 	else if (writing->batch->backfill && !writing->batch->reconciling)
-		return WRITING_DONE;	/* who wrote it has seen a newer row than we */
+		return WRITING_DONE;	/* another transaction wrote it from a newer
+								 * row */
 	return WRITING_GOES_ON;
 }
 
 /*
  * Write the session as the product has it now; false if it has ended meanwhile, or
- * somebody is about to end it.
+ * another transaction ends it.
  */
 static bool
 apply_write_session(const SaBatch *batch, const SaSessionRow *row, const char *user_name, bool logged_in)
@@ -337,8 +343,8 @@ apply_session_row(SaBatch *batch, const SaSessionRow *row, const char *user_name
 		ending.reason = user_name ? "replaced" : "logout";
 		ending.options.may_return = true;
 		if (sa_end_session(row->old_id.hash, watch->application, &ending, NULL) == 0 && same_id)
-			return false;		/* nobody else can have its id while somebody
-								 * has it locked */
+			return false;		/* while that session is locked, no other can
+								 * have its id */
 		known = false;
 	}
 

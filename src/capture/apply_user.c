@@ -44,8 +44,8 @@ apply_end_users(SaBatch *batch, SaValues *names, const char *reason, const uint8
 }
 
 /*
- * The session in which its user now changes the own password, if the application
- * has named it in session_admin.current_session; NULL otherwise.  *hash is set.
+ * The user of the session in which a password is changed now, if the application has
+ * named it in session_admin.current_session; NULL otherwise. *hash is set.
  */
 static char *
 apply_user_of_current_session(const char *application, uint8 *hash)
@@ -70,7 +70,7 @@ apply_user_of_current_session(const char *application, uint8 *hash)
 	return NULL;
 }
 
-/* End the sessions of all users that the batch says so of, once each. */
+/* End the sessions of the users whom the batch names, once each. */
 void
 sa_apply_ended(SaBatch *batch)
 {
@@ -130,7 +130,7 @@ apply_is_alias(const SaWatch *watch, const char *name)
 							   REG_ADVANCED | REG_NOSUB, C_COLLATION_OID, 0, NULL);
 }
 
-/* Starts a name that nobody has. */
+/* The prefix of a name that nobody has. */
 #define MEANWHILE	"\001session_admin meanwhile "
 
 /* Is the name that the user gets in row i one that a later row takes away? */
@@ -151,13 +151,11 @@ apply_is_given_away_later(const SaBatch *batch, int i)
 }
 
 /*
- * Renamed and anonymized users.  A product changes the name in several tables,
- * in any order, perhaps half way today and the rest next week: whichever comes
- * first counts, and for the others no account has the old name any more, or the
- * key has the new one.
- *
- * Two users may swap their names in one statement.  Who gets a name that is still
- * another's has one meanwhile that nobody has.
+ * Renamed and anonymized users.  A product changes the name in several tables, in any
+ * order, perhaps some today and the rest next week: the first change counts, and at the
+ * others no account has the old name any more, or the key has the new one.  Two users
+ * may swap their names in one statement: a user whose new name is still taken gets one
+ * meanwhile that nobody has.
  */
 void
 sa_apply_renamed(SaBatch *batch)

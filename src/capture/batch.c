@@ -13,7 +13,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-/* Start with nothing, for rows of this kind.  Who calls frees it, after sa_batch_end. */
+/* Make an empty batch, for rows of this kind.  The caller frees it, after sa_batch_end. */
 SaBatch *
 sa_batch_begin(const SaWatch *watch, SaBatchKind kind)
 {
@@ -219,7 +219,10 @@ sa_batch_lock_accounts(SaBatch *batch, const SaValues *names)
 	sa_run(&lock, &args);
 }
 
-/* Lock the accounts, or be seen by who has them: see sa_account_enter. */
+/*
+ * Lock the accounts, or announce a login to the transactions that have them: see
+ * sa_account_enter.
+ */
 void
 sa_batch_enter_accounts(SaBatch *batch, const SaValues *names)
 {
@@ -261,7 +264,7 @@ sa_batch_resolve(SaBatch *batch, const SaValues *keys, SaValues *users)
 		sa_batch_add_text(batch, users, sa_result_text(i, 1));
 }
 
-/* Empty it, but for what is about all rows that it ever had. */
+/* Empty it, but for what concerns all rows since it began. */
 void
 sa_batch_reset(SaBatch *batch)
 {

@@ -93,7 +93,7 @@ struct SaBatch
 	SaValues	session_closed; /* their hashes */
 	SaValues	session_expired;
 
-	/* over all batches: who is concerned by what cannot be understood */
+	/* over all batches: users concerned by what cannot be understood */
 	bool		unclear;
 	bool		unclear_whom;	/* nobody knows */
 	ArrayBuildState *unclear_users;

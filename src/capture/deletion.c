@@ -32,12 +32,15 @@
 #define FAILURES_MAX		20
 #define FAILURES_SLOW		5
 
-/* The table whose rows we delete ourselves right now, and for which application. */
+/* The table whose rows we delete right now, for which application, and why. */
 static const SaWatch *forgetting_watch = NULL;
 static const SaEnding *deleting = NULL;
 static SaEnded *forgetting_ended = NULL;
 
-/* What we delete the rows of this table for, and what comes of it; NULL if it is not us who does. */
+/*
+ * The ending for which this backend deletes rows of this table, and its result; NULL if
+ * the statement is the product's own.
+ */
 const SaEnding *
 sa_deletion_under_way(const SaWatch *watch, SaEnded **ended)
 {
@@ -51,7 +54,7 @@ sa_deletion_under_way(const SaWatch *watch, SaEnded **ended)
 static TimeoutId deletion_timeout = MAX_TIMEOUTS;
 static volatile sig_atomic_t deletion_timed_out = false;
 
-/* As a cancel, which what runs now heeds; of ours, the flag tells. */
+/* Raise a cancel, which stops what runs; the flag tells it from one of the user. */
 static void
 deletion_timeout_handler(void)
 {
@@ -114,8 +117,8 @@ deletion_step(void *argument)
 }
 
 /*
- * Delete a batch for no longer than a limit; returns why not.  A trigger of the product
- * may call us again: then the time of the outer batch goes on.
+ * Delete a batch, for no longer than a limit; returns why that failed.  A trigger of
+ * the product may call us again: then the time of the outer batch goes on.
  */
 static ErrorData *
 deletion_run_batch(DeletionBatch *batch)
@@ -247,7 +250,7 @@ deletion_run_rows(SaDeletion *deletion, const SaEnding *ending, SaEnded *ended, 
 			deletion->message = "a rule or trigger keeps them";
 		if (sa_deletion_attempt(deletion_find_kept, &batch) != NULL)
 			sa_places_append(&deletion->left, rows, n);
-		/* of many none: those that follow fare no better */
+		/* if none of many was deleted, the rest will not be, either */
 		if (batch.deleted == 0 && n > 1)
 			deletion->failures = FAILURES_MAX;
 		return;
@@ -287,7 +290,7 @@ deletion_spare_valid(SaDeletion *deletion)
 	sa_places_drop(&deletion->rows, sa_result_array(0, 1));
 }
 
-/* Begin with any of the rows, in the same order. */
+/* Begin with a random row, and keep the order. */
 static void
 deletion_rotate(SaPlaces *rows)
 {

@@ -66,8 +66,8 @@ typedef struct SaDeletion
 	bool		unsearched;		/* nor could the table be searched */
 	bool		invisible;		/* there may be rows that nobody sees yet */
 	uint64		deleted;
-	int			failures;		/* that took their time */
-	int			errors;			/* that did not */
+	int			failures;		/* failures that took their time */
+	int			errors;			/* those that were quick */
 	int			sqlstate;
 	const char *message;		/* why */
 } SaDeletion;

@@ -17,8 +17,8 @@
 #include "utils/timestamp.h"
 
 /*
- * What the caller has to know, whatever a product does: a cancel of its own.  A product
- * may raise an error with any SQLSTATE, so that this tells nothing.
+ * Was the caller's own statement cancelled? A product may raise an error with any
+ * SQLSTATE, so that this alone says nothing.
  */
 bool
 sa_was_canceled(const ErrorData *error)

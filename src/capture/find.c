@@ -105,7 +105,10 @@ sa_deletion_concerns(const SaDeletion *deletion, TupleTableSlot *slot)
 	return !TransactionIdIsNormal(xmin) || TransactionIdPrecedes(xmin, before);
 }
 
-/* Lock what was found, without waiting; what somebody else has is apart. */
+/*
+ * Lock what was found, without waiting; rows that another transaction has locked go to
+ * another list.
+ */
 static void
 find_lock(Finding *finding, const SaPlaces *found, SaDeletion *deletion, SaBusy *busy)
 {
@@ -131,7 +134,7 @@ find_lock(Finding *finding, const SaPlaces *found, SaDeletion *deletion, SaBusy 
 			continue;
 		old = MemoryContextSwitchTo(finding->scratch);
 		has_hash = sa_row_hash(finding->watch, finding->slot, hash);
-		/* where somebody puts a token just now, there is none yet */
+		/* a row in which another transaction puts a token now has none yet */
 		matches = (state == SA_ROW_BUSY || sa_row_holds_secret(finding->watch, finding->slot)) &&
 			find_still_matches(finding, has_hash ? hash : NULL, &by_user, state == SA_ROW_CHANGED);
 		MemoryContextSwitchTo(old);
@@ -144,8 +147,8 @@ find_lock(Finding *finding, const SaPlaces *found, SaDeletion *deletion, SaBusy 
 }
 
 /*
- * Rows that were found by the session that they held may hold one of somebody else by
- * now: of those that are locked, keep those whose session is still one of these users'.
+ * Rows that were found by the session that they held may hold another user's by now: of
+ * those that are locked, keep those whose session is still one of these users'.
  */
 static void
 find_confirm_users(SaDeletion *deletion, const SaTarget *target)
@@ -183,7 +186,7 @@ find_refusal(const SaWatch *watch, Relation relation)
 	return NULL;
 }
 
-/* Tell so, once. */
+/* Can nothing be ended there? Say so, once. */
 static bool
 find_is_refused(const SaWatch *watch, Relation relation)
 {

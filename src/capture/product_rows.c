@@ -257,8 +257,9 @@ product_rows_delete_application(const char *application, const SaEnding *ending,
 }
 
 /*
- * Before all that: wait for those who write the tables of an application (NULL: of all),
- * so that what they write is seen.  Nothing is locked yet.  False if that took too long.
+ * Before all that: wait for the transactions that write the tables of an application
+ * (NULL: of all), so that what they write is visible.  Nothing is locked yet.  False if
+ * that takes too long.
  */
 static bool
 product_rows_wait_for_writers(const char *application, TimestampTz until)

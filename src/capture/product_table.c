@@ -20,7 +20,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-/* For a row that refers to one of those that are deleted, and that somebody has locked. */
+/* How long to wait for a row that refers to a deleted one, and is locked. */
 #define CASCADE_LOCK_WAIT	"100ms"
 
 static const char *
@@ -29,7 +29,7 @@ table_column_name(const SaWatch *watch, SaColumnRole role)
 	return quote_identifier(get_attname(watch->relid, watch->columns[role].attnum, false));
 }
 
-/* Has the column a collation in which different names are equal? */
+/* Does the column have a collation in which different names are equal? */
 static bool
 table_column_is_nondeterministic(const SaWatch *watch, SaColumnRole role)
 {
@@ -85,7 +85,7 @@ table_is_any_of(const SaWatch *watch, SaColumnRole role, int argument)
 										 FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
 }
 
-/* Of which column the table's users are. */
+/* The role of the column that names the users of rows. */
 static SaColumnRole
 table_user_role(const SaWatch *watch)
 {
@@ -217,8 +217,8 @@ table_ending_verb(const SaWatch *watch, Relation relation)
 }
 
 /*
- * Delete rows, or clear them, whatever ends a session or token there; returns what SPI
- * says that it was, and how many it were.  They are locked.
+ * Delete rows, or clear them, whichever ends a session or token there; returns the
+ * result code of SPI and the number of rows.  They are locked.
  */
 int
 sa_table_end_rows(const SaWatch *watch, Relation relation, const SaPlace *rows, int n,
@@ -265,10 +265,10 @@ sa_table_is_empty(Oid relid)
 }
 
 /*
- * Those of these hashes (all distinct) for which there is no row of the session part
- * that a snapshot taken now sees; *n is how many.  Asked as the owner of the table: to
- * plan it may run what its indexes and statistics call.  Who may not read the own table
- * has no answer, and none are missed.
+ * Those of these hashes (all distinct) for which a snapshot taken now sees no row of
+ * the session part; *n is how many.  The query runs as the owner of the table: planning
+ * it may run what indexes and statistics call.  If the owner may not read the table,
+ * there is no answer, and no row counts as missing.
  */
 ArrayType *
 sa_table_without_rows(const SaWatch *watch, ArrayType *hashes, int *n)

@@ -92,8 +92,8 @@ refuse_delete_step(void *argument)
 }
 
 /*
- * Rows of sessions that have ended are still in the product's table.  Nobody is logged
- * in by them: each request that uses one comes here again.
+ * Report that rows of sessions that have ended are still in the product's table.
+ * Nobody is logged in by them: each request that uses one comes here again.
  */
 static void
 refuse_rows_remain(const SaWatch *watch, const char *why)

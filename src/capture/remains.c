@@ -25,7 +25,7 @@ remains_have_unknown(const SaDeletion *deletion)
 	return false;
 }
 
-/* Not of what somebody has locked for a moment, where that was not waited for. */
+/* Warn of it, unless a row was only locked for a moment, and not waited for. */
 static void
 remains_warn(const SaDeletion *deletion, const SaEnding *ending)
 {

@@ -13,7 +13,7 @@
 #include "utils/timestamp.h"
 
 #define RETRY_BATCH		1000	/* rows of product_remains */
-/* No longer than this (and what was begun) are rows kept locked that are gone. */
+/* Deleted rows stay locked no longer than this, but for what was begun. */
 #define RETRY_TIME		(5 * USECS_PER_SEC)
 #define REST_MAX		(60 * USECS_PER_SEC)
 

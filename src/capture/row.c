@@ -66,7 +66,7 @@ row_add_key_gone(SaBatch *batch, TupleTableSlot *slot)
 		sa_batch_add_text(batch, &batch->key_gone, key);
 }
 
-/* Add one thing that is told of a user's logins, unless there is no sense in it. */
+/* Add one thing that a value tells of a user's logins, if it makes sense. */
 static void
 row_add_login(SaBatch *batch, TupleTableSlot *slot, SaColumnRole role, const SaValue *value)
 {
@@ -390,7 +390,7 @@ sa_row_updated(SaBatch *batch, TupleTableSlot *old, TupleTableSlot *new)
 
 	if (watch->part == SA_PART_SESSION)
 	{
-		/* what we end ourselves is no use of it */
+		/* a row that we end is not being used */
 		if (batch->ending != NULL)
 			return;
 		if (sa_row_is_excluded(watch, old) || sa_row_is_excluded(watch, new))

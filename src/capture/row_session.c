@@ -110,7 +110,7 @@ row_add_ended_session(SaBatch *batch, SaValues *values, const SaSessionId *id)
 	sa_batch_add(batch, values, hash, false);
 }
 
-/* Is it the same user's?  Of JSON, most changes are elsewhere in it. */
+/* Do both rows have the same user? In JSON, most changes are elsewhere. */
 static bool
 row_same_user(const SaWatch *watch, TupleTableSlot *old, TupleTableSlot *new)
 {
@@ -131,7 +131,7 @@ sa_row_session_inserted(SaBatch *batch, TupleTableSlot *slot)
 {
 	SaSessionRow row;
 
-	/* what somebody makes of a row that we delete is no login */
+	/* what a trigger of the product makes of a row that we delete is no login */
 	if (batch->ending != NULL || !row_read_session(batch, slot, &row))
 		return;
 	if (row.idle_timeout > 0)
@@ -150,15 +150,15 @@ sa_row_session_deleted(SaBatch *batch, TupleTableSlot *slot)
 	if (batch->watch->broken)
 		sa_batch_unclear(batch, sa_row_user(batch->watch, slot));
 
-	/* who ends sessions does the rest */
+	/* where we delete it ourselves, the ending does the rest */
 	if (batch->ending == NULL && row_read_session(batch, slot, &row))
 		row_add_ended_session(batch, row.idle_timeout > 0 ? &batch->session_closed :
 							  &batch->session_expired, &row.id);
 }
 
 /*
- * A row that was written by somebody else: on many requests, with nothing new in it but
- * times.  These only count, as touch_session does.
+ * A row that the product has written: many requests write nothing new but times.  These
+ * only count, as touch_session does.
  */
 void
 sa_row_session_updated(SaBatch *batch, TupleTableSlot *old, TupleTableSlot *new)

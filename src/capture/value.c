@@ -96,7 +96,7 @@ sa_value_text(const SaWatch *watch, SaColumnRole role, TupleTableSlot *slot)
 	return sa_value_as_text(&value);
 }
 
-/* Null before, and not any more? */
+/* Was the value null, and is it not any more? */
 bool
 sa_value_became_set(const SaWatch *watch, SaColumnRole role, TupleTableSlot *old, TupleTableSlot *new)
 {
@@ -123,7 +123,7 @@ value_unchanged_in(AttrNumber attnum, TupleTableSlot *old, TupleTableSlot *new)
 	return datum_image_eq(old_value, new_value, attribute->attbyval, attribute->attlen);
 }
 
-/* The same value in both rows?  True also if no column plays this role. */
+/* Is the value in both rows the same? True also if no column plays this role. */
 bool
 sa_value_unchanged(const SaWatch *watch, SaColumnRole role, TupleTableSlot *old, TupleTableSlot *new)
 {

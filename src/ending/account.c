@@ -1,13 +1,10 @@
 /*
  * account.c
- *	  Login counters of each user, and the row lock that orders the logins of a
- *	  user against the invalidations of that user.
+ *	  Login counters of each user, the row lock that orders the logins of a user against
+ *	  the endings of that user, and the history of logins.
  *
- * Whoever opens a session for a user, and whoever ends all sessions of a user,
- * locks the user's account first and keeps the lock until commit.  So an
- * invalidation knows of a login that is under way, and ends its session too, and a
- * login waits for an invalidation and starts after it.  Who waits for whom, in what order
- * and for how long is told in lock.c.
+ * A login and an invalidation of a user both lock the user's account first, and keep it
+ * until commit.  README.md has the order of locks.
  */
 #include "ending/ending.h"
 
@@ -115,7 +112,8 @@ typedef struct AccountsLock
 {
 	const char *application;
 	ArrayType  *user_names;
-	ArrayBuildState *left;		/* of whom somebody else has it */
+	ArrayBuildState *left;		/* users whose account another transaction has
+								 * locked */
 } AccountsLock;
 
 /*
@@ -131,7 +129,7 @@ account_login_tag(LOCKTAG *tag, const char *application, const char *user_name)
 					   (uint32) (sa_user_key(user_name) ^ sa_application_key(application)), 3);
 }
 
-/* Tell of a login of a user whose account somebody else has. */
+/* Announce the login of a user whose account another transaction has locked. */
 void
 sa_login_announce(const char *application, const char *user_name)
 {
@@ -141,7 +139,7 @@ sa_login_announce(const char *application, const char *user_name)
 	(void) LockAcquire(&tag, ShareLock, false, false);
 }
 
-/* Of which of these users does somebody announce a login? */
+/* Find those of these users whose login another transaction announces. */
 static void
 account_find_logins(AccountsLock *lock, SaBusy *busy)
 {
@@ -192,8 +190,9 @@ account_lock_step(SaBusy *busy, void *argument)
 }
 
 /*
- * Lock the accounts of these users (an array of text) without waiting; the names of those
- * that somebody else has go to "left".  The caller is connected to SPI.
+ * Lock the accounts of these users (an array of text) without waiting; the names of
+ * those that another transaction has locked go to "left".  The caller is connected to
+ * SPI.
  */
 void
 sa_accounts_try(const char *application, ArrayType *user_names, ArrayBuildState **left, SaBusy *busy)
@@ -205,8 +204,8 @@ sa_accounts_try(const char *application, ArrayType *user_names, ArrayBuildState 
 }
 
 /*
- * Lock all accounts that there are of these users (an array of text) at once, for who may
- * wait for them while it holds nothing (see lock.c).  An error if that takes too long.
+ * Lock all existing accounts of these users (an array of text) at once, waiting for
+ * them while nothing else is held (see lock.c).  It is an error if that takes too long.
  * The caller is connected to SPI.
  */
 void
@@ -245,7 +244,7 @@ sa_account_count_login(const char *application, const char *user_name,
 	};
 	SaArgs		args = {0};
 
-	/* who has waited for the lock already can write */
+	/* once the lock is held, the row can be written */
 	if (IsolationUsesXactSnapshot())
 		sa_account_ensure(application, user_name);
 
@@ -259,7 +258,7 @@ sa_account_count_login(const char *application, const char *user_name,
 
 /*
  * Before a login in a product's transaction: lock the account without waiting, or else
- * announce the login to who has it.  False if somebody else has it.
+ * announce the login to the transaction that has it locked, and return false.
  */
 bool
 sa_account_enter(const char *application, const char *user_name)
@@ -274,7 +273,7 @@ sa_account_enter(const char *application, const char *user_name)
 	return false;
 }
 
-/* Count a login of a user whose account somebody else has: see account_seen. */
+/* Count a login of a user whose account another transaction has locked: see account_seen. */
 void
 sa_account_count_login_later(const char *application, const char *user_name, TimestampTz at)
 {
@@ -292,8 +291,8 @@ sa_account_count_login_later(const char *application, const char *user_name, Tim
 
 /*
  * Count a failed login.  The account is not kept locked: in a transaction that goes on,
- * or if somebody else has it locked, maintain() counts it later (see account_seen).  Who
- * is unknown gets no account: somebody who guesses names must not fill the table.  The
+ * or if another one has it locked, maintain() counts it later (see account_seen).  An
+ * unknown name gets no account, so that guessing names does not fill the table.  The
  * caller is connected to SPI.
  */
 void

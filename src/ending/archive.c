@@ -3,7 +3,7 @@
  *	  Rows that leave session and remember_me_token: the triggers that archive them
  *	  and write the feed.
  *
- * Every session and token ends by its row leaving its table, whoever deletes it.
+ * Every session and token ends by its row leaving its table, whatever deletes it.
  * sa_delete_for() says why; a DELETE by hand counts as reason "admin".
  */
 #include "ending/end.h"
@@ -85,7 +85,7 @@ archive_token_was_valid(TupleTableSlot *slot, const SaApplication *application, 
 {
 	bool		isnull;
 
-	/* of late endings, the tables tell */
+	/* late endings are left to the statement that reads the tables */
 	return DatumGetInt64(slot_getattr(slot, SA_TOKEN_GENERATION, &isnull)) == application->generation &&
 		application->n_late_endings == 0 &&
 		DatumGetTimestampTz(slot_getattr(slot, SA_TOKEN_CREATED_AT, &isnull)) >
@@ -314,7 +314,7 @@ archive_rows(FunctionCallInfo fcinfo, Archive *archive)
 	"    CASE WHEN o.generation <> a.generation" \
 	"         THEN greatest(g.ended_at, a.restored_at, o.created_at) END AS generation_end"
 
-/* Whatever was not ended by somebody ended by time. */
+/* A row that nobody ended has ended by time. */
 #define HOW_ENDED_SQL(not_before, late, with_generation, by_time) \
 	"CASE WHEN e.ended_at IS NULL THEN " not_before \
 	" WHEN e.ended_at = d.late_end THEN " late \

@@ -1,24 +1,10 @@
 /*
  * ended_id.c
- *	  Ids of sessions that ended here: they stay ended.
+ *	  Ids of sessions that have ended here stay ended, for as long as the session could
+ *	  have lived.
  *
- * A request that was under way when its session ended may write the session's row
- * anew (an upsert, or a SELECT and then an INSERT), and an application may take an id
- * from a cookie.  Neither brings a session back: the id is remembered for as long as
- * the session could have lived.  Not those whose time was up, nor those that the
- * product ended itself, by deleting the row or by taking the user out of it: whether
- * it uses an id again then is the product's to say, and PHP does.
- *
- * Who ends a session writes the id with it, in the same statement (invalidation.c).
- * Rows that have ended with their generation, and are not archived yet, count, too.
- *
- * Whoever writes a row of session looks here after the row is in the table.  An end
- * of the same id that was under way has been waited for by then, as both want the
- * same key; and what ends the new row comes later.  It is looked up before, too, so
- * that nothing has to be undone but in that race.
- *
- * The index is not unique, on purpose: who ends a session waits for nobody who
- * counts, or forgets, what ended before.
+ * README.md says which ids are remembered, and why a race brings none of them back.  The
+ * index is not unique, on purpose: an ending waits for nothing that counts or purges.
  */
 #include "ending/ending.h"
 #include "live/live.h"
@@ -42,10 +28,10 @@
 
 PG_FUNCTION_INFO_V1(sa_ended_until);
 
-/* No longer than this: browsers keep no cookie for longer. */
+/* Browsers keep no cookie for longer than this. */
 #define LONGEST			(400 * USECS_PER_DAY)
 
-/* Where nobody knows, as the application is gone: the default. */
+/* The default, for an application that is gone. */
 #define ABSOLUTE_TIMEOUT_DEFAULT	USECS_PER_DAY
 
 #define BATCH			1000
@@ -58,7 +44,7 @@ enum
 	ENDED_ID_UNTIL
 };
 
-/* So much ended_id_later, but no longer than the longest; infinity stays what it is. */
+/* Add a time, but no more than the longest one; infinity stays infinity. */
 static TimestampTz
 ended_id_later(TimestampTz at, int64 time)
 {
@@ -172,7 +158,7 @@ sa_id_has_ended(const uint8 *hash, const char *application)
 	return sa_id_is_remembered(hash, application) || ended_id_in_place(hash, application);
 }
 
-/* The error for who wants to open a session with such an id. */
+/* Refuse to open a session with such an id. */
 void
 sa_refuse_ended_id(void)
 {
@@ -183,9 +169,9 @@ sa_refuse_ended_id(void)
 }
 
 /*
- * A product has written sessions with these ids (an array of hashes), and they are
- * refused: count that.  Nobody is waited for, and nothing is counted that is locked.
- * The caller is connected to SPI.
+ * Count that a product has written sessions with these ids (an array of hashes), which
+ * are refused.  Rows that are locked are not waited for, and not counted.  The caller
+ * is connected to SPI.
  */
 void
 sa_count_refused(ArrayType *hashes, const char *application)

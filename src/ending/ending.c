@@ -12,7 +12,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-/* So often sessions that match a filter are looked for while others get new ids. */
+/* How often sessions that match a filter are searched again while some get new ids. */
 #define FIND_MAX 3
 
 /* Is somebody else writing rows of sessions that are to end? */
@@ -22,7 +22,7 @@ ending_products_busy(List *rows)
 	return sa_product_rows != NULL && sa_product_rows->any_busy(rows);
 }
 
-/* As an array, null if there are none. */
+/* Add names as an argument, an array; null if there are none. */
 static void
 ending_arg_users(SaArgs *args, ArrayBuildState *users)
 {
@@ -40,9 +40,10 @@ typedef struct UsersLock
 	const SaEnding *ending;
 	SaEnded    *ended;
 	List	   *tables;			/* of products, with their rows */
-	ArrayBuildState *left;		/* users, of whom somebody has something
+	ArrayBuildState *left;		/* users whose account another transaction has
 								 * locked */
-	ArrayBuildState *sessions_left; /* the same, one a session */
+	ArrayBuildState *sessions_left; /* users of sessions that it has locked,
+									 * one a session */
 	ArrayBuildState *tokens_left;
 } UsersLock;
 
@@ -107,8 +108,8 @@ ending_all_names(ArrayBuildState **lists, int n)
 }
 
 /*
- * Users of whom somebody has something locked, be it only the account, as who logs in
- * has: all that they have by now ends late.  Their sessions are counted here.
+ * End late all that these users have by now, of whom another transaction has something
+ * locked: a login under way has the account.  Their sessions are counted here.
  */
 static void
 ending_users_late(UsersLock *lock)
@@ -164,7 +165,7 @@ ending_delete_of_users(UsersLock *lock)
 		"  WHERE application = $1 AND user_name = ANY ($2) FOR UPDATE SKIP LOCKED))"
 	};
 
-	/* whose row in a product's table was one of these users' */
+	/* sessions whose row in a product's table was one of these users' */
 	static SaStatement end_forgotten = {.sql =
 		"DELETE FROM session_admin.session WHERE ctid = ANY (ARRAY("
 		"  SELECT ctid FROM session_admin.session"
@@ -375,8 +376,8 @@ ending_in_both(ArrayType *a, ArrayType *b, bool *all)
 }
 
 /*
- * Lock sessions.  Those that are looked for are looked for again, as they may be somebody
- * else's by now, or go on under a new id.
+ * Lock sessions.  A search is repeated under the lock, as a session may be another
+ * user's by now, or go on under a new id.
  */
 static void
 ending_lock_sessions(SaBusy *busy, void *argument)
@@ -410,7 +411,7 @@ ending_lock_sessions(SaBusy *busy, void *argument)
 		lock->tables = sa_product_rows->keep(lock->tables, lock->hashes);
 }
 
-/* Sessions that somebody has locked end late; nodes are told of them now. */
+/* End late the sessions that another transaction has locked; nodes are told of them now. */
 static void
 ending_sessions_late(SessionsLock *lock, const SaEnding *ending, SaEnded *ended)
 {
@@ -426,7 +427,7 @@ ending_sessions_late(SessionsLock *lock, const SaEnding *ending, SaEnded *ended)
 		SaApplication application;
 		SaSession	session;
 
-		/* what has ended by itself is not ended once more */
+		/* a session that has ended by itself does not end once more */
 		if (!sa_application_find(lock->search->application, &application) ||
 			!sa_session_read(row.session_hash, lock->search->application, &session) ||
 			!sa_session_is_valid(&session, &application, row.session_hash, ending->at))
@@ -443,8 +444,8 @@ ending_sessions_late(SessionsLock *lock, const SaEnding *ending, SaEnded *ended)
 }
 
 /*
- * End the sessions of a search, as far as nobody else has them locked; those end late.
- * Returns how many rows there were.
+ * End the sessions of a search; those that another transaction has locked end late.
+ * Returns how many rows were deleted.
  */
 uint64
 sa_end_found_sessions(const SaSessionSearch *search, const SaEnding *ending, SaEnded *ended)
@@ -475,7 +476,11 @@ sa_end_found_sessions(const SaSessionSearch *search, const SaEnding *ending, SaE
 	rows = sa_delete_for(&rest, ended, &delete_sessions, &args);
 	if (lock.left != NULL)
 		ending_sessions_late(&lock, ending, ended);
-	/* whoever has the account, or a session, may have one that nobody sees */
+
+	/*
+	 * the transaction that has the account or a session locked may have
+	 * another one, not visible yet
+	 */
 	if (search->user_name != NULL &&
 		(lock.left || lock.account_left || ending_products_busy(lock.tables)))
 		sa_late_end(search->application, search->user_name, NULL, NULL, false, ending);

@@ -22,7 +22,7 @@ extern void sa_account_count_login_later(const char *application, const char *us
 extern void sa_account_count_failure(const char *application, const char *user_name,
 									 TimestampTz at);
 
-/* login_event.c: what is written to the history of logins */
+/* account.c: the history of logins */
 typedef struct SaLoginEvent
 {
 	const char *application;
@@ -53,18 +53,20 @@ extern void sa_application_ensure(const char *name, SaApplication *application);
 extern void sa_adopt_all(void);
 extern SaDatabaseState sa_database_state(void);
 
-/* invalidation.c: the one door */
+/* archive.c, ending.c, generation.c, invalidate.c: how sessions and tokens end */
 
-/* What of it is not as usual. */
+/* How an ending differs from the usual one. */
 typedef struct SaEndingOptions
 {
 	bool		caller_writes_feed; /* one row for all, instead of one a
 									 * session or token */
 	bool		caller_notifies;	/* once, of several endings */
 	bool		spares_products;	/* whose own rows stay as they are */
-	bool		skips_locked;	/* or those of them that somebody has locked */
-	bool		first_login;	/* somebody makes an account that nobody sees */
-	bool		had_ended;		/* before, by themselves: nobody is told so */
+	bool		skips_locked;	/* or those of them that another transaction
+								 * has locked */
+	bool		first_login;	/* a first login is under way, and its account
+								 * not visible yet */
+	bool		had_ended;		/* before, by time or with their generation */
 	bool		may_return;		/* the product ended them, and may use their
 								 * ids again */
 	bool		wants_users;	/* of each that ended: see SaEnded */
@@ -83,13 +85,14 @@ typedef struct SaEnding
 	SaEndingOptions options;
 } SaEnding;
 
-/* What came of it.  Counts are added; where it is an argument, it may be NULL. */
+/* The result of an ending.  Counts are added to it; as an argument it may be NULL. */
 typedef struct SaEnded
 {
 	int64		id;				/* of the last row of the feed, 0 for none */
 	int64		sessions_ended; /* negative: too many to be counted at once */
 	int64		tokens_revoked;
-	MemoryContext context;		/* of the lists; NULL: nobody wants the last */
+	MemoryContext context;		/* of the lists; NULL: "forgotten" is not
+								 * wanted */
 	ArrayBuildState *ended_users;	/* the names, one a session */
 	ArrayBuildState *revoked_users; /* one a token */
 	ArrayBuildState *forgotten; /* sessions whose rows in products' tables are
@@ -112,9 +115,9 @@ extern void sa_end_generation(const char *application, const SaEnding *ending, S
 extern Datum sa_ending_result(FunctionCallInfo fcinfo, const SaEnded *ended);
 
 /*
- * The rows that products have of sessions and remember-me tokens in tables of their own.
- * The one call upward: src/capture fills it in.  A list is of the tables in which such
- * rows are, and nobody else knows what its elements are.
+ * The rows of sessions and remember-me tokens in tables of products.  This is the one
+ * call upward: src/capture fills it in.  A list names the tables that have such rows;
+ * its elements are private to src/capture.
  */
 typedef struct SaProductRows
 {
@@ -128,10 +131,10 @@ typedef struct SaProductRows
 	 */
 	List	   *(*of_sessions) (SaStatement *which, SaArgs *args);
 
-	/* Lock them without waiting; the first that is not to be had is told. */
+	/* Lock them without waiting; the first that is locked goes to *busy. */
 	void		(*lock) (List *tables, SaBusy *busy);
 
-	/* Has anybody else a row of a session locked? */
+	/* Does another transaction have a row of a session locked? */
 	bool		(*any_busy) (List *tables);
 
 	/* Of what is locked, keep the rows of these sessions (hashes). */
@@ -149,15 +152,16 @@ typedef struct SaProductRows
 									   SaEnded *ended);
 
 	/*
-	 * Before the last: wait for those who write the tables of an application
-	 * (NULL: of all), while nothing is locked.  False if that took too long.
+	 * Before delete_application: wait for the transactions that write the
+	 * tables of an application (NULL: of all), while nothing is locked. False
+	 * if that takes too long.
 	 */
 	bool		(*wait_for_writers) (const char *application, TimestampTz until);
 } SaProductRows;
 
 extern const SaProductRows *sa_product_rows;	/* NULL: there are none */
 
-/* late.c: what has ended although somebody else had it locked */
+/* late.c: what has ended although another transaction had it locked */
 extern void sa_late_end(const char *application, const char *user_name, const uint8 *hash,
 						const uint8 *keep, bool tokens, const SaEnding *ending);
 

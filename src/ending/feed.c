@@ -1,18 +1,10 @@
 /*
  * feed.c
- *	  What nodes are told: rows of invalidation, which are the truth, and
- *	  notifications, which are only a bell.
+ *	  What nodes are told: rows of invalidation, which are the truth, and notifications,
+ *	  which are only a bell.
  *
- * A row carries its top-level transaction id, so that nodes can follow the feed
- * by snapshots (see node.c).  It commits synchronously even where the
- * application runs with synchronous_commit = off: who was told that a session
- * has ended must not see it come back after a crash, or after a failover to a
- * synchronous standby (see sa_commit_durably).
- *
- * There is one notification a statement, sent before the commit, whatever number of
- * rows it has ended.  One that cannot be sent costs a poll.  So the queue is looked
- * at first: NOTIFY would fail at commit, and with it the invalidation, when the queue
- * is full.
+ * One that cannot be sent costs a poll.  So the queue is looked at first: NOTIFY would
+ * fail at commit, and with it the invalidation, when the queue is full.
  */
 #include "ending/ending.h"
 
@@ -138,7 +130,7 @@ feed_forget_nodes(TimestampTz cutoff)
  *	 call, or had ended by the purge before it, and then its position does not list it;
  *	 or it was running at a purge within the retention, and is noted.
  * - What has ended and wrote nothing is forgotten earlier, when the longest lease has
- *	 passed since: whoever is in touch has a later position.
+ *	 passed since: a node in touch has a later position.
  * - What was written early and committed late is kept for the retention from then on:
  *	 its rows are older than that when they become visible, but it was noted as running.
  */

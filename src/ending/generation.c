@@ -13,15 +13,15 @@
 #include "utils/timestamp.h"
 
 /*
- * When a whole generation ends, no more sessions than this are counted, and none in
- * a table of more bytes, whoever's they are.
+ * When a whole generation ends, no more sessions than this are counted, and none if the
+ * table has more bytes, of all applications.
  */
 #define COUNT_MAX 1000
 #define COUNT_MAX_BYTES (2 * 1024 * 1024)
 
 /*
- * How many are live; the first statement counts them all.  Negative if that would
- * cost more than the rest, however many they are.
+ * Count those that are live; the first statement counts all.  Negative if counting
+ * would cost more than ending them.
  */
 static int64
 generation_count_if_few(SaStatement *count_all, SaStatement *count, const char *application)
@@ -80,13 +80,14 @@ typedef struct GenerationLock
 {
 	const char *application;	/* NULL: all */
 	ArrayBuildState *locked;	/* their names */
-	ArrayBuildState *left;		/* of those that somebody else has locked */
-	bool		unseen;			/* somebody may be making one more */
+	ArrayBuildState *left;		/* of those that another transaction has
+								 * locked */
+	bool		unseen;			/* another transaction may be making one more */
 } GenerationLock;
 
 /*
- * Lock applications: who ends them at the same time does so first.  Of one that is being
- * made now, sessions may be open already.
+ * Lock applications, so that concurrent endings of them are serialized.  One that is
+ * being made now may have open sessions already.
  */
 static void
 generation_lock(SaBusy *busy, void *argument)
@@ -154,7 +155,7 @@ generation_empty_products(ArrayBuildState *names, bool in_vain, const SaEnding *
 		SaEnding	these = {
 			.reason = ending->reason,
 			.at = ending->at,
-			/* who came since then is not told of */
+			/* transactions that have come since are not waited for */
 			.wait_until = in_vain ? ending->wait_until : 0
 		};
 

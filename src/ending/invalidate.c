@@ -52,8 +52,8 @@ invalidate_reason_arg(FunctionCallInfo fcinfo, int argno)
 }
 
 /*
- * check_filter(filters, idle_for): no filter at all, or sessions that were used
- * before the future, is a slip, not everybody
+ * check_filter(filters, idle_for): no filter at all, or a negative idle_for, is an
+ * error and does not mean everybody
  */
 Datum
 sa_check_filter(PG_FUNCTION_ARGS)
@@ -74,8 +74,8 @@ sa_check_filter(PG_FUNCTION_ARGS)
 }
 
 /*
- * What an error says of such a label.  What is longer than people are shown may
- * be a session id that somebody gave by mistake: it must not get into a log.
+ * The label as an error shows it.  One that is longer than those that we show may be a
+ * session id, given by mistake: it must not get into a log.
  */
 static char *
 invalidate_shown_ref(const char *ref)
@@ -88,8 +88,8 @@ invalidate_shown_ref(const char *ref)
 }
 
 /*
- * The live session that people mean by this label: a prefix of the hash of 8
- * digits or more, or a log_id.  The caller is connected to SPI.
+ * Find the live session with this label: a prefix of the hash of 8 digits or more, or a
+ * log_id.  The caller is connected to SPI.
  */
 static void
 invalidate_session_by_ref(const char *ref, const char *application, uint8 *hash)
@@ -178,7 +178,10 @@ sa_invalidate_session(PG_FUNCTION_ARGS)
 	return sa_ending_result(fcinfo, &ended);
 }
 
-/* Those that match the filters; the arguments are of sessions_to_invalidate. */
+/*
+ * Find the sessions that match the filters; the arguments are those of
+ * sessions_to_invalidate.
+ */
 static ArrayType *
 invalidate_find(void *argument)
 {
@@ -253,8 +256,8 @@ invalidate_make_account(SaBusy *busy, void *argument)
 }
 
 /*
- * Is there an account of this name?  A first login that is under way has made one that
- * nobody sees: it is waited for, by making one, too.
+ * Is there an account of this name? A first login that is under way has made one that
+ * is not visible yet; trying to make one waits for it.
  */
 static bool
 invalidate_user_is_known(const char *application, const char *user_name, SaEnding *ending)

@@ -1,17 +1,9 @@
 /*
  * late.c
- *	  What has ended although somebody else had it locked.
+ *	  What has ended although another transaction had it locked: rows of late_ending.
  *
- * An invalidation waits for nobody's open transaction.  What it could not lock, or
- * could not see because it is not committed, it ends by a row of late_ending: all
- * that a transaction opened there whose id is less than "before_xid".  Every session
- * and token has the id of the transaction that opened it, so that a later login is
- * not concerned, whatever the clocks say.
- *
- * The rows are part of what holds for an application: each backend keeps them with
- * its policies, and is told of changes in the same way (policy.c), before whoever
- * commits them is answered.  Housekeeping archives what they have ended, by the one
- * door, and then deletes them.
+ * They are part of what holds for an application: each backend keeps them with its
+ * policies, and is told of changes in the same way, before the commit is answered.
  */
 #include "ending/ending.h"
 
@@ -40,7 +32,7 @@ sa_late_end(const char *application, const char *user_name, const uint8 *hash, c
 	};
 	SaArgs		args = {0};
 
-	/* ours is below the next one */
+	/* assigned now, our own id is below the next one */
 	(void) GetTopFullTransactionId();
 	sa_arg_text(&args, application);
 	sa_arg_text(&args, user_name);
@@ -99,8 +91,8 @@ sa_late_purge(pg_attribute_unused() bool *more)
 	forgotten = (int64) sa_run(&forget_endings, NULL);
 
 	/*
-	 * somebody may stay in a transaction for long, and others end the same
-	 * again and again
+	 * while a transaction stays open for long, the same may end again and
+	 * again
 	 */
 	return forgotten + (int64) sa_run(&forget_repeated, NULL);
 }
