@@ -192,7 +192,7 @@ sa_attempt(void (*step) (void *), void *argument)
 void
 sa_owner_enter(SaOwner *owner)
 {
-	Oid			relid = get_relname_relid("session", get_namespace_oid("session_admin", false));
+	Oid			relid = sa_relation(SA_TABLE_SESSION);
 	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 	Oid			userid;
 
