@@ -6,7 +6,7 @@
  * table, until PostgreSQL tells that the table was altered: making and dropping
  * a trigger is such a change, and so is the renaming of a column.
  */
-#include "capture.h"
+#include "capture/capture.h"
 
 #include "access/table.h"
 #include "access/transam.h"
