@@ -118,10 +118,10 @@ INDENT_OPTS = -bad -bap -bbb -bc -bl -cli1 -cp33 -cdb -nce -d0 -di12 -nfc1 -i4 -
 indent:
 	@set -e; types=$$(mktemp); new=$$(mktemp); \
 	{ grep -rhoE '^(typedef .*|\})[^A-Za-z]*\w+;' $(includedir_server) src | grep -oE '\w+;$$' | tr -d ';'; \
-	  printf '%s\n' FILE bool size_t ssize_t pid_t PGconn PGresult __m128i; } | sort -u >$$types; \
+	  printf '%s\n' FILE bool size_t ssize_t pid_t PGconn PGresult __m128i EVP_MD EVP_MD_CTX; } | sort -u >$$types; \
 	for file in $(SOURCES) $(HEADERS) $(wildcard src/clients/*/*.[ch]); do \
 		pg_bsd_indent $(INDENT_OPTS) -U$$types $$file $$new; \
-		sed -i -E -e 's/^(\w+)\s+\*$$/\1 */' -e 's/,\.(\w+ = )/, .\1/g' \
+		sed -i -E -e 's/^(\w+)\s+\*$$/\1 */' -e 's/,\.(\w+ =)/, .\1/g' \
 			-e '/\] =$$/ { N; s/\n$$//; }' $$new; \
 		cmp -s $$file $$new || { echo "$$file"; cat $$new >$$file; }; \
 	done; rm -f $$types $$new

@@ -12,7 +12,7 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
-#include "session_admin.h"
+#include "base/base.h"
 
 static const struct
 {

@@ -19,7 +19,6 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "executor/tuptable.h"
@@ -525,7 +524,11 @@ sa_renew_session(PG_FUNCTION_ARGS)
 		"  greatest(last_access_at, session_admin_internal.live_last_access(session_hash, application), $5),"
 		"  requests + coalesce(session_admin_internal.live_requests(session_hash, application), 0),"
 		"  user_name, login_method, client_address, peer_address, $4, user_agent, device, node,"
-		/* what is kept, while its user's others end late, is kept under its new id, too */
+
+		/*
+		 * what is kept, while its user's others end late, is kept under its
+		 * new id, too
+		 */
 		"  reauthenticated_at,"
 		"  CASE WHEN EXISTS (SELECT FROM session_admin_internal.late_ending WHERE keep_hash = session_hash)"
 		"    THEN pg_current_xact_id() ELSE opened_xid END"
