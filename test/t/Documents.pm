@@ -38,7 +38,7 @@ sub steps
 	my $text = slurp_file($file);
 	my (@steps, $not_run, $end);
 
-	while ($text =~ /^<!-- (first|not run): (.*?)\s*-->$|^( *)```(\w*)\n(.*?)^ *```$/msg)
+	while ($text =~ /^ *<!-- (first|not run): (.*?)\s*-->$|^( *)```(\w*)\n(.*?)^ *```$/msg)
 	{
 		my ($directive, $argument, $indent, $language, $code) = ($1, $2, $3, $4, $5);
 		my $line = 1 + (substr($text, 0, $-[0]) =~ tr/\n//);
