@@ -16,6 +16,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $jdbc = '/usr/share/java/postgresql.jar';
+my $user = getpwuid($>);
 my $modules = PostgreSQL::Test::Utils::tempdir;
 my $server = PostgreSQL::Test::Cluster->new('main');
 $server->init;
@@ -37,9 +38,9 @@ my %runner = (
 	js => { command => "NODE_PATH=$modules/node_modules node",
 		needs => [ 'npm', 'install', '--prefix', $modules, qw(--no-package-lock --no-audit --no-fund
 			--prefer-offline --no-update-notifier --fetch-timeout=20000 --fetch-retries=0 pg@^8.12.0) ] },
-	java => { command => "java -cp $jdbc", needs => [ 'test', '-e', $jdbc ], suffix => '.java',
+	java => { command => "java -cp $jdbc", needs => [ 'sh', '-c', "test -e $jdbc && java -version" ], suffix => '.java',
 		before => 'class Main { public static void main(String[] args) throws Exception { String url = "'
-		  . 'jdbc:postgresql://127.0.0.1:' . $server->port . '/DATABASE?user=' . $server->safe_psql('postgres', 'SELECT user') . "\";\n",
+		  . 'jdbc:postgresql://127.0.0.1:' . $server->port . '/DATABASE?user=' . $user . "\";\n",
 		after => "}}\n", imports => "import java.sql.*;\n" },
 	php => { command => 'php', needs => [ 'php', '-r', "exit(extension_loaded('pdo_pgsql') ? 0 : 1);" ], optional => 1 },
 	# the modules that it imports are not here: it is parsed
@@ -84,7 +85,7 @@ sub run_document
 	}
 
 	{
-		local %ENV = (%ENV, PGHOST => $server->host, PGPORT => $server->port, PGDATABASE => $database);
+		local %ENV = (%ENV, PGHOST => $server->host, PGPORT => $server->port, PGUSER => $user, PGDATABASE => $database);
 		IPC::Run::run([ 'psql', '-X' ], '<', \$typed, '>&', \my $printed);
 		my @printed = split /^ $end *\n-+\n $end\n\(1 row\)\n\n/m, $printed;
 

@@ -1,4 +1,4 @@
-# README.md and doc/*.md as a whole: every link leads somewhere, pictures are well-formed,
+# README.md and doc/*.md as a whole: every link leads somewhere, what is named is there,
 # the README is short, and what is installed with the extension is there.
 
 use strict;
@@ -51,6 +51,11 @@ foreach my $file (documents(), 'CHANGELOG.md')
 		$target =~ s,^\./|[^/]+/\.\./,,g;
 		push @broken, "$link: no such file" unless -e $target;
 		push @broken, "$link: no such heading" if defined $anchor && -e $target && !anchors($target)->{$anchor};
+	}
+	# and the files that it names
+	foreach my $path (without_code($file) =~ /`((?:test|src|sql|doc|expected)\/[^` ]*)[^`]*`/g)
+	{
+		push @broken, "$path: no such file" unless glob $path;
 	}
 	is(join("\n", @broken), '', "$file: links");
 }

@@ -13,7 +13,7 @@ my $reference = slurp_file('doc/reference.md');
 my $server = PostgreSQL::Test::Cluster->new('main');
 $server->init;
 $server->start;
-->safe_psql('postgres', q{
+$server->safe_psql('postgres', q{
 	CREATE EXTENSION session_admin;
 	CREATE ROLE everybody;
 	SELECT session_admin.grant_access('everybody', c) FROM unnest('{application,node,administrator}'::text[]) c});
@@ -28,7 +28,7 @@ sub rows
 sub table_after
 {
 	my ($start) = @_;
-	my ($table) = $reference =~ /^\Q$start\E\n.*?\n((?:\|.*\n)+)/ms or return '';
+	my ($table) = $reference =~ /^\Q$start\E\n.*?\n((?:\|[^\n]*\n)+)/ms or return '';
 	return $table;
 }
 
@@ -62,7 +62,9 @@ foreach my $row (rows(q{
 	my ($printed) = $reference =~ /^\| `$name\(([^`]*)\)`/m;
 
 	ok(defined $printed, "function $name") or next;
-	is(join(' ', $printed =~ /"?(\w+)"? [\w\[]/g), $arguments, "function $name: arguments");
+	# optional ones are in brackets: a, b [, c]
+	$printed =~ s/\]$// if $printed =~ s/^\[| \[(?=,)//;
+	is(join(' ', map { /^"?(\w+)/ } split /, /, $printed), $arguments, "function $name: arguments");
 }
 
 foreach my $row (rows(q{
