@@ -255,7 +255,7 @@ known_as(const SaWatch *watch, ArrayType *user_names)
 {
 	static SaStatement keys_of_users = {.sql =
 		"SELECT array_agg(key::text) FROM ("
-		"  SELECT key FROM session_admin.account_key"
+		"  SELECT key FROM session_admin_internal.account_key"
 		"  WHERE application = $1 AND product = $2 AND part = $3 AND user_name = ANY ($4)"
 		"  UNION SELECT unnest($4) WHERE $5) k"
 	};
@@ -1021,7 +1021,7 @@ static void
 spare_valid(SaForget *forget)
 {
 	static SaStatement find_valid = {.sql =
-		"SELECT coalesce(array_agg(session_hash), '{}') FROM session_admin.session_state"
+		"SELECT coalesce(array_agg(session_hash), '{}') FROM session_admin_internal.session_state"
 		" WHERE application = $1 AND session_hash = ANY ($2) AND ended_at IS NULL"
 	};
 	SaArgs		args = {0};
@@ -1152,7 +1152,7 @@ sa_forgets_of(const char *application, const char *product)
 {
 	static SaStatement find_tables = {.sql =
 		"SELECT a.application::text, a.product::text, a.part::text, a.relation::oid, a.table_name"
-		" FROM session_admin.attachment a JOIN pg_class c ON c.oid = a.relation"
+		" FROM session_admin_internal.attachment a JOIN pg_class c ON c.oid = a.relation"
 		" WHERE a.application = $1 AND ($2 IS NULL OR a.product = $2)"
 		"  AND a.part IN ('session', 'remember_me')"
 		/* of a table that was dropped, another one may have the number by now */
@@ -1560,7 +1560,7 @@ bool
 sa_forget_wait_for_writers(const char *application, TimestampTz until)
 {
 	static SaStatement find_relations = {.sql =
-		"SELECT DISTINCT a.relation::oid FROM session_admin.attachment a"
+		"SELECT DISTINCT a.relation::oid FROM session_admin_internal.attachment a"
 		" WHERE a.part IN ('session', 'remember_me') AND ($1 IS NULL OR a.application = $1)"
 		" ORDER BY 1"
 	};
