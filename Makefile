@@ -1,6 +1,6 @@
 # session_admin: builds with PGXS; PG_CONFIG=… names a PostgreSQL that is not in the PATH
 #
-#	make, make install      the library, the SQL script and pg_session_follow
+#	make, make install      the library, the SQL script, pg_session_follow and doc/
 #	make demo, make check   test/demo and test/check: these also install what is missing
 #	make installcheck       the regression, isolation and TAP tests, on the installed extension
 #	make warnings           compiles all with gcc and clang: a warning is an error
@@ -23,6 +23,7 @@ HEADERS := $(wildcard src/*.h src/*/*.h)
 OBJS = $(SOURCES:.c=.o)
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
 DATA = $(filter-out sql/$(DATA_built),$(wildcard sql/$(EXTENSION)--*.sql))
+DOCS = $(wildcard doc/*.md doc/*.svg)
 EXTRA_CLEAN = $(DATA_built) results regression.out regression.diffs tmp_instance tmp_instance_iso
 
 # PostgreSQL's headers are system headers: only our own code is to be free of warnings.
@@ -61,6 +62,15 @@ ISOLATION_OPTS = $(TEST_OPTS) --temp-instance=./tmp_instance_iso --load-extensio
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
+
+# The documents have names that other extensions' have, too: they get a directory of their own.
+docmoduledir = extension/$(EXTENSION)
+
+# PGXS removes them by the paths that they have here, where they are not
+.PHONY: uninstall-docs
+uninstall: uninstall-docs
+uninstall-docs:
+	rm -f $(addprefix '$(DESTDIR)$(docdir)/$(docmoduledir)'/, $(notdir $(DOCS)))
 
 # Debian has PGXS in postgresql-client, without the headers.
 ifeq (,$(wildcard $(includedir_server)/postgres.h))
