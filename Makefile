@@ -18,13 +18,15 @@ else
 EXTENSION = session_admin
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" session_admin.control)
 MODULE_big = session_admin
-OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
+SOURCES := $(sort $(wildcard src/*.c) $(filter-out src/clients/%,$(wildcard src/*/*.c)))
+HEADERS := $(wildcard src/*.h src/*/*.h)
+OBJS = $(SOURCES:.c=.o)
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
 DATA = $(filter-out sql/$(DATA_built),$(wildcard sql/$(EXTENSION)--*.sql))
 EXTRA_CLEAN = $(DATA_built) results regression.out regression.diffs tmp_instance tmp_instance_iso
 
 # PostgreSQL's headers are system headers: only our own code is to be free of warnings.
-PG_CPPFLAGS = -isystem $(includedir_server) -DSA_VERSION='"$(EXTVERSION)"'
+PG_CPPFLAGS = -I$(srcdir)/src -isystem $(includedir_server) -DSA_VERSION='"$(EXTVERSION)"'
 # Paths are left out: the same source gives the same library wherever it is built.
 PG_CFLAGS = -Wall -Wextra -ffile-prefix-map=$(CURDIR)=.
 
@@ -65,16 +67,16 @@ ifeq (,$(wildcard $(includedir_server)/postgres.h))
 $(error there is no $(includedir_server)/postgres.h: install the headers of the server (in Debian, postgresql-server-dev-$(firstword $(subst ., ,$(lastword $(VERSION))))))
 endif
 
-$(OBJS): $(wildcard src/*.h) session_admin.control
+$(OBJS): $(HEADERS) session_admin.control
 
 $(DATA_built): $(sort $(wildcard sql/[0-9][0-9]_*.sql))
 	cat $^ > $@
 
 # pg_session_follow has a Makefile of its own
-ifneq (,$(wildcard src/follow/Makefile))
+ifneq (,$(wildcard src/clients/follow/Makefile))
 all install installdirs uninstall clean distclean maintainer-clean: %: %-follow
 %-follow:
-	$(MAKE) -C src/follow $* PG_CONFIG='$(PG_CONFIG)'
+	$(MAKE) -C src/clients/follow $* PG_CONFIG='$(PG_CONFIG)'
 install-follow: installdirs-follow
 endif
 
@@ -102,7 +104,7 @@ WARNINGS_clang = $(firstword $(wildcard $(CLANG) /usr/bin/clang /usr/bin/clang-[
 .PHONY: warnings warnings-gcc warnings-clang
 warnings: warnings-gcc warnings-clang
 warnings-gcc warnings-clang: warnings-%:
-	@set -e; for file in $(sort $(wildcard src/*.c src/follow/*.c)); do \
+	@set -e; for file in $(SOURCES) $(wildcard src/clients/*/*.c); do \
 		$(WARNINGS_$*) -O2 -std=gnu99 -fwrapv -fno-strict-aliasing $(WARNINGS) -Werror \
 			$(CPPFLAGS) \
 			-isystem $(includedir) -isystem $(includedir_internal) -c -o /dev/null $$file; \
@@ -117,7 +119,7 @@ indent:
 	@set -e; types=$$(mktemp); new=$$(mktemp); \
 	{ grep -rhoE '^(typedef .*|\})[^A-Za-z]*\w+;' $(includedir_server) src | grep -oE '\w+;$$' | tr -d ';'; \
 	  printf '%s\n' FILE bool size_t ssize_t pid_t PGconn PGresult __m128i; } | sort -u >$$types; \
-	for file in $(sort $(wildcard src/*.[ch] src/follow/*.[ch])); do \
+	for file in $(SOURCES) $(HEADERS) $(wildcard src/clients/*/*.[ch]); do \
 		pg_bsd_indent $(INDENT_OPTS) -U$$types $$file $$new; \
 		sed -i -E -e 's/^(\w+)\s+\*$$/\1 */' -e 's/,\.(\w+ = )/, .\1/g' \
 			-e '/\] =$$/ { N; s/\n$$//; }' $$new; \

@@ -18,7 +18,7 @@
 #include "utils/array.h"
 #include "utils/inet.h"
 
-#include "compat.h"
+#include "base/compat.h"
 
 #define SA_HASH_LEN			32	/* SHA-256 */
 #define SA_REF_LEN			12	/* hex digits of a session_ref */

@@ -1,6 +1,6 @@
 /*
  * fuzz_forwarded.c
- *	  Fuzzes src/forwarded.c with libFuzzer, and checks what it promises.
+ *	  Fuzzes src/base/forwarded.c with libFuzzer, and checks what it promises.
  *
  * Input is a header.  Bytes from 0x80 to 0xBF stand for the pieces below, so
  * that the fuzzer soon writes headers that are nearly right; every other byte
@@ -21,7 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../src/forwarded.h"
+#include "../../src/base/forwarded.h"
 
 #define MAX_HEADER	(SA_FORWARDED_MAX + 4096)
 #define MAX_HOPS	(MAX_HEADER / 2 + 1)

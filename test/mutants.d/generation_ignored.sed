@@ -1,2 +1,2 @@
-# src/policy.c: the generation is not compared
+# src/policy/policy.c: the generation is not compared
 s/return generation == application->generation &&/return generation != 0 \&\&/

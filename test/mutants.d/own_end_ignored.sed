@@ -1,2 +1,2 @@
-# src/live.c: who has ended a session is answered from its entry
+# src/live/live.c: who has ended a session is answered from its entry
 s/ || sa_pending_any())/)/

@@ -15,7 +15,7 @@
  * or a bare IPv6 address.  Empty elements are skipped (RFC 9110, section
  * 5.6.1.2).  The last element tells which of the two headers it is.
  */
-#include "forwarded.h"
+#include "base/forwarded.h"
 
 #include <arpa/inet.h>
 #include <string.h>

@@ -22,7 +22,7 @@
  * product itself has to know is passed on, such as a cancelled statement or a
  * deadlock, and that nobody could be logged out.
  */
-#include "capture.h"
+#include "capture/capture.h"
 
 #include "access/table.h"
 #include "access/tableam.h"

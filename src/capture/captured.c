@@ -13,7 +13,7 @@
  * that goes on without leave.  The data moves to a new name only when no other
  * directory has the old one.
  */
-#include "capture.h"
+#include "capture/capture.h"
 
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"

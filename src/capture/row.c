@@ -1,12 +1,12 @@
 /*
- * capture_row.c
+ * row.c
  *	  What one row of a product's table tells, before and after a change.
  *
  * Only columns that play a role are looked at, and only types of PostgreSQL's
  * own: no function of anybody else's runs here.  Values are read leniently, as
  * they are other people's: what is not a time or a count tells nothing.
  */
-#include "capture.h"
+#include "capture/capture.h"
 
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"

@@ -1,12 +1,12 @@
 /*
- * attachment.c
+ * watch.c
  *	  What is noted of the tables of products that are watched.
  *
  * Each backend keeps what it has read of attachment and attachment_column, per
  * table, until PostgreSQL tells that the table was altered: making and dropping
  * a trigger is such a change, and so is the renaming of a column.
  */
-#include "capture.h"
+#include "capture/capture.h"
 
 #include "access/table.h"
 #include "access/transam.h"

@@ -22,7 +22,7 @@
  * what it did in one of "runs", and the launcher takes it from there.
  */
 #include "session_admin.h"
-#include "worker.h"
+#include "housekeeping/worker.h"
 
 #include "access/htup_details.h"
 #include "access/xact.h"

@@ -15,7 +15,7 @@
  * extension, the launcher sleeps until it is told of one.
  */
 #include "session_admin.h"
-#include "worker.h"
+#include "housekeeping/worker.h"
 
 #include "access/heapam.h"
 #include "access/htup_details.h"

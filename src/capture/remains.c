@@ -12,7 +12,7 @@
  * The session that such a row has is over.  Nothing that the product writes to the row
  * opens it again: see ended_id.c.
  */
-#include "capture.h"
+#include "capture/capture.h"
 
 #include "access/transam.h"
 #include "access/xact.h"

@@ -1,5 +1,5 @@
 /*
- * captured_session.c
+ * apply_session.c
  *	  What follows of the rows in a product's own table of sessions.
  *
  * Such a session is a row of session like any other, with the product's name in it.
@@ -13,7 +13,7 @@
  * The product's row is locked by the statement that changed it.  That is what orders
  * this against an invalidation, which deletes that row before ours: see forget.c.
  */
-#include "capture.h"
+#include "capture/capture.h"
 
 #include "access/table.h"
 #include "catalog/pg_type.h"

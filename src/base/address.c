@@ -13,7 +13,7 @@
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 
-#include "forwarded.h"
+#include "base/forwarded.h"
 
 PG_FUNCTION_INFO_V1(sa_client_address_sql);
 

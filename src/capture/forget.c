@@ -19,7 +19,7 @@
  * owner, since its triggers and functions are not ours.  Our own trigger fires
  * too; it asks here whether it was us, so that this is no event of its own.
  */
-#include "capture.h"
+#include "capture/capture.h"
 
 #include "access/heapam.h"
 #include "access/htup_details.h"
