@@ -82,6 +82,9 @@ missing_packages() {
 		have prove || echo perl
 		have pg_prove || echo libtap-parser-sourcehandler-pgtap-perl
 		perl -MIPC::Run -e 1 2>/dev/null || echo libipc-run-perl
+		# a check of the format is skipped without; not every release has it
+		[[ $EUID -ne 0 ]] || have pg_bsd_indent || ! apt-cache show pg-bsd-indent >/dev/null 2>&1 ||
+			echo pg-bsd-indent
 	fi
 	case $purpose in
 		coverage) have lcov || echo lcov ;;
