@@ -12,7 +12,7 @@
  * writers, the triggers are made, and only the rows that changed since are read
  * again.  While it waits for one of these locks it holds none of the others.
  */
-#include "capture/capture.h"
+#include "attach/attach.h"
 
 #include "access/table.h"
 #include "access/xact.h"

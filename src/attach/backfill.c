@@ -14,7 +14,7 @@
  * while this holds nothing that they could be waiting for: else the batch ends before
  * that row.
  */
-#include "capture/capture.h"
+#include "attach/attach.h"
 
 #include "access/table.h"
 #include "access/tableam.h"

@@ -17,7 +17,7 @@
  * If the row of a session that ends here comes back, that is a new session: the
  * product may use the id again, as after a logout.
  */
-#include "capture/capture.h"
+#include "attach/attach.h"
 
 #include "access/table.h"
 #include "access/tableam.h"

@@ -365,7 +365,7 @@ delete_refused_rows(void *argument)
 	Refusal    *refusal = argument;
 
 	refusal->deleted = sa_capture_forget_rows(refusal->watch, refusal->secrets, refusal->hashes,
-										   &refusal->ending);
+											  &refusal->ending);
 }
 
 /*

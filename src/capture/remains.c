@@ -13,6 +13,7 @@
  * opens it again: see ended_id.c.
  */
 #include "capture/capture.h"
+#include "housekeeping/housekeeping.h"
 
 #include "access/transam.h"
 #include "access/xact.h"

@@ -1436,21 +1436,21 @@ forget_applications(ArrayBuildState *names, bool in_vain, SaEnding *ending)
 void
 sa_end_generation(const char *application, SaEnding *ending)
 {
-	static SaStatement count_sessions = {.generic = true,.sql =
+	static SaStatement count_sessions = {.generic = true, .sql =
 		"SELECT CASE WHEN pg_relation_size('session_admin.session') <= $2"
 		"  THEN (SELECT count(*) FROM session_admin.session"
 		"    WHERE $1 IS NULL OR application = $1) ELSE -1 END"
 	};
-	static SaStatement count_live_sessions = {.generic = true,.sql =
+	static SaStatement count_live_sessions = {.generic = true, .sql =
 		"SELECT count(*) FROM session_admin.session_state"
 		" WHERE ($1 IS NULL OR application = $1) AND ended_at IS NULL"
 	};
-	static SaStatement count_tokens = {.generic = true,.sql =
+	static SaStatement count_tokens = {.generic = true, .sql =
 		"SELECT CASE WHEN pg_relation_size('session_admin.remember_me_token') <= $2"
 		"  THEN (SELECT count(*) FROM session_admin.remember_me_token"
 		"    WHERE $1 IS NULL OR application = $1) ELSE -1 END"
 	};
-	static SaStatement count_live_tokens = {.generic = true,.sql =
+	static SaStatement count_live_tokens = {.generic = true, .sql =
 		"SELECT count(*) FROM session_admin.remember_me_token t"
 		" JOIN session_admin.application_state a"
 		"   ON a.name = t.application AND a.generation = t.generation"

@@ -40,8 +40,8 @@
 PGDLLEXPORT void sa_launcher_main(Datum arg);
 
 #define PAUSE			SECONDS(1)	/* between runs, so that others get in */
-#define BATCH_MAX		SECONDS(16 * 60)	/* a statement_timeout goes by a clock
-											 * that may be set back */
+#define BATCH_MAX		SECONDS(16 * 60)	/* a statement_timeout goes by a
+											 * clock that may be set back */
 #define LOOK			(SECONDS(1) / 2)	/* how often the launcher looks
 											 * after workers */
 

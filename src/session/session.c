@@ -525,7 +525,11 @@ sa_renew_session(PG_FUNCTION_ARGS)
 		"  greatest(last_access_at, session_admin.live_last_access(session_hash, application), $5),"
 		"  requests + coalesce(session_admin.live_requests(session_hash, application), 0),"
 		"  user_name, login_method, client_address, peer_address, $4, user_agent, device, node,"
-		/* what is kept, while its user's others end late, is kept under its new id, too */
+
+		/*
+		 * what is kept, while its user's others end late, is kept under its
+		 * new id, too
+		 */
 		"  reauthenticated_at,"
 		"  CASE WHEN EXISTS (SELECT FROM session_admin.late_ending WHERE keep_hash = session_hash)"
 		"    THEN pg_current_xact_id() ELSE opened_xid END"

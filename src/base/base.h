@@ -1,0 +1,175 @@
+/*
+ * base.h
+ *	  Statements, arguments, digests, settings and locks: what knows no session.
+ */
+#ifndef SA_BASE_H
+#define SA_BASE_H
+
+#include "postgres.h"
+
+#include "access/xlogdefs.h"
+#include "datatype/timestamp.h"
+#include "executor/spi.h"
+#include "executor/tuptable.h"
+#include "fmgr.h"
+#include "lib/stringinfo.h"
+#include "nodes/lockoptions.h"
+#include "storage/lock.h"
+#include "utils/array.h"
+#include "utils/inet.h"
+
+#include "base/compat.h"
+
+#define SA_HASH_LEN			32	/* SHA-256 */
+#define SA_REF_LEN			12	/* hex digits of a session_ref */
+#define SA_REF_MIN_LEN		8	/* the shortest prefix that names a session */
+#define SA_LOG_ID_LEN		7	/* base 36 digits of a CRC-32, at most */
+#define SA_NAME_MAX			63	/* bytes in the name of an application */
+#define SA_USER_NAME_MAX	1024	/* bytes in a user name */
+#define SA_LABEL_MAX		255 /* bytes kept of device, node, method */
+#define SA_REQUESTS_MAX		1000000000	/* in one touch */
+#define SA_USER_AGENT_MAX	1024	/* bytes kept of a user agent */
+
+#define SA_ERRCODE_NOT_FOUND	MAKE_SQLSTATE('P', 'T', '4', '0', '4')
+#define SA_ERRCODE_LIMIT		MAKE_SQLSTATE('P', 'T', '4', '0', '9')
+#define SA_ERRCODE_GONE			MAKE_SQLSTATE('P', 'T', '4', '1', '0')
+
+/* guc.c: the settings */
+extern char *sa_application;
+extern char *sa_actor;
+extern char *sa_current_session;
+extern bool sa_notify_detail;
+extern int	sa_touch_interval;	/* seconds */
+extern int	sa_max_live_sessions;
+extern int	sa_flush_interval;	/* seconds */
+extern int	sa_lock_wait;		/* milliseconds */
+extern bool sa_use_shared_memory;
+extern bool sa_worker_enabled;
+extern int	sa_max_applications;
+extern const char *sa_actor_or_null(void);
+extern void sa_guc_init(void);
+
+/* clock.c: a clock that nobody sets */
+extern int64 sa_monotonic_now(void);	/* in microseconds */
+
+/* spi.c: statements that are prepared once, and always see the latest data */
+typedef struct SaStatement
+{
+	const char *sql;
+	bool		generic;		/* never planned for its arguments: that takes
+								 * longer than to run it */
+	SPIPlanPtr	plan;			/* kept from the first run on */
+	SPIPlanPtr	plan_for_many;	/* the same, planned for each run anew */
+} SaStatement;
+
+#define SA_MAX_ARGS 24
+
+typedef struct SaArgs
+{
+	int			n;
+	Oid			types[SA_MAX_ARGS];
+	Datum		values[SA_MAX_ARGS];
+	char		nulls[SA_MAX_ARGS];
+} SaArgs;
+
+extern void sa_arg(SaArgs *args, Oid type, Datum value, bool isnull);
+extern void sa_arg_text(SaArgs *args, const char *value);	/* NULL is null */
+extern uint64 sa_run(SaStatement *statement, SaArgs *args);
+extern Datum sa_result(uint64 row, int column, bool *isnull);
+extern int64 sa_result_int64(uint64 row, int column);
+extern char *sa_result_text(uint64 row, int column);	/* NULL if null */
+
+extern ErrorData *sa_attempt(void (*step) (void *), void *argument);
+
+typedef struct SaOwner
+{
+	Oid			save_userid;
+	int			save_sec_context;
+	int			save_nestlevel;
+} SaOwner;
+
+extern void sa_owner_enter(SaOwner *owner);
+extern void sa_owner_leave(SaOwner *owner);
+
+/* lock.c: the order of locks, and who waits for one */
+typedef enum SaRowLock
+{
+	SA_ROW_LOCKED,
+	SA_ROW_CHANGED,				/* a newer version than the one that was found
+								 * is */
+	SA_ROW_GONE,
+	SA_ROW_BUSY					/* somebody else has it locked */
+} SaRowLock;
+
+/* The first that somebody else has locked; all zero if nothing is. */
+typedef struct SaBusy
+{
+	bool		stops;			/* nothing is taken after the first */
+	bool		any;
+	TransactionId holder;		/* of a row */
+	VirtualTransactionId writer;	/* who writes a table */
+	Oid			relid;			/* a table, for this mode */
+	LOCKMODE	mode;
+} SaBusy;
+
+/* Is there no use in locking more? */
+#define SA_STOPS(busy) ((busy)->any && (busy)->stops)
+
+extern TimestampTz sa_wait_until(void);
+extern SaRowLock sa_lock_row(Relation rel, ItemPointer tid, LockTupleMode mode,
+							 TupleTableSlot *slot, SaBusy *busy);
+extern void sa_lock_found(const char *table, LockTupleMode mode, SaStatement *which,
+						  SaArgs *args, Oid type, ArrayBuildState **locked,
+						  ArrayBuildState **left, SaBusy *busy);
+extern bool sa_lock_table(Oid relid, LOCKMODE mode, SaBusy *busy);
+extern VirtualTransactionId *sa_writers_of(Oid relid);
+extern bool sa_others_write(const char *table, SaBusy *busy);
+extern bool sa_wait_for(SaBusy *busy, TimestampTz until);
+extern bool sa_wait_with(TimestampTz until, void (*step) (SaBusy *, void *), void *argument);
+extern void sa_lock_all(TimestampTz until, void (*step) (SaBusy *, void *), void *argument);
+
+/* text.c: arguments and what comes from the internet, made harmless */
+extern char *sa_text_or_null(FunctionCallInfo fcinfo, int argno);
+extern char *sa_cleaned_or_null(FunctionCallInfo fcinfo, int argno, int max_bytes);
+extern char *sa_clean(const char *value, int length, int max_bytes);
+extern char *sa_user_name_arg(FunctionCallInfo fcinfo, int argno);	/* errors if null */
+extern char *sa_application_arg(FunctionCallInfo fcinfo, int argno);
+extern void sa_check_user_name(const char *user_name);
+extern void sa_check_printable(const char *what, const char *name);
+extern void sa_check_reason(const char *reason);
+
+/* encoding.c: of the database, of the client, and of nobody's */
+extern bool sa_is_shown(const char *value);
+extern char *sa_shown(const char *value);
+extern bool sa_append_json(StringInfo json, const char *value);
+extern char *sa_valid_utf8(const char *value, int length, int max_bytes);
+
+/* digest.c: from a session id to what is kept of it */
+typedef struct SaSessionId
+{
+	uint8		hash[SA_HASH_LEN];
+	char		log_id[SA_LOG_ID_LEN + 1];	/* empty if only the hash is known */
+} SaSessionId;
+
+extern void sa_sha256(const void *data, Size length, uint8 *hash);
+extern void sa_session_hash_arg(FunctionCallInfo fcinfo, int argno, uint8 *hash);
+extern void sa_session_hash_from_datum(Datum value, Oid type, uint8 *hash);
+extern void sa_session_id_arg(FunctionCallInfo fcinfo, int argno, SaSessionId *id);
+extern void sa_session_id_from_datum(Datum value, Oid type, SaSessionId *id);
+extern text *sa_ref_text(const uint8 *hash);
+extern bytea *sa_bytea(const void *data, Size length);
+
+/* address.c: the client's address behind proxies */
+extern inet *sa_client_address(inet *peer, const char *forwarded_for, ArrayType *trusted);
+
+/* test/points/test_point.c: windows that a test can hold open; nothing in normal builds */
+#ifdef SA_TEST_POINTS
+extern void sa_test_point(const char *name);
+extern void sa_test_point_init(void);
+extern bool sa_test_collisions; /* of all keys of the shared table */
+#else
+#define sa_test_point(name) ((void) 0)
+#define sa_test_point_init() ((void) 0)
+#endif
+
+#endif							/* SA_BASE_H */
