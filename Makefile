@@ -27,10 +27,12 @@ EXTENSION = session_admin
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" session_admin.control)
 MODULE_big = session_admin
 SOURCES := $(sort $(wildcard src/*.c) $(filter-out src/clients/%,$(wildcard src/*/*.c)))
-HEADERS := $(wildcard src/*.h src/*/*.h)
+# HEADERS would be installed by PGXS
+HEADER_FILES := $(wildcard src/*.h src/*/*.h)
 OBJS = $(SOURCES:.c=.o)
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
 DATA = $(filter-out sql/$(DATA_built),$(wildcard sql/$(EXTENSION)--*.sql))
+DOCS := $(wildcard doc/*.md doc/*.svg)
 EXTRA_CLEAN = $(DATA_built) results regression.out regression.diffs tmp_instance tmp_instance_iso \
 	compile_commands.json $(wildcard src/*.d src/*/*.d test/points/*.d)
 
@@ -126,7 +128,7 @@ warnings-gcc warnings-clang: warnings-%:
 
 .PHONY: headers
 headers:
-	@status=0; for header in $(HEADERS); do \
+	@status=0; for header in $(HEADER_FILES); do \
 		printf '#include "postgres.h"\n#include "%s"\n' "$${header#src/}" | \
 			$(WARNINGS_gcc) -std=gnu99 $(WARNINGS) -Werror $(CPPFLAGS) \
 				-isystem $(includedir) -isystem $(includedir_internal) -fsyntax-only -x c - && \
@@ -142,7 +144,7 @@ define indent
 	@set -e; types=$$(mktemp); new=$$(mktemp); trap 'rm -f $$types $$new' EXIT; status=0; \
 	{ grep -rhoE '^(typedef .*|\})[^A-Za-z]*\w+;' $(includedir_server) src | grep -oE '\w+;$$' | tr -d ';'; \
 	  printf '%s\n' FILE bool size_t ssize_t pid_t PGconn PGresult EVP_MD EVP_MD_CTX __m128i; } | sort -u >$$types; \
-	for file in $(SOURCES) $(HEADERS) $(wildcard src/clients/*/*.[ch]); do \
+	for file in $(SOURCES) $(HEADER_FILES) $(wildcard src/clients/*/*.[ch]); do \
 		pg_bsd_indent $(INDENT_OPTS) -U$$types $$file $$new; \
 		sed -i -E -e 's/^(\w+)\s+\*$$/\1 */' -e 's/,\.(\w+ =)/, .\1/g' \
 			-e '/\] =$$/ { N; s/\n$$//; }' $$new; \
