@@ -76,6 +76,10 @@ PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
+ifneq (,$(filter 9.% 10 11 12 13 14,$(MAJORVERSION)))
+$(error PostgreSQL $(MAJORVERSION) is too old for session_admin: name one from 15 on with PG_CONFIG=/path/to/pg_config)
+endif
+
 # Debian has PGXS in postgresql-client, without the headers.
 ifeq (,$(wildcard $(includedir_server)/postgres.h))
 $(error there is no $(includedir_server)/postgres.h: install the headers of the server (in Debian, postgresql-server-dev-$(firstword $(subst ., ,$(lastword $(VERSION))))))
