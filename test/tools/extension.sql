@@ -111,10 +111,17 @@ UNION ALL
 		seqincrement, seqstart, seqcache, seqcycle)
 	FROM relation r JOIN pg_sequence ON seqrelid = r.oid
 UNION ALL
-	-- those that a dump leaves out
-	SELECT format('%s %s: privileges of the script %s %s', type, identity, objsubid,
-		pg_temp.privileges(initprivs, CASE i.classoid WHEN 'pg_proc'::regclass THEN 'f' ELSE 'r' END, 10))
-	FROM member m JOIN pg_init_privs i ON i.classoid = m.classid AND i.objoid = m.objid
+	-- those that a dump leaves out, unless the object would have them anyway
+	SELECT format('%s %s: privileges of the script %s %s', type, identity, i.objsubid,
+		pg_temp.privileges(initprivs, kind, owner))
+	FROM member m
+	JOIN pg_init_privs i ON i.classoid = m.classid AND i.objoid = m.objid
+	JOIN (SELECT 'pg_class'::regclass, oid, CASE relkind WHEN 'S' THEN 's' ELSE 'r' END, relowner FROM pg_class
+		UNION ALL SELECT 'pg_proc'::regclass, oid, 'f', proowner FROM pg_proc
+		UNION ALL SELECT 'pg_namespace'::regclass, oid, 'n', nspowner FROM pg_namespace
+		UNION ALL SELECT 'pg_type'::regclass, oid, 'T', typowner FROM pg_type) o(classid, objid, kind, owner)
+		ON o.classid = m.classid AND o.objid = m.objid
+	WHERE pg_temp.privileges(initprivs, kind, owner) <> pg_temp.privileges(NULL, kind, owner) OR i.objsubid <> 0
 UNION ALL
 	SELECT format('not a member: %s', pg_describe_object(o.classid, o.objid, 0))
 	FROM member m
