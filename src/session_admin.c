@@ -22,6 +22,7 @@ _PG_init(void)
 {
 	sa_test_point_init();
 	sa_guc_init();
+	sa_relation_init();
 	sa_policy_init();
 	sa_live_init();
 	sa_probe_init();

@@ -83,8 +83,8 @@ static void
 check_product(const char *product, bool *built_in)
 {
 	static SaStatement find_product = {.sql =
-		"SELECT (SELECT built_in FROM session_admin.product WHERE product = $1),"
-		" (SELECT string_agg(product, ', ' ORDER BY product) FROM session_admin.product)"
+		"SELECT (SELECT built_in FROM session_admin_internal.product WHERE product = $1),"
+		" (SELECT string_agg(product, ', ' ORDER BY product) FROM session_admin_internal.product)"
 	};
 	SaArgs		args = {0};
 	bool		isnull;
@@ -106,9 +106,9 @@ find_tables(const char *product, const char *schema, int *nmatches)
 	static SaStatement match_product = {.sql =
 		"SELECT part, relation, relation_name, role, column_name, reading, key_of, state, note,"
 		"  path, excludes,"
-		"  (SELECT p.ends = 'clear' FROM session_admin.product_part p"
+		"  (SELECT p.ends = 'clear' FROM session_admin_internal.product_part p"
 		"    WHERE p.product = $1 AND p.part = m.part)"
-		" FROM session_admin.match_product($1, $2) m"
+		" FROM session_admin_internal.match_product($1, $2) m"
 	};
 	SaArgs		args = {0};
 	Match	   *matches;
@@ -208,7 +208,7 @@ check_endings(Match *matches, int nmatches, const char *application, const char 
 			  const char *schema)
 {
 	static SaStatement find_reason = {.sql =
-		"SELECT reason, ambiguous FROM session_admin.refused_ending($1, $2, $3, $4, $5, $6, $7)"
+		"SELECT reason, ambiguous FROM session_admin_internal.refused_ending($1, $2, $3, $4, $5, $6, $7)"
 	};
 
 	for (int i = 0; i < nmatches; i++)
@@ -276,26 +276,26 @@ note_attachment(Match *matches, int nmatches, const char *application, const cha
 {
 	static SaStatement forget_attachment = {.sql =
 		"WITH columns AS ("
-		"  DELETE FROM session_admin.attachment_column WHERE application = $1 AND product = $2"
+		"  DELETE FROM session_admin_internal.attachment_column WHERE application = $1 AND product = $2"
 		"), backfills AS ("
-		"  DELETE FROM session_admin.backfill WHERE application = $1 AND product = $2"
+		"  DELETE FROM session_admin_internal.backfill WHERE application = $1 AND product = $2"
 		"), reconciliations AS ("
-		"  DELETE FROM session_admin.reconciliation WHERE application = $1 AND product = $2"
+		"  DELETE FROM session_admin_internal.reconciliation WHERE application = $1 AND product = $2"
 		")"
-		" DELETE FROM session_admin.attachment WHERE application = $1 AND product = $2"
+		" DELETE FROM session_admin_internal.attachment WHERE application = $1 AND product = $2"
 		" RETURNING relation::oid"
 	};
 	static SaStatement insert_attachment = {.sql =
-		"INSERT INTO session_admin.attachment"
+		"INSERT INTO session_admin_internal.attachment"
 		" (application, product, part, relation, table_name, key_of, alias_pattern, ends, clear_to)"
 		" SELECT $1, $2, $3, $4, $4::regclass::text, $5, alias_pattern,"
 		"  CASE WHEN $3 IN ('session', 'remember_me') THEN coalesce(d.ends, 'delete') END, d.clear_to"
-		" FROM session_admin.product p"
-		" JOIN session_admin.product_part d ON d.product = p.product AND d.part = $3"
+		" FROM session_admin_internal.product p"
+		" JOIN session_admin_internal.product_part d ON d.product = p.product AND d.part = $3"
 		" WHERE p.product = $2"
 	};
 	static SaStatement insert_column = {.sql =
-		"INSERT INTO session_admin.attachment_column"
+		"INSERT INTO session_admin_internal.attachment_column"
 		" (application, product, part, role, column_name, reading, path, excludes)"
 		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
 	};
@@ -381,7 +381,7 @@ read_tables(Match *matches, int nmatches, const char *application, const char *p
 
 		/* without statistics, what is new there is taken for empty */
 		if (done == NULL)
-			run_utility("ANALYZE session_admin.account, session_admin.account_key");
+			run_utility("ANALYZE session_admin_internal.account, session_admin_internal.account_key");
 	}
 	return rows;
 }
@@ -497,7 +497,7 @@ static void
 make_triggers(const char *application, const char *product)
 {
 	static SaStatement list_statements = {.sql =
-		"SELECT u.statement FROM session_admin.attachment_trigger t"
+		"SELECT u.statement FROM session_admin_internal.attachment_trigger t"
 		" CROSS JOIN LATERAL (VALUES (1, t.make), (2, t.enable)) AS u (n, statement)"
 		" WHERE t.application = $1 AND t.product = $2 AND u.statement IS NOT NULL"
 		/* two parts may be one table */
@@ -556,11 +556,11 @@ static void
 leave_tables(List *relids)
 {
 	static SaStatement is_watched = {.sql =
-		"SELECT FROM session_admin.attachment WHERE relation = $1"
+		"SELECT FROM session_admin_internal.attachment WHERE relation = $1"
 	};
 	static SaStatement list_statements = {.sql =
 		"SELECT format('DROP TRIGGER %I ON %s', t.tgname, t.tgrelid::regclass)"
-		" FROM pg_trigger t JOIN session_admin.capture_trigger w ON w.name = t.tgname"
+		" FROM pg_trigger t JOIN session_admin_internal.capture_trigger w ON w.name = t.tgname"
 		" WHERE t.tgrelid = $1 AND t.tgfoid = 'session_admin.capture'::regproc"
 	};
 	List	   *left = NIL;
@@ -614,7 +614,7 @@ other_attachments(Oid relid, const char *application, const char *product)
 	static SaStatement list_others = {.sql =
 		"SELECT string_agg(format('also watched as product \"%s\" of application \"%s\"',"
 		"   product, application), '; ' ORDER BY application, product)"
-		" FROM session_admin.attachment"
+		" FROM session_admin_internal.attachment"
 		" WHERE relation = $1 AND (application, product) <> ($2, $3)"
 	};
 	SaArgs		args = {0};
@@ -644,7 +644,7 @@ report_matches(FunctionCallInfo fcinfo, Match *matches, int nmatches, const char
 			   const char *product)
 {
 	static SaStatement read_notes = {.sql =
-		"SELECT n.note FROM session_admin.product p"
+		"SELECT n.note FROM session_admin_internal.product p"
 		" CROSS JOIN unnest(p.notes) WITH ORDINALITY AS n (note, n)"
 		" WHERE p.product = $1 ORDER BY n.n"
 	};
@@ -714,7 +714,7 @@ sa_attach_application(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_SCHEMA),
 				 errmsg("schema \"%s\" does not exist", sa_clean(schema, strlen(schema), NAMEDATALEN))));
-	if (get_namespace_oid(schema, true) == get_namespace_oid("session_admin", false) ||
+	if (strcmp(schema, SA_SCHEMA) == 0 || strcmp(schema, SA_INTERNAL_SCHEMA) == 0 ||
 		strncmp(schema, "pg_", 3) == 0 || strcmp(schema, "information_schema") == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -754,7 +754,7 @@ sa_detach_application(PG_FUNCTION_ARGS)
 {
 	static SaStatement delete_attachment = {.sql =
 		"WITH gone AS ("
-		"  DELETE FROM session_admin.attachment t"
+		"  DELETE FROM session_admin_internal.attachment t"
 		"  WHERE t.application = $3 AND ($1 IS NULL OR t.product = $1)"
 		"    AND ($2 IS NULL OR NOT EXISTS (SELECT FROM pg_class c"
 		"      JOIN pg_namespace n ON n.oid = c.relnamespace"
@@ -766,20 +766,20 @@ sa_detach_application(PG_FUNCTION_ARGS)
 		 * schema
 		 */
 		"), columns AS ("
-		"  DELETE FROM session_admin.attachment_column c"
+		"  DELETE FROM session_admin_internal.attachment_column c"
 		"  WHERE c.application = $3 AND ($1 IS NULL OR c.product = $1)"
 		"    AND ((c.product, c.part) IN (SELECT product, part FROM gone)"
-		"      OR NOT EXISTS (SELECT FROM session_admin.attachment t"
+		"      OR NOT EXISTS (SELECT FROM session_admin_internal.attachment t"
 		"        WHERE t.application = $3 AND t.product = c.product AND t.part = c.part))"
 		"  RETURNING c.product, c.part"
 		"), backfills AS ("
-		"  DELETE FROM session_admin.backfill b USING gone"
+		"  DELETE FROM session_admin_internal.backfill b USING gone"
 		"  WHERE b.application = $3 AND b.product = gone.product AND b.part = gone.part"
 		"), reconciliations AS ("
-		"  DELETE FROM session_admin.reconciliation r USING gone"
+		"  DELETE FROM session_admin_internal.reconciliation r USING gone"
 		"  WHERE r.application = $3 AND r.product = gone.product AND gone.part = 'session'"
 		"), keys AS ("
-		"  DELETE FROM session_admin.account_key k USING gone"
+		"  DELETE FROM session_admin_internal.account_key k USING gone"
 		"  WHERE k.application = $3 AND k.product = gone.product AND k.part = gone.part"
 		/* nobody tells any more when they end: the policies do */
 		"), sessions AS ("

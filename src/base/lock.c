@@ -9,8 +9,9 @@
  * Who waits.  The order alone prevents no deadlock: a product's transaction writes its
  * tables in its own order, and calls us in between.  So what ends sessions waits for
  * nobody while it holds a lock that others wait for.  It takes all that it needs in one
- * subtransaction without waiting (sa_lock_all).  If something is not to be had, that is
- * rolled back, so that nothing is held; then the transaction that has it is waited for,
+ * subtransaction without waiting (sa_lock_all), and in none below it, as one that was
+ * released is waited for as long as the transaction lasts.  If something is not to be had,
+ * that is rolled back, so that nothing is held; then the transaction that has it is waited for,
  * and all is tried again.  This goes on for session_admin.lock_wait, and only if the
  * transaction had no id when the call began: otherwise it has written already, and
  * others may be waiting for it.  What is not to be had in that time is left out: a row of
@@ -32,7 +33,6 @@
 #include "access/tableam.h"
 #include "access/transam.h"
 #include "access/xact.h"
-#include "catalog/namespace.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
@@ -133,7 +133,7 @@ sa_lock_row(Relation rel, ItemPointer tid, LockTupleMode mode, TupleTableSlot *s
  * The caller is connected to SPI.
  */
 void
-sa_lock_found(const char *table, LockTupleMode mode, SaStatement *which, SaArgs *args, Oid type,
+sa_lock_found(SaRelation table, LockTupleMode mode, SaStatement *which, SaArgs *args, Oid type,
 			  ArrayBuildState **locked, ArrayBuildState **left, SaBusy *busy)
 {
 	uint64		n = sa_run(which, args);
@@ -143,8 +143,7 @@ sa_lock_found(const char *table, LockTupleMode mode, SaStatement *which, SaArgs 
 
 	if (n == 0)
 		return;
-	rel = table_open(get_relname_relid(table, get_namespace_oid("session_admin", false)),
-					 RowExclusiveLock);
+	rel = table_open(sa_relation(table), RowExclusiveLock);
 	slot = table_slot_create(rel, NULL);
 	for (uint64 i = 0; i < n && !SA_STOPS(busy); i++)
 	{
@@ -193,10 +192,9 @@ sa_writers_of(Oid relid)
 
 /* Does anybody else write one of our tables, so that there may be rows that nobody sees? */
 bool
-sa_others_write(const char *table, SaBusy *busy)
+sa_others_write(SaRelation table, SaBusy *busy)
 {
-	VirtualTransactionId writer =
-	sa_writers_of(get_relname_relid(table, get_namespace_oid("session_admin", false)))[0];
+	VirtualTransactionId writer = sa_writers_of(sa_relation(table))[0];
 
 	if (!VirtualTransactionIdIsValid(writer))
 		return false;
@@ -316,11 +314,12 @@ sa_lock_all(TimestampTz until, void (*step) (SaBusy *, void *), void *argument)
 			ReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(context);
 		CurrentResourceOwner = owner;
-		if (error)
+		if (error && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
 			ReThrowError(error);
-		if (!waits)
+		if (!error && !waits)
 			return;
-		if (!sa_wait_for(busy, until))
+		/* the last try tells what is wrong with one product from the others */
+		if (error || !sa_wait_for(busy, until))
 			until = 0;
 	}
 

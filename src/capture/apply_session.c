@@ -30,7 +30,7 @@ static bool
 logins_are_told(const char *application)
 {
 	static SaStatement find_last_login = {.sql =
-		"SELECT FROM session_admin.attachment_column"
+		"SELECT FROM session_admin_internal.attachment_column"
 		" WHERE application = $1 AND role = 'last_login_at' LIMIT 1"
 	};
 	SaArgs		args = {0};
@@ -90,7 +90,7 @@ session_lock(const uint8 *hash, const char *application, LockTupleMode mode, SaB
 
 	sa_arg(&args, BYTEAOID, PointerGetDatum(sa_bytea(hash, SA_HASH_LEN)), false);
 	sa_arg_text(&args, application);
-	sa_lock_found("session", mode, &find_session, &args, BYTEAOID, NULL, &left, busy);
+	sa_lock_found(SA_TABLE_SESSION, mode, &find_session, &args, BYTEAOID, NULL, &left, busy);
 	return left == NULL;
 }
 
@@ -140,11 +140,11 @@ write_session(const SaCaptured *captured, const SaSessionRow *row, const char *u
 		" login_method, client_address, peer_address, user_agent, device, node, reauthenticated_at,"
 		" opened_xid)"
 		" SELECT $1, application, $3, $4, $5, $6, $7, $8, generation, created_at,"
-		"  requests + coalesce(session_admin.live_requests(session_hash, application), 0) + 1,"
+		"  requests + coalesce(session_admin_internal.live_requests(session_hash, application), 0) + 1,"
 		"  login_method, client_address, peer_address, user_agent, device, node, reauthenticated_at,"
 		/* as in sa_renew_session, of the same user */
 		"  CASE WHEN user_name IS DISTINCT FROM $3"
-		"    OR EXISTS (SELECT FROM session_admin.late_ending WHERE keep_hash = session_hash)"
+		"    OR EXISTS (SELECT FROM session_admin_internal.late_ending WHERE keep_hash = session_hash)"
 		"    THEN pg_current_xact_id() ELSE opened_xid END"
 		" FROM session_admin.session WHERE session_hash = $9 AND application = $2"
 		" ON CONFLICT (session_hash, application) DO NOTHING"

@@ -199,12 +199,12 @@ flush_ended(SaCaptured *captured)
 		"SELECT DISTINCT ON (e.name) e.name, e.ended_by"
 		" FROM unnest($4::text[], $5::int[], $6::int[]) AS e (name, ended_by, ended_if)"
 		" WHERE e.ended_if = 0"
-		"  OR e.ended_if = 1 AND EXISTS (SELECT FROM session_admin.account a"
+		"  OR e.ended_if = 1 AND EXISTS (SELECT FROM session_admin_internal.account a"
 		"    WHERE a.application = $1 AND a.user_name = e.name)"
-		"  OR e.ended_if = 2 AND (EXISTS (SELECT FROM session_admin.account_key k"
+		"  OR e.ended_if = 2 AND (EXISTS (SELECT FROM session_admin_internal.account_key k"
 		"      WHERE k.application = $1 AND k.user_name = e.name AND k.product = $2"
 		"        AND k.part = 'account' AND k.gone_at IS NULL)"
-		"    OR NOT EXISTS (SELECT FROM session_admin.attachment t"
+		"    OR NOT EXISTS (SELECT FROM session_admin_internal.attachment t"
 		"      WHERE t.application = $1 AND t.product = $2 AND t.part = 'account'))"
 		" ORDER BY e.name, e.ended_by DESC"
 	};
@@ -284,12 +284,12 @@ static void
 flush_renamed(SaCaptured *captured)
 {
 	static SaStatement who_has_the_name = {.sql =
-		"SELECT EXISTS (SELECT FROM session_admin.account"
+		"SELECT EXISTS (SELECT FROM session_admin_internal.account"
 		"    WHERE application = $1 AND user_name = $4)"
-		"  AND NOT EXISTS (SELECT FROM session_admin.account_key"
+		"  AND NOT EXISTS (SELECT FROM session_admin_internal.account_key"
 		"    WHERE application = $1 AND product = $2 AND part = $6 AND key = $7"
 		"      AND (user_name = $8 OR starts_with(user_name, $9))),"
-		" EXISTS (SELECT FROM session_admin.account_key"
+		" EXISTS (SELECT FROM session_admin_internal.account_key"
 		"    WHERE application = $1 AND product = $2 AND part = $3 AND user_name = $4"
 		"      AND gone_at IS NULL AND key <> ALL ($5))"
 	};
@@ -354,12 +354,12 @@ static void
 flush_keys(SaCaptured *captured)
 {
 	static SaStatement keys_gone = {.sql =
-		"UPDATE session_admin.account_key SET gone_at = clock_timestamp()"
+		"UPDATE session_admin_internal.account_key SET gone_at = clock_timestamp()"
 		" WHERE application = $1 AND product = $2 AND part = $3 AND key = ANY ($4)"
 		"  AND gone_at IS NULL"
 	};
 	static SaStatement set_keys = {.sql =
-		"INSERT INTO session_admin.account_key AS k (application, product, part, key, user_name)"
+		"INSERT INTO session_admin_internal.account_key AS k (application, product, part, key, user_name)"
 		" SELECT DISTINCT ON (n.key) $1, $2, $3, n.key, n.user_name"
 		" FROM unnest($4::text[], $5::text[]) WITH ORDINALITY AS n (key, user_name, n)"
 		" ORDER BY n.key, n.n DESC"
@@ -395,7 +395,7 @@ static void
 forget_old_keys(SaCaptured *captured, const SaValues *names)
 {
 	static SaStatement forget_keys = {.sql =
-		"DELETE FROM session_admin.account_key"
+		"DELETE FROM session_admin_internal.account_key"
 		" WHERE application = $1 AND user_name = $2 AND gone_at IS NOT NULL"
 	};
 
@@ -417,7 +417,7 @@ void
 sa_captured_make_accounts(SaCaptured *captured, const SaValues *names)
 {
 	static SaStatement insert_accounts = {.sql =
-		"INSERT INTO session_admin.account (application, user_name)"
+		"INSERT INTO session_admin_internal.account (application, user_name)"
 		" SELECT DISTINCT $1, n.name FROM unnest($2::text[]) AS n (name)"
 		" WHERE n.name IS NOT NULL ORDER BY n.name"
 		" ON CONFLICT (application, user_name) DO NOTHING"
@@ -436,7 +436,7 @@ void
 sa_captured_lock_accounts(SaCaptured *captured, const SaValues *names)
 {
 	static SaStatement lock = {.sql =
-		"SELECT FROM session_admin.account"
+		"SELECT FROM session_admin_internal.account"
 		" WHERE application = $1 AND user_name = ANY ($2)"
 		" ORDER BY user_name FOR NO KEY UPDATE"
 	};
@@ -469,7 +469,7 @@ void
 sa_captured_resolve(SaCaptured *captured, const SaValues *keys, SaValues *users)
 {
 	static SaStatement users_of_keys = {.sql =
-		"SELECT coalesce((SELECT k.user_name FROM session_admin.account_key k"
+		"SELECT coalesce((SELECT k.user_name FROM session_admin_internal.account_key k"
 		"    WHERE k.application = $1 AND k.product = $2 AND k.part = $3 AND k.key = u.key),"
 		"  CASE WHEN $5 THEN u.key END)::text"
 		" FROM unnest($4::text[]) WITH ORDINALITY AS u (key, n) ORDER BY u.n"
@@ -522,11 +522,11 @@ flush_logins(SaCaptured *captured)
 		"    t.last_failed_login_at > coalesce(CASE WHEN t.key IS NULL THEN a.last_failed_login_at"
 		"      ELSE k.last_failed_login_at END, '-infinity') AS failed"
 		"  FROM told t"
-		"  JOIN session_admin.account a ON a.application = $1 AND a.user_name = t.user_name"
-		"  LEFT JOIN session_admin.account_key k"
+		"  JOIN session_admin_internal.account a ON a.application = $1 AND a.user_name = t.user_name"
+		"  LEFT JOIN session_admin_internal.account_key k"
 		"    ON k.application = $1 AND k.product = $2 AND k.part = $3 AND k.key = t.key"
 		"), noted AS ("
-		"  UPDATE session_admin.account_key k SET"
+		"  UPDATE session_admin_internal.account_key k SET"
 		"    last_login_at = greatest(k.last_login_at, t.last_login_at),"
 		"    last_failed_login_at = greatest(k.last_failed_login_at, t.last_failed_login_at),"
 		"    counted = ARRAY(SELECT DISTINCT unnest(t.all_counted) ORDER BY 1)"
@@ -546,7 +546,7 @@ flush_logins(SaCaptured *captured)
 		"    bool_or('total_failed_count' = ANY (all_counted)) AS counts_total"
 		"  FROM known GROUP BY user_name"
 		"), written AS ("
-		"  UPDATE session_admin.account a SET"
+		"  UPDATE session_admin_internal.account a SET"
 		"    login_count = coalesce(c.login_count,"
 		"      CASE WHEN c.counts_logins THEN a.login_count"
 		"        WHEN $10 THEN greatest(a.login_count, c.logged_in::int)"
@@ -578,7 +578,7 @@ flush_logins(SaCaptured *captured)
 		"      OR c.current_failed_count <> a.current_failed_count"
 		"      OR c.total_failed_count <> a.total_failed_count)"
 		")"
-		" INSERT INTO session_admin.login_event"
+		" INSERT INTO session_admin_internal.login_event"
 		"  (at, application, user_name, event, succeeded, client_address)"
 		" SELECT last_login_at, $1, user_name, 'login', true, address"
 		" FROM change WHERE logged_in AND NOT $10"
@@ -625,20 +625,20 @@ flush_tokens(SaCaptured *captured)
 		"WITH token AS MATERIALIZED ("
 		/* a successor in a series that we have seen is a use of it */
 		"  SELECT t.user_name, d.detail, CASE WHEN t.event = 'remember_me_issued' AND EXISTS ("
-		"      SELECT FROM session_admin.login_event e WHERE e.application = $1"
+		"      SELECT FROM session_admin_internal.login_event e WHERE e.application = $1"
 		"        AND e.user_name = t.user_name AND e.detail = d.detail"
 		"        AND e.event IN ('remember_me_issued', 'remember_me_used'))"
 		"    THEN 'remember_me_used' ELSE t.event END AS event"
 		"  FROM unnest($2::text[], $3::text[], $4::text[], $9::text[]) AS t (user_name, event, ref, series)"
 		"  CROSS JOIN LATERAL (SELECT coalesce('series ' || t.series, 'token ' || t.ref) AS detail) d"
 		"), recorded AS ("
-		"  INSERT INTO session_admin.login_event"
+		"  INSERT INTO session_admin_internal.login_event"
 		"    (at, application, user_name, event, succeeded, login_method, detail)"
 		"  SELECT $5, $1, user_name, event, true, 'remember_me',"
 		"    concat_ws(', ', detail, CASE WHEN event = 'remember_me_revoked' THEN $6 END)"
 		"  FROM token"
 		"), fed AS ("
-		"  INSERT INTO session_admin.invalidation"
+		"  INSERT INTO session_admin_internal.invalidation"
 		"    (at, scope, application, user_name, reason, actor, tokens_revoked)"
 		"  SELECT $5, 'token', $1, user_name, $6, $7, count(*)"
 		"  FROM token WHERE event = 'remember_me_revoked' AND $8 GROUP BY user_name"
@@ -744,13 +744,13 @@ void
 sa_captured_truncated(SaCaptured *captured)
 {
 	static SaStatement is_anybody_left = {.sql =
-		"SELECT EXISTS (SELECT FROM session_admin.account_key"
+		"SELECT EXISTS (SELECT FROM session_admin_internal.account_key"
 		"    WHERE application = $1 AND product = $2 AND part = $3 AND gone_at IS NULL)"
-		" OR NOT EXISTS (SELECT FROM session_admin.attachment"
+		" OR NOT EXISTS (SELECT FROM session_admin_internal.attachment"
 		"    WHERE application = $1 AND product = $2 AND part = $3)"
 	};
 	static SaStatement all_keys_gone = {.sql =
-		"UPDATE session_admin.account_key SET gone_at = clock_timestamp()"
+		"UPDATE session_admin_internal.account_key SET gone_at = clock_timestamp()"
 		" WHERE application = $1 AND product = $2 AND part = $3 AND gone_at IS NULL"
 	};
 	const SaWatch *watch = captured->watch;

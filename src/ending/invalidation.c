@@ -270,7 +270,7 @@ archive_rows(FunctionCallInfo fcinfo, Archive *archive)
 		"  array_agg(o.session_hash) FILTER (WHERE o.product_key IS NULL),"
 		"  array_agg(o.session_hash)"
 		" FROM old_table o"
-		" JOIN session_admin.application_state a ON a.name = o.application"
+		" JOIN session_admin_internal.application_state a ON a.name = o.application"
 		" WHERE o.product IS NOT NULL AND $1 = (a.generation = o.generation"
 		"  AND NOT EXISTS (SELECT FROM " SA_LATE_ENDINGS_OF_SESSION("o") "))"
 		" GROUP BY o.application, o.product"
@@ -474,7 +474,7 @@ sa_session_changed(PG_FUNCTION_ARGS)
 /* What becomes of the rows "gone": the end of both statements below. */
 #define ARCHIVE_SESSIONS_SQL \
 	"), archived AS (" \
-	"  INSERT INTO session_admin.ended_session (session_hash, application, created_at," \
+	"  INSERT INTO session_admin_internal.ended_session (session_hash, application, created_at," \
 	"    last_access_at, requests, user_name, login_method, client_address, peer_address," \
 	"    log_id, user_agent, device, node, reauthenticated_at, ended_at, end_reason, ended_by," \
 	"    actor)" \
@@ -484,18 +484,18 @@ sa_session_changed(PG_FUNCTION_ARGS)
 	"    coalesce(ended_before, $1), end_reason, ended_by, actor" \
 	"  FROM gone" \
 	"), remembered AS (" \
-	"  INSERT INTO session_admin.ended_id (session_hash, application, until)" \
+	"  INSERT INTO session_admin_internal.ended_id (session_hash, application, until)" \
 	"  SELECT session_hash, application, until FROM (" \
-	"    SELECT session_hash, application, session_admin.ended_until(application, user_name," \
+	"    SELECT session_hash, application, session_admin_internal.ended_until(application, user_name," \
 	"      product, idle_timeout, created_at, coalesce(ended_before, $1)) AS until" \
 	"    FROM gone WHERE end_reason NOT IN ('idle_timeout', 'absolute_timeout', 'replaced')" \
 	"      AND NOT (ended_before IS NULL AND $6)) e" \
 	"  WHERE until > $1" \
 	"), seen AS (" \
-	"  INSERT INTO session_admin.account_seen (application, user_name, at)" \
+	"  INSERT INTO session_admin_internal.account_seen (application, user_name, at)" \
 	"  SELECT application, user_name, last_access FROM gone WHERE user_name IS NOT NULL" \
 	"), fed AS (" \
-	"  INSERT INTO session_admin.invalidation" \
+	"  INSERT INTO session_admin_internal.invalidation" \
 	"    (at, scope, application, user_name, session_hash, reason, actor, sessions_ended)" \
 	"  SELECT coalesce(ended_before, $1), 'session', application, user_name, session_hash," \
 	"    end_reason, actor, CASE WHEN ended_before IS NULL THEN 1 ELSE 0 END" \
@@ -520,9 +520,9 @@ sa_session_ended(PG_FUNCTION_ARGS)
 		"WITH gone AS MATERIALIZED ("
 		"  SELECT *, NULL::timestamptz AS generation_end, NULL::timestamptz AS ended_before,"
 		"    $2 AS end_reason, session_user AS ended_by, $3 AS actor,"
-		"    greatest(last_access_at, session_admin.live_last_access(session_hash, application))"
+		"    greatest(last_access_at, session_admin_internal.live_last_access(session_hash, application))"
 		"      AS last_access,"
-		"    requests + coalesce(session_admin.live_requests(session_hash, application), 0)"
+		"    requests + coalesce(session_admin_internal.live_requests(session_hash, application), 0)"
 		"      AS request_count"
 		"  FROM old_table"
 		ARCHIVE_SESSIONS_SQL,
@@ -544,16 +544,16 @@ sa_session_ended(PG_FUNCTION_ARGS)
 		"              WHEN e.ended_at = d.generation_end THEN g.actor END AS actor,"
 		"         l.last_access_at AS last_access, l.requests AS request_count"
 		"  FROM old_table o"
-		"  LEFT JOIN session_admin.application_state a ON a.name = o.application"
-		"  LEFT JOIN session_admin.time_limit t ON t.application = o.application"
-		"  LEFT JOIN session_admin.user_time_limit u"
+		"  LEFT JOIN session_admin_internal.application_state a ON a.name = o.application"
+		"  LEFT JOIN session_admin_internal.time_limit t ON t.application = o.application"
+		"  LEFT JOIN session_admin_internal.user_time_limit u"
 		"    ON u.application = o.application AND u.user_name = o.user_name"
-		"  LEFT JOIN session_admin.application_generation g"
+		"  LEFT JOIN session_admin_internal.application_generation g"
 		"    ON g.application = o.application AND g.generation = o.generation"
 		"  CROSS JOIN LATERAL (SELECT"
 		"    greatest(o.last_access_at,"
-		"             session_admin.live_last_access(o.session_hash, o.application)) AS last_access_at,"
-		"    o.requests + coalesce(session_admin.live_requests(o.session_hash, o.application), 0)"
+		"             session_admin_internal.live_last_access(o.session_hash, o.application)) AS last_access_at,"
+		"    o.requests + coalesce(session_admin_internal.live_requests(o.session_hash, o.application), 0)"
 		"      AS requests) l"
 		"  LEFT JOIN LATERAL (SELECT l.at, l.reason, l.ended_by, l.actor"
 		"    FROM " SA_LATE_ENDINGS_OF_SESSION("o")
@@ -584,17 +584,17 @@ sa_session_ended(PG_FUNCTION_ARGS)
 /* The same of tokens. */
 #define ARCHIVE_TOKENS_SQL \
 	"), ancestors AS (" \
-	"  DELETE FROM session_admin.remember_me_ancestor a USING old_table o" \
+	"  DELETE FROM session_admin_internal.remember_me_ancestor a USING old_table o" \
 	"  WHERE a.series = o.series AND a.application = o.application" \
 	"), archived AS (" \
-	"  INSERT INTO session_admin.login_event (at, application, user_name, event, succeeded," \
+	"  INSERT INTO session_admin_internal.login_event (at, application, user_name, event, succeeded," \
 	"    login_method, client_address, user_agent, device, detail)" \
 	"  SELECT coalesce(ended_before, $1), application, user_name, 'remember_me_revoked', true," \
 	"    'remember_me', client_address, user_agent, device," \
 	"    format('series %s, %s', series, end_reason)" \
 	"  FROM gone" \
 	"), fed AS (" \
-	"  INSERT INTO session_admin.invalidation" \
+	"  INSERT INTO session_admin_internal.invalidation" \
 	"    (at, scope, application, user_name, reason, actor, tokens_revoked)" \
 	"  SELECT $1, 'token', application, user_name, end_reason, $3, 1" \
 	"  FROM gone WHERE $4 AND ended_before IS NULL" \
@@ -625,9 +625,9 @@ sa_token_revoked(PG_FUNCTION_ARGS)
 		"              WHEN e.ended_at = d.generation_end THEN coalesce(g.reason, a.end_reason, 'admin')"
 		"              ELSE 'absolute_timeout' END AS end_reason"
 		"  FROM old_table o"
-		"  LEFT JOIN session_admin.application_state a ON a.name = o.application"
-		"  LEFT JOIN session_admin.time_limit t ON t.application = o.application"
-		"  LEFT JOIN session_admin.application_generation g"
+		"  LEFT JOIN session_admin_internal.application_state a ON a.name = o.application"
+		"  LEFT JOIN session_admin_internal.time_limit t ON t.application = o.application"
+		"  LEFT JOIN session_admin_internal.application_generation g"
 		"    ON g.application = o.application AND g.generation = o.generation"
 		"  LEFT JOIN LATERAL (SELECT l.at, l.reason FROM " SA_LATE_ENDINGS_OF("o")
 		"      AND l.tokens AND (l.user_name IS NULL OR l.user_name = o.user_name)"
@@ -740,10 +740,10 @@ lock_users(SaBusy *busy, void *argument)
 	if (!SA_STOPS(busy))
 		sa_accounts_try(lock->application, lock->user_names, &lock->left, busy);
 	if (!SA_STOPS(busy))
-		sa_lock_found("session", LockTupleExclusive, &find_sessions, &session_args, TEXTOID,
+		sa_lock_found(SA_TABLE_SESSION, LockTupleExclusive, &find_sessions, &session_args, TEXTOID,
 					  NULL, &lock->sessions_left, busy);
 	if (!SA_STOPS(busy) && !lock->keep_remember_me)
-		sa_lock_found("remember_me_token", LockTupleExclusive, &find_tokens, &args, TEXTOID,
+		sa_lock_found(SA_TABLE_REMEMBER_ME_TOKEN, LockTupleExclusive, &find_tokens, &args, TEXTOID,
 					  NULL, &lock->tokens_left, busy);
 }
 
@@ -836,7 +836,7 @@ sa_end_users(const char *application, ArrayType *user_names, const uint8 *keep_s
 		"  WHERE application = $1 AND session_hash = ANY ($2) FOR UPDATE SKIP LOCKED))"
 	};
 	static SaStatement feed_users = {.sql =
-		"INSERT INTO session_admin.invalidation (at, scope, application, user_name,"
+		"INSERT INTO session_admin_internal.invalidation (at, scope, application, user_name,"
 		"  session_hash, reason, actor, sessions_ended, tokens_revoked)"
 		" SELECT $4, 'user', $1, u.name, $3, $5, $6, coalesce(e.n, 0), coalesce(r.n, 0)"
 		" FROM unnest($2) WITH ORDINALITY AS u (name, n)"
@@ -986,7 +986,7 @@ lock_these_sessions(SessionsLock *lock, SaBusy *busy)
 		sa_forget_lock(lock->forgets, busy);
 	}
 	if (!SA_STOPS(busy))
-		sa_lock_found("session", LockTupleExclusive, &find_sessions, &args, BYTEAOID, NULL,
+		sa_lock_found(SA_TABLE_SESSION, LockTupleExclusive, &find_sessions, &args, BYTEAOID, NULL,
 					  &lock->left, busy);
 }
 
@@ -1224,7 +1224,7 @@ find_matching(void *argument)
 {
 	static SaStatement find_sessions = {.sql =
 		"SELECT coalesce(array_agg(session_hash), '{}')"
-		" FROM session_admin.sessions_to_invalidate($1, $2, $3, $4, $5, $6, $7, $8)"
+		" FROM session_admin_internal.sessions_to_invalidate($1, $2, $3, $4, $5, $6, $7, $8)"
 	};
 	bool		isnull;
 
@@ -1280,7 +1280,7 @@ static void
 make_account(SaBusy *busy, void *argument)
 {
 	static SaStatement insert_account = {.sql =
-		"INSERT INTO session_admin.account (application, user_name) VALUES ($1, $2)"
+		"INSERT INTO session_admin_internal.account (application, user_name) VALUES ($1, $2)"
 		" ON CONFLICT (application, user_name) DO NOTHING"
 	};
 	AccountMaking *making = argument;
@@ -1300,7 +1300,7 @@ static bool
 user_is_known(const char *application, const char *user_name, SaEnding *ending)
 {
 	static SaStatement find_account = {.sql =
-		"SELECT FROM session_admin.account WHERE application = $1 AND user_name = $2"
+		"SELECT FROM session_admin_internal.account WHERE application = $1 AND user_name = $2"
 	};
 	AccountMaking making = {application, user_name, false};
 	SaArgs		args = {0};
@@ -1390,11 +1390,11 @@ lock_applications(SaBusy *busy, void *argument)
 	SaArgs		args = {0};
 
 	lock->locked = lock->left = NULL;
-	lock->unseen = lock->application == NULL && sa_others_write("application", busy);
+	lock->unseen = lock->application == NULL && sa_others_write(SA_TABLE_APPLICATION, busy);
 	if (SA_STOPS(busy))
 		return;
 	sa_arg_text(&args, lock->application);
-	sa_lock_found("application", LockTupleNoKeyExclusive, &find_applications, &args, TEXTOID,
+	sa_lock_found(SA_TABLE_APPLICATION, LockTupleNoKeyExclusive, &find_applications, &args, TEXTOID,
 				  &lock->locked, &lock->left, busy);
 }
 
@@ -1442,7 +1442,7 @@ sa_end_generation(const char *application, SaEnding *ending)
 		"    WHERE $1 IS NULL OR application = $1) ELSE -1 END"
 	};
 	static SaStatement count_live_sessions = {.generic = true, .sql =
-		"SELECT count(*) FROM session_admin.session_state"
+		"SELECT count(*) FROM session_admin_internal.session_state"
 		" WHERE ($1 IS NULL OR application = $1) AND ended_at IS NULL"
 	};
 	static SaStatement count_tokens = {.generic = true, .sql =
@@ -1452,9 +1452,9 @@ sa_end_generation(const char *application, SaEnding *ending)
 	};
 	static SaStatement count_live_tokens = {.generic = true, .sql =
 		"SELECT count(*) FROM session_admin.remember_me_token t"
-		" JOIN session_admin.application_state a"
+		" JOIN session_admin_internal.application_state a"
 		"   ON a.name = t.application AND a.generation = t.generation"
-		" JOIN session_admin.time_limit l ON l.application = t.application"
+		" JOIN session_admin_internal.time_limit l ON l.application = t.application"
 		"   AND t.created_at + l.remember_me_lifetime > clock_timestamp()"
 		" WHERE ($1 IS NULL OR t.application = $1)"
 		"   AND NOT " SA_TOKEN_ENDED_LATE("t")
@@ -1464,12 +1464,12 @@ sa_end_generation(const char *application, SaEnding *ending)
 		"  SELECT name, generation FROM session_admin.application"
 		"  WHERE name = ANY ($1) ORDER BY name FOR NO KEY UPDATE"
 		"), noted AS ("
-		"  INSERT INTO session_admin.application_generation"
+		"  INSERT INTO session_admin_internal.application_generation"
 		"    (application, generation, ended_at, reason, ended_by, actor)"
 		"  SELECT name, generation, $2, $3, coalesce($5, session_user), $4 FROM locked"
 		")"
 		" UPDATE session_admin.application a SET generation = locked.generation + 1,"
-		"  home = (SELECT home FROM session_admin.installation_mark)"
+		"  home = (SELECT home FROM session_admin_internal.installation_mark)"
 		" FROM locked WHERE a.name = locked.name"
 	};
 	SaFeedRow	row = {.scope = application ? "application" : "all", .application = application};

@@ -13,7 +13,7 @@ void
 sa_login_event_record(const SaLoginEvent *event)
 {
 	static SaStatement insert_event = {.sql =
-		"INSERT INTO session_admin.login_event (at, application, user_name, event, succeeded,"
+		"INSERT INTO session_admin_internal.login_event (at, application, user_name, event, succeeded,"
 		" login_method, client_address, user_agent, device, node, session_ref, detail)"
 		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
 	};

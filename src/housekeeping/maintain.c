@@ -93,15 +93,6 @@ batch_done(int64 rows, bool *more)
 	return rows;
 }
 
-/* The table session, if there is one. */
-static Oid
-session_relid(void)
-{
-	Oid			schema = get_namespace_oid("session_admin", true);
-
-	return OidIsValid(schema) ? get_relname_relid("session", schema) : InvalidOid;
-}
-
 /* Where the next batch begins. */
 static uint32 flush_position = 0;
 
@@ -135,7 +126,7 @@ flush_touches(bool *more)
 	Datum	   *names = palloc(BATCH * sizeof(Datum));
 	Datum	   *times = palloc(BATCH * sizeof(Datum));
 	Datum	   *requests = palloc(BATCH * sizeof(Datum));
-	Oid			relation = session_relid();
+	Oid			relation = sa_relation_if_any(SA_TABLE_SESSION);
 	SaArgs		args = {0};
 	int			n = 0;
 	uint64		settled;
@@ -193,7 +184,7 @@ sa_forget_stale_entries(pg_attribute_unused() bool *more)
 
 	sa_run(&list_databases, NULL);
 	databases = DatumGetArrayTypeP(sa_result(0, 1, &isnull));
-	owners.relation = session_relid();
+	owners.relation = sa_relation_if_any(SA_TABLE_SESSION);
 	owners.databases = (Oid *) ARR_DATA_PTR(databases);
 	owners.n_databases = ArrayGetNItems(ARR_NDIM(databases), ARR_DIMS(databases));
 	do
@@ -210,7 +201,7 @@ archive_sessions(bool *more)
 {
 	static SaStatement delete_ended = {.sql =
 		"DELETE FROM session_admin.session s USING ("
-		"  SELECT l.session_hash, l.application FROM session_admin.session_state e"
+		"  SELECT l.session_hash, l.application FROM session_admin_internal.session_state e"
 		"  JOIN session_admin.session l"
 		"    ON l.session_hash = e.session_hash AND l.application = e.application"
 		"  WHERE e.ended_at IS NOT NULL LIMIT $1 FOR UPDATE OF l SKIP LOCKED) e"
@@ -230,8 +221,8 @@ archive_tokens(bool *more)
 	static SaStatement delete_ended = {.sql =
 		"DELETE FROM session_admin.remember_me_token t USING ("
 		"  SELECT series, t.application FROM session_admin.remember_me_token t"
-		"  JOIN session_admin.application_state a ON a.name = t.application"
-		"  JOIN session_admin.time_limit l ON l.application = t.application"
+		"  JOIN session_admin_internal.application_state a ON a.name = t.application"
+		"  JOIN session_admin_internal.time_limit l ON l.application = t.application"
 		"  WHERE t.generation <> a.generation"
 		"    OR t.created_at + l.remember_me_lifetime <= clock_timestamp()"
 		"    OR " SA_TOKEN_ENDED_LATE("t")
@@ -254,20 +245,20 @@ note_last_seen(bool *more)
 {
 	static SaStatement fold = {.sql =
 		"WITH seen AS MATERIALIZED ("
-		"  SELECT ctid, application, user_name FROM session_admin.account_seen LIMIT $1"
+		"  SELECT ctid, application, user_name FROM session_admin_internal.account_seen LIMIT $1"
 		"), locked AS MATERIALIZED ("
-		"  SELECT application, user_name FROM session_admin.account"
+		"  SELECT application, user_name FROM session_admin_internal.account"
 		"  WHERE (user_name, application) IN (SELECT user_name, application FROM seen)"
 		"  FOR NO KEY UPDATE SKIP LOCKED"
 		"), gone AS ("
-		"  DELETE FROM session_admin.account_seen s USING seen"
+		"  DELETE FROM session_admin_internal.account_seen s USING seen"
 		"  WHERE s.ctid = seen.ctid"
 		"    AND ((seen.user_name, seen.application) IN (SELECT user_name, application FROM locked)"
-		"      OR NOT EXISTS (SELECT FROM session_admin.account a"
+		"      OR NOT EXISTS (SELECT FROM session_admin_internal.account a"
 		"        WHERE a.user_name = seen.user_name AND a.application = seen.application))"
 		"  RETURNING s.application, s.user_name, s.at, s.login_failed, s.logins"
 		"), updated AS ("
-		"  UPDATE session_admin.account a SET last_seen_at = greatest(a.last_seen_at, n.at),"
+		"  UPDATE session_admin_internal.account a SET last_seen_at = greatest(a.last_seen_at, n.at),"
 		"    last_failed_login_at = greatest(a.last_failed_login_at, n.last_failed_at),"
 		"    login_count = a.login_count + n.logins,"
 		"    previous_login_at = CASE WHEN n.last_login_at > a.last_login_at THEN a.last_login_at"
@@ -281,7 +272,7 @@ note_last_seen(bool *more)
 		"      count(*) FILTER (WHERE g.login_failed) AS failed,"
 		"      count(*) FILTER (WHERE g.login_failed"
 		"        AND (g.at > b.last_login_at OR b.last_login_at IS NULL)) AS failed_since_login"
-		"    FROM gone g JOIN session_admin.account b USING (application, user_name)"
+		"    FROM gone g JOIN session_admin_internal.account b USING (application, user_name)"
 		"    GROUP BY g.application, g.user_name) n"
 		"  WHERE a.application = n.application AND a.user_name = n.user_name"
 		")"
@@ -301,13 +292,13 @@ forget_history(bool *more)
 	int64		rows = 0;
 
 	for (size_t i = 0; i < lengthof(histories); i++)
-		rows += batch_done(run_sql("DELETE FROM session_admin.%s WHERE (tableoid, ctid) IN ("
-								   " SELECT h.tableoid, h.ctid FROM session_admin.%s h"
-								   " JOIN session_admin.effective_policy p ON p.application = h.application"
+		rows += batch_done(run_sql("DELETE FROM session_admin_internal.%s WHERE (tableoid, ctid) IN ("
+								   " SELECT h.tableoid, h.ctid FROM session_admin_internal.%s h"
+								   " JOIN session_admin_internal.effective_policy p ON p.application = h.application"
 								   "   AND p.name = '%s'"
 								   " WHERE h.%s < clock_timestamp() - p.value::interval"
 								   "   AND h.%s < (SELECT clock_timestamp() - min(value::interval)"
-								   "     FROM session_admin.effective_policy WHERE name = '%s')"
+								   "     FROM session_admin_internal.effective_policy WHERE name = '%s')"
 								   " LIMIT %d FOR UPDATE OF h SKIP LOCKED)",
 								   histories[i].table, histories[i].table, histories[i].retention,
 								   histories[i].column, histories[i].column, histories[i].retention, BATCH),
@@ -315,11 +306,11 @@ forget_history(bool *more)
 	return rows;
 }
 
-/* Is there a table of this name in our schema? */
+/* Is there a partition of this name? */
 static bool
 table_exists(const char *name)
 {
-	return OidIsValid(get_relname_relid(name, get_namespace_oid("session_admin", false)));
+	return OidIsValid(get_relname_relid(name, get_namespace_oid(SA_INTERNAL_SCHEMA, false)));
 }
 
 /* Make the partition of one month, and move there what waits in the default one. */
@@ -331,16 +322,16 @@ make_partition(const char *table, const char *column, const char *name,
 	 * who chose the default partition before would find that it takes the row
 	 * no more
 	 */
-	run_sql("LOCK TABLE session_admin.%s IN SHARE ROW EXCLUSIVE MODE", table);
-	run_sql("LOCK TABLE session_admin.%s_default IN ACCESS EXCLUSIVE MODE", table);
-	run_sql("CREATE TABLE session_admin.%s (LIKE session_admin.%s)", name, table);
-	run_sql("CREATE INDEX %s_user_idx ON session_admin.%s (user_name, application, %s)",
+	run_sql("LOCK TABLE session_admin_internal.%s IN SHARE ROW EXCLUSIVE MODE", table);
+	run_sql("LOCK TABLE session_admin_internal.%s_default IN ACCESS EXCLUSIVE MODE", table);
+	run_sql("CREATE TABLE session_admin_internal.%s (LIKE session_admin_internal.%s)", name, table);
+	run_sql("CREATE INDEX %s_user_idx ON session_admin_internal.%s (user_name, application, %s)",
 			name, name, column);
-	run_sql("WITH moved AS (DELETE FROM session_admin.%s_default"
+	run_sql("WITH moved AS (DELETE FROM session_admin_internal.%s_default"
 			"   WHERE %s >= '%s' AND %s < '%s' RETURNING *)"
-			" INSERT INTO session_admin.%s SELECT * FROM moved",
+			" INSERT INTO session_admin_internal.%s SELECT * FROM moved",
 			table, column, from, column, to, name);
-	run_sql("ALTER TABLE session_admin.%s ATTACH PARTITION session_admin.%s"
+	run_sql("ALTER TABLE session_admin_internal.%s ATTACH PARTITION session_admin_internal.%s"
 			" FOR VALUES FROM ('%s') TO ('%s')",
 			table, name, from, to);
 }
@@ -387,12 +378,12 @@ static int64
 drop_partitions(pg_attribute_unused() bool *more)
 {
 	static SaStatement longest_retention = {.sql =
-		"SELECT coalesce(max(value::interval), '2 years') FROM session_admin.effective_policy"
+		"SELECT coalesce(max(value::interval), '2 years') FROM session_admin_internal.effective_policy"
 		" WHERE name = $1"
 	};
 	static SaStatement old_partitions = {.sql =
 		"SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
-		" WHERE i.inhparent = ('session_admin.' || $1)::regclass"
+		" WHERE i.inhparent = ('session_admin_internal.' || $1)::regclass"
 		"   AND c.relname ~ ('^' || $1 || '_[0-9]{4}_[0-9]{2}$')"
 		"   AND to_timestamp(right(c.relname, 7) || ' +00', 'YYYY_MM TZH')"
 		"       + '1 month' <= clock_timestamp() - $2"
@@ -418,7 +409,7 @@ drop_partitions(pg_attribute_unused() bool *more)
 		for (uint64 row = 0; row < rows; row++)
 			names[row] = sa_result_text(row, 1);
 		for (uint64 row = 0; row < rows; row++)
-			run_sql("DROP TABLE session_admin.%s", quote_identifier(names[row]));
+			run_sql("DROP TABLE session_admin_internal.%s", quote_identifier(names[row]));
 		dropped += rows;
 	}
 	return dropped;
@@ -589,7 +580,7 @@ sa_maintain(PG_FUNCTION_ARGS)
 	else
 	{
 		/* one at a time; this blocks no reader and no login */
-		run_sql("LOCK TABLE session_admin.ended_session IN SHARE UPDATE EXCLUSIVE MODE");
+		run_sql("LOCK TABLE session_admin_internal.ended_session IN SHARE UPDATE EXCLUSIVE MODE");
 		sa_settle_all();
 		sa_remains_hurry();
 	}

@@ -42,7 +42,6 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_type_d.h"
 #include "common/hashfn.h"
 #include "common/int.h"
@@ -65,7 +64,7 @@
 
 /* The position now, with the key that signs what it claims. */
 static SaStatement here = {.sql =
-	"SELECT session_admin.feed_position(), (SELECT id::text FROM session_admin.installation)"
+	"SELECT session_admin_internal.feed_position(), (SELECT id::text FROM session_admin_internal.installation)"
 };
 
 PG_FUNCTION_INFO_V1(sa_join_node);
@@ -110,7 +109,7 @@ sa_node_lock(FunctionCallInfo fcinfo, const char *node)
 	 */
 	PreventCommandDuringRecovery(get_func_name(fcinfo->flinfo->fn_oid));
 
-	relid = get_relname_relid("node", get_namespace_oid("session_admin", false));
+	relid = sa_relation(SA_TABLE_NODE);
 	key = DatumGetUInt32(hash_any((const unsigned char *) node, strlen(node)));
 	LockDatabaseObject(relid, key, 0, ExclusiveLock);
 }
@@ -125,7 +124,7 @@ void
 sa_node_check_role(const char *node, bool joins)
 {
 	static SaStatement node_of_another = {.sql =
-		"SELECT FROM session_admin.node_state n WHERE node = $1 AND joined_by <> session_user"
+		"SELECT FROM session_admin_internal.node_state n WHERE node = $1 AND joined_by <> session_user"
 		"  AND NOT ($2 AND lease_is_over AND join_is_over)"
 		"  AND NOT EXISTS (SELECT FROM pg_roles"
 		"    WHERE rolname = n.joined_by AND pg_has_role(session_user, oid, 'MEMBER'))"
@@ -151,7 +150,7 @@ node_lease(const char *name)
 {
 	static SaStatement default_lease = {.sql =
 		"SELECT (1000000 * extract(epoch FROM default_value::interval))::bigint"
-		" FROM session_admin.policy_definition WHERE name = 'node_lease'"
+		" FROM session_admin_internal.policy_definition WHERE name = 'node_lease'"
 	};
 	SaApplication application;
 
@@ -191,7 +190,7 @@ sa_join_node(PG_FUNCTION_ARGS)
 	 * to run out.
 	 */
 	static SaStatement node_join = {.sql =
-		"INSERT INTO session_admin.node AS n"
+		"INSERT INTO session_admin_internal.node AS n"
 		"  (node, application, handed, joined_at, joined_ahead, joined_run)"
 		" VALUES ($1, $2, $3, $4, $5, $6)"
 		" ON CONFLICT (node) DO UPDATE SET application = excluded.application,"
@@ -302,7 +301,7 @@ sa_sync_node(PG_FUNCTION_ARGS)
 		"SELECT application,"
 		"       coalesce($2::text IN (handed::text, applied::text), false),"
 		"       joined_by = session_user"
-		" FROM session_admin.node WHERE node = $1"
+		" FROM session_admin_internal.node WHERE node = $1"
 	};
 
 	/*
@@ -313,34 +312,34 @@ sa_sync_node(PG_FUNCTION_ARGS)
 	 * table.  The rest is read once.
 	 */
 	static SaStatement fetch = {.generic = true, .sql =
-		"SELECT (SELECT session_admin.feed_position()),"
-		"  (SELECT id::text FROM session_admin.installation),"
+		"SELECT (SELECT session_admin_internal.feed_position()),"
+		"  (SELECT id::text FROM session_admin_internal.installation),"
 		"  (SELECT pg_snapshot_xmax($1) > purged_xid AND NOT EXISTS ("
 		"     SELECT FROM pg_snapshot_xip($1) AS p (xid)"
 		"     WHERE p.xid <= h.purged_xid AND p.xid >= '" CppAsString2(SA_POSITION_XID_MIN) "'"
-		"       AND NOT EXISTS (SELECT FROM session_admin.feed_running r WHERE r.xid = p.xid))"
-		"   FROM session_admin.feed_horizon h),"
+		"       AND NOT EXISTS (SELECT FROM session_admin_internal.feed_running r WHERE r.xid = p.xid))"
+		"   FROM session_admin_internal.feed_horizon h),"
 		"  i.id, i.scope, i.application, i.user_name, i.session_hash, i.reason, i.at"
 		" FROM (SELECT) AS one LEFT JOIN ("
-		"   SELECT * FROM session_admin.invalidation"
+		"   SELECT * FROM session_admin_internal.invalidation"
 		"   WHERE xid >= pg_snapshot_xmax($1)"
 		"     AND xid < greatest(pg_snapshot_xmax($1), '9223372036854775807')"
 		"   UNION ALL"
 		"   SELECT r.* FROM pg_snapshot_xip($1) AS p (xid)"
-		"   CROSS JOIN LATERAL (SELECT * FROM session_admin.invalidation"
+		"   CROSS JOIN LATERAL (SELECT * FROM session_admin_internal.invalidation"
 		"     WHERE xid >= p.xid AND xid <= p.xid OFFSET 0) AS r"
 		"   WHERE p.xid >= '" CppAsString2(SA_POSITION_XID_MIN) "') AS i"
 		"   ON i.xid IS DISTINCT FROM pg_current_xact_id_if_assigned()"
 		" ORDER BY i.xid, i.id"
 	};
 	static SaStatement node_insert = {.sql =
-		"INSERT INTO session_admin.node"
+		"INSERT INTO session_admin_internal.node"
 		"  (node, application, last_sync_at, lease_expires_at, applied, handed,"
 		"   synced_ahead, synced_run, joined_at, joined_ahead, joined_run)"
 		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $3, $7, $8)"
 	};
 	static SaStatement node_update = {.sql =
-		"UPDATE session_admin.node"
+		"UPDATE session_admin_internal.node"
 		" SET last_sync_at = $3, lease_expires_at = $4, applied = $5, handed = $6,"
 		"  synced_ahead = $7, synced_run = $8"
 		" WHERE node = $1 AND application = $2"
@@ -460,7 +459,7 @@ Datum
 sa_leave_node(PG_FUNCTION_ARGS)
 {
 	static SaStatement node_leave = {.sql =
-		"DELETE FROM session_admin.node WHERE node = $1"
+		"DELETE FROM session_admin_internal.node WHERE node = $1"
 	};
 	char	   *node = sa_node_arg(fcinfo, 0);
 	SaArgs		args = {0};
@@ -508,7 +507,7 @@ invalidation_xid(int64 id)
 {
 	static SaStatement invalidation_find = {.sql =
 		"SELECT xid, coalesce(xid = pg_current_xact_id_if_assigned(), false)"
-		" FROM session_admin.invalidation WHERE id = $1"
+		" FROM session_admin_internal.invalidation WHERE id = $1"
 	};
 	SaArgs		args = {0};
 	bool		isnull;
@@ -539,14 +538,14 @@ sa_wait_for_nodes(PG_FUNCTION_ARGS)
 		"  WHEN pg_visible_in_snapshot($1, applied) THEN 'applied'"
 		"  WHEN lease_is_over THEN 'lease expired'"
 		"  ELSE 'behind' END"
-		" FROM session_admin.node_state"
+		" FROM session_admin_internal.node_state"
 
 		/*
 		 * a product's own row of a session that has ended still lets its user
 		 * in there
 		 */
 		" UNION ALL SELECT DISTINCT 'product:' || product, 'behind'"
-		"  FROM session_admin.product_remains WHERE xid = $1"
+		"  FROM session_admin_internal.product_remains WHERE xid = $1"
 		" ORDER BY 1"
 	};
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;

@@ -29,7 +29,6 @@
 
 #include "access/transam.h"
 #include "access/xact.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
@@ -46,8 +45,6 @@
 
 PG_FUNCTION_INFO_V1(sa_policy_changed);
 PG_FUNCTION_INFO_V1(sa_set_policy);
-
-#define SIGNAL "policy_signal"
 
 static MemoryContext cache_context = NULL;
 static HTAB *cache = NULL;
@@ -142,7 +139,7 @@ sa_policy_changed(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"policy_changed\" was not called by trigger manager")));
 
-	relid = get_relname_relid(SIGNAL, get_namespace_oid("session_admin", false));
+	relid = sa_relation(SA_TABLE_POLICY_SIGNAL);
 	CacheInvalidateRelcacheByRelid(relid);
 	sa_pending_applications(relid);
 	PG_RETURN_POINTER(NULL);
@@ -320,8 +317,8 @@ load(const char *name)
 {
 	static SaStatement read_policies = {.sql =
 		"SELECT a.generation, e.name::text, e.value, a.moved"
-		" FROM session_admin.application_state a"
-		" JOIN session_admin.effective_policy e ON e.application = a.name"
+		" FROM session_admin_internal.application_state a"
+		" JOIN session_admin_internal.effective_policy e ON e.application = a.name"
 		" WHERE a.name = $1"
 	};
 	static SaStatement read_user_limits = {.sql =
@@ -330,7 +327,7 @@ load(const char *name)
 		"       max(value) FILTER (WHERE name = 'absolute_timeout'),"
 		"       max(value) FILTER (WHERE name = 'max_sessions_per_user'),"
 		"       max(value) FILTER (WHERE name = 'on_session_limit')"
-		" FROM session_admin.policy"
+		" FROM session_admin_internal.policy"
 		" WHERE application = $1 AND user_name IS NOT NULL"
 		"   AND name IN ('idle_timeout', 'absolute_timeout',"
 		"                'max_sessions_per_user', 'on_session_limit')"
@@ -392,7 +389,6 @@ static void
 reset_cache(void)
 {
 	HASHCTL		ctl = {0};
-	Oid			nspid = get_namespace_oid("session_admin", false);
 
 	if (cache_context == NULL)
 		cache_context = AllocSetContextCreate(CacheMemoryContext, "session_admin policies",
@@ -402,8 +398,8 @@ reset_cache(void)
 	MemoryContextReset(cache_context);
 	policies_read++;
 
-	signal_relid = get_relname_relid(SIGNAL, nspid);
-	session_relid = get_relname_relid("session", nspid);
+	signal_relid = sa_relation(SA_TABLE_POLICY_SIGNAL);
+	session_relid = sa_relation(SA_TABLE_SESSION);
 
 	ctl.keysize = SA_NAME_MAX + 1;
 	ctl.entrysize = sizeof(SaApplication);
@@ -475,8 +471,8 @@ make(const char *name, SaApplication *application)
 	static SaStatement insert_application = {.sql =
 		/* after whatever is left of one of this name, whose row a DBA deleted */
 		"INSERT INTO session_admin.application (name, home, generation)"
-		" SELECT $1, (SELECT home FROM session_admin.installation_mark), 1 + greatest(0,"
-		"  (SELECT max(generation) FROM session_admin.application_generation WHERE application = $1),"
+		" SELECT $1, (SELECT home FROM session_admin_internal.installation_mark), 1 + greatest(0,"
+		"  (SELECT max(generation) FROM session_admin_internal.application_generation WHERE application = $1),"
 		"  (SELECT max(generation) FROM session_admin.session WHERE application = $1),"
 		"  (SELECT max(generation) FROM session_admin.remember_me_token WHERE application = $1))"
 		" ON CONFLICT (name) DO NOTHING"
@@ -514,13 +510,13 @@ static void
 settle(const char *name)
 {
 	static SaStatement make_mark = {.sql =
-		"INSERT INTO session_admin.installation DEFAULT VALUES ON CONFLICT DO NOTHING"
+		"INSERT INTO session_admin_internal.installation DEFAULT VALUES ON CONFLICT DO NOTHING"
 	};
 	static SaStatement lock_application = {.sql =
 		"SELECT FROM session_admin.application WHERE name = $1 FOR NO KEY UPDATE"
 	};
 	static SaStatement find_state = {.sql =
-		"SELECT restored, restored_at FROM session_admin.application_state"
+		"SELECT restored, restored_at FROM session_admin_internal.application_state"
 		" WHERE name = $1 AND moved"
 	};
 	static SaStatement adopt = {.sql =
@@ -537,7 +533,7 @@ settle(const char *name)
 		"  WHERE application = $1 AND opened_xid > pg_current_xact_id()"
 		")"
 		" UPDATE session_admin.application"
-		" SET home = (SELECT home FROM session_admin.installation_mark) WHERE name = $1"
+		" SET home = (SELECT home FROM session_admin_internal.installation_mark) WHERE name = $1"
 	};
 	SaArgs		args = {0};
 
@@ -583,7 +579,7 @@ void
 sa_settle_all(void)
 {
 	static SaStatement list_moved = {.sql =
-		"SELECT name::text FROM session_admin.application_state WHERE moved ORDER BY name"
+		"SELECT name::text FROM session_admin_internal.application_state WHERE moved ORDER BY name"
 	};
 	uint64		n = sa_run(&list_moved, NULL);
 	char	  **names = palloc((n + 1) * sizeof(char *));
@@ -604,8 +600,8 @@ SaSettlement
 sa_settlement(void)
 {
 	static SaStatement find_state = {.sql =
-		"SELECT (SELECT bool_and(NOT moved) FROM session_admin.application_state),"
-		" (SELECT made_by::bigint FROM session_admin.installation)"
+		"SELECT (SELECT bool_and(NOT moved) FROM session_admin_internal.application_state),"
+		" (SELECT made_by::bigint FROM session_admin_internal.installation)"
 	};
 	bool		unused;
 	bool		settled;
@@ -639,11 +635,11 @@ sa_policy_number(const char *application, const char *user_name, const char *nam
 {
 	static SaStatement find_number = {.sql =
 		"SELECT coalesce("
-		" (SELECT value FROM session_admin.policy"
+		" (SELECT value FROM session_admin_internal.policy"
 		"  WHERE application = $1 AND user_name = $2 AND name = $3),"
-		" (SELECT value FROM session_admin.policy"
+		" (SELECT value FROM session_admin_internal.policy"
 		"  WHERE application = $1 AND user_name IS NULL AND name = $3),"
-		" (SELECT default_value FROM session_admin.policy_definition WHERE name = $3))::bigint"
+		" (SELECT default_value FROM session_admin_internal.policy_definition WHERE name = $3))::bigint"
 	};
 	SaArgs		args = {0};
 
@@ -662,7 +658,7 @@ SaDurability
 sa_policy_durability(const char *application)
 {
 	static SaStatement find_strictest = {.sql =
-		"SELECT EXISTS (SELECT FROM session_admin.policy"
+		"SELECT EXISTS (SELECT FROM session_admin_internal.policy"
 		"  WHERE name = 'invalidation_durability' AND value = 'remote_apply')"
 	};
 	SaApplication found;
@@ -815,7 +811,7 @@ checked_value(const char *name, const char *value, const char *type,
 		" FROM CAST($1 AS cidr[]) AS v"
 	};
 	static SaStatement check_choice = {.sql =
-		"SELECT $1, $1 = ANY (allowed) FROM session_admin.policy_definition WHERE name = $2"
+		"SELECT $1, $1 = ANY (allowed) FROM session_admin_internal.policy_definition WHERE name = $2"
 	};
 	SaStatement *check = strcmp(type, "interval") == 0 ? &check_interval :
 	strcmp(type, "integer") == 0 ? &check_integer :
@@ -859,26 +855,26 @@ sa_set_policy(PG_FUNCTION_ARGS)
 		"SELECT type, default_value, lowest, highest, per_user,"
 		" (SELECT string_agg(format('\"%s\"', a), ', ' ORDER BY n)"
 		"  FROM unnest(allowed) WITH ORDINALITY AS u (a, n))"
-		" FROM session_admin.policy_definition WHERE name = $1"
+		" FROM session_admin_internal.policy_definition WHERE name = $1"
 	};
 	static SaStatement list_definitions = {.sql =
 		"SELECT string_agg(format('\"%s\"', name), ', ' ORDER BY name)"
-		" FROM session_admin.policy_definition WHERE per_user OR NOT $1"
+		" FROM session_admin_internal.policy_definition WHERE per_user OR NOT $1"
 	};
 	static SaStatement delete_policy = {.sql =
-		"DELETE FROM session_admin.policy"
+		"DELETE FROM session_admin_internal.policy"
 		" WHERE application = $1 AND user_name IS NOT DISTINCT FROM $2 AND name = $3"
 	};
 	static SaStatement upsert_policy = {.sql =
-		"INSERT INTO session_admin.policy (application, user_name, name, value)"
+		"INSERT INTO session_admin_internal.policy (application, user_name, name, value)"
 		" VALUES ($1, $2, $3, $4)"
 		" ON CONFLICT (application, user_name, name) DO UPDATE SET value = excluded.value"
 	};
 	static SaStatement find_value = {.sql =
 		"SELECT coalesce("
-		" (SELECT value FROM session_admin.policy"
+		" (SELECT value FROM session_admin_internal.policy"
 		"  WHERE application = $1 AND user_name IS NULL AND name = $2),"
-		" (SELECT default_value FROM session_admin.policy_definition WHERE name = $2))"
+		" (SELECT default_value FROM session_admin_internal.policy_definition WHERE name = $2))"
 	};
 	char	   *name = sa_text_or_null(fcinfo, 0);
 	char	   *value = sa_text_or_null(fcinfo, 1);

@@ -19,7 +19,6 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "executor/tuptable.h"
@@ -84,7 +83,7 @@ bool
 sa_session_read_at(Snapshot snapshot, const uint8 *hash, const char *application,
 				   SaSession *session)
 {
-	Oid			relid = get_relname_relid("session", get_namespace_oid("session_admin", false));
+	Oid			relid = sa_relation(SA_TABLE_SESSION);
 	Relation	rel = table_open(relid, AccessShareLock);
 	Relation	index = index_open(sa_primary_key_index(rel), AccessShareLock);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
@@ -522,8 +521,8 @@ sa_renew_session(PG_FUNCTION_ARGS)
 		" last_access_at, requests, user_name, login_method, client_address, peer_address,"
 		" log_id, user_agent, device, node, reauthenticated_at, opened_xid)"
 		" SELECT $3, application, generation, created_at,"
-		"  greatest(last_access_at, session_admin.live_last_access(session_hash, application), $5),"
-		"  requests + coalesce(session_admin.live_requests(session_hash, application), 0),"
+		"  greatest(last_access_at, session_admin_internal.live_last_access(session_hash, application), $5),"
+		"  requests + coalesce(session_admin_internal.live_requests(session_hash, application), 0),"
 		"  user_name, login_method, client_address, peer_address, $4, user_agent, device, node,"
 
 		/*
@@ -531,7 +530,7 @@ sa_renew_session(PG_FUNCTION_ARGS)
 		 * new id, too
 		 */
 		"  reauthenticated_at,"
-		"  CASE WHEN EXISTS (SELECT FROM session_admin.late_ending WHERE keep_hash = session_hash)"
+		"  CASE WHEN EXISTS (SELECT FROM session_admin_internal.late_ending WHERE keep_hash = session_hash)"
 		"    THEN pg_current_xact_id() ELSE opened_xid END"
 		" FROM session_admin.session WHERE session_hash = $1 AND application = $2"
 		" FOR NO KEY UPDATE"
@@ -757,12 +756,12 @@ void
 sa_session_by_ref(const char *ref, const char *application, uint8 *hash)
 {
 	static SaStatement by_hash = {.sql =
-		"SELECT session_hash FROM session_admin.session_state"
+		"SELECT session_hash FROM session_admin_internal.session_state"
 		" WHERE application = $1 AND session_hash BETWEEN decode($2, 'hex') AND decode($3, 'hex')"
 		"   AND ended_at IS NULL LIMIT 2"
 	};
 	static SaStatement by_log_id = {.sql =
-		"SELECT session_hash FROM session_admin.session_state"
+		"SELECT session_hash FROM session_admin_internal.session_state"
 		" WHERE application = $1 AND log_id = $2 AND ended_at IS NULL LIMIT 2"
 	};
 	size_t		length = strlen(ref);
