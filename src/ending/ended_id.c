@@ -14,7 +14,6 @@
 #include "access/stratnum.h"
 #include "access/table.h"
 #include "access/tableam.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "common/int.h"
@@ -94,9 +93,8 @@ sa_ended_until(PG_FUNCTION_ARGS)
 bool
 sa_id_is_remembered(const uint8 *hash, const char *application)
 {
-	Oid			nspid = get_namespace_oid("session_admin", false);
-	Relation	rel = table_open(get_relname_relid("ended_id", nspid), AccessShareLock);
-	Relation	index = index_open(get_relname_relid("ended_id_key_idx", nspid), AccessShareLock);
+	Relation	rel = table_open(sa_relation(SA_TABLE_ENDED_ID), AccessShareLock);
+	Relation	index = index_open(sa_relation(SA_INDEX_ENDED_ID_KEY), AccessShareLock);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	TimestampTz now = GetCurrentTimestamp();
@@ -131,11 +129,11 @@ static bool
 ended_id_in_place(const uint8 *hash, const char *application_name)
 {
 	static SaStatement find_end = {.sql =
-		"SELECT FROM session_admin.session_state e"
+		"SELECT FROM session_admin_internal.session_state e"
 		" JOIN session_admin.session s ON s.session_hash = e.session_hash AND s.application = e.application"
 		" WHERE e.session_hash = $1 AND e.application = $2 AND e.ended_at IS NOT NULL"
 		"  AND e.end_reason NOT IN ('idle_timeout', 'absolute_timeout')"
-		"  AND session_admin.ended_until(s.application, s.user_name, s.product, s.idle_timeout,"
+		"  AND session_admin_internal.ended_until(s.application, s.user_name, s.product, s.idle_timeout,"
 		"    s.created_at, e.ended_at) > clock_timestamp()"
 	};
 	SaApplication application;
@@ -183,8 +181,8 @@ sa_count_refused(ArrayType *hashes, const char *application)
 		" WHERE s.session_hash = l.session_hash AND s.application = l.application"
 	};
 	static SaStatement count = {.sql =
-		"UPDATE session_admin.ended_id e SET refused = e.refused + 1"
-		" FROM (SELECT ctid FROM session_admin.ended_id"
+		"UPDATE session_admin_internal.ended_id e SET refused = e.refused + 1"
+		" FROM (SELECT ctid FROM session_admin_internal.ended_id"
 		"   WHERE session_hash = ANY ($1) AND application = $2 AND until > clock_timestamp()"
 		"   FOR UPDATE SKIP LOCKED) l"
 		" WHERE e.ctid = l.ctid"
@@ -208,8 +206,8 @@ int64
 sa_ended_ids_purge(bool *more)
 {
 	static SaStatement forget = {.sql =
-		"DELETE FROM session_admin.ended_id WHERE ctid = ANY (ARRAY("
-		"  SELECT ctid FROM session_admin.ended_id WHERE until <= clock_timestamp()"
+		"DELETE FROM session_admin_internal.ended_id WHERE ctid = ANY (ARRAY("
+		"  SELECT ctid FROM session_admin_internal.ended_id WHERE until <= clock_timestamp()"
 		"  ORDER BY until LIMIT $1 FOR UPDATE SKIP LOCKED))"
 	};
 	SaArgs		args = {0};

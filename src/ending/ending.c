@@ -79,10 +79,10 @@ ending_lock_users(SaBusy *busy, void *argument)
 	if (!SA_STOPS(busy))
 		sa_accounts_try(lock->application, lock->user_names, &lock->left, busy);
 	if (!SA_STOPS(busy))
-		sa_lock_found("session", LockTupleExclusive, &find_sessions, &session_args, TEXTOID,
+		sa_lock_found(SA_TABLE_SESSION, LockTupleExclusive, &find_sessions, &session_args, TEXTOID,
 					  NULL, &lock->sessions_left, busy);
 	if (!SA_STOPS(busy) && !lock->keep_remember_me)
-		sa_lock_found("remember_me_token", LockTupleExclusive, &find_tokens, &args, TEXTOID,
+		sa_lock_found(SA_TABLE_REMEMBER_ME_TOKEN, LockTupleExclusive, &find_tokens, &args, TEXTOID,
 					  NULL, &lock->tokens_left, busy);
 }
 
@@ -200,7 +200,7 @@ static void
 ending_feed_users(UsersLock *lock, bool caller_notifies)
 {
 	static SaStatement insert_users = {.sql =
-		"INSERT INTO session_admin.invalidation (at, scope, application, user_name,"
+		"INSERT INTO session_admin_internal.invalidation (at, scope, application, user_name,"
 		"  session_hash, reason, actor, sessions_ended, tokens_revoked)"
 		" SELECT $4, 'user', $1, u.name, $3, $5, $6, coalesce(e.n, 0), coalesce(r.n, 0)"
 		" FROM unnest($2) WITH ORDINALITY AS u (name, n)"
@@ -351,7 +351,7 @@ ending_lock_hashes(SessionsLock *lock, SaBusy *busy)
 		sa_product_rows->lock(lock->tables, busy);
 	}
 	if (!SA_STOPS(busy))
-		sa_lock_found("session", LockTupleExclusive, &find_sessions, &args, BYTEAOID, NULL,
+		sa_lock_found(SA_TABLE_SESSION, LockTupleExclusive, &find_sessions, &args, BYTEAOID, NULL,
 					  &lock->left, busy);
 }
 

@@ -167,7 +167,7 @@ extern void sa_late_end(const char *application, const char *user_name, const ui
 
 /* In SQL: those that may concern a row of session or remember_me_token called "t". */
 #define SA_LATE_ENDINGS_OF(t) \
-	"session_admin.late_ending l WHERE " t ".opened_xid < l.before_xid" \
+	"session_admin_internal.late_ending l WHERE " t ".opened_xid < l.before_xid" \
 	" AND (l.application IS NULL OR l.application = " t ".application)"
 #define SA_LATE_ENDINGS_OF_SESSION(t) \
 	SA_LATE_ENDINGS_OF(t) \

@@ -53,7 +53,7 @@ generation_count(const char *application, SaEnded *ended)
 		"    WHERE $1 IS NULL OR application = $1) ELSE -1 END"
 	};
 	static SaStatement count_live_sessions = {.generic = true, .sql =
-		"SELECT count(*) FROM session_admin.session_state"
+		"SELECT count(*) FROM session_admin_internal.session_state"
 		" WHERE ($1 IS NULL OR application = $1) AND ended_at IS NULL"
 	};
 	static SaStatement count_tokens = {.generic = true, .sql =
@@ -63,9 +63,9 @@ generation_count(const char *application, SaEnded *ended)
 	};
 	static SaStatement count_live_tokens = {.generic = true, .sql =
 		"SELECT count(*) FROM session_admin.remember_me_token t"
-		" JOIN session_admin.application_state a"
+		" JOIN session_admin_internal.application_state a"
 		"   ON a.name = t.application AND a.generation = t.generation"
-		" JOIN session_admin.time_limit l ON l.application = t.application"
+		" JOIN session_admin_internal.time_limit l ON l.application = t.application"
 		"   AND t.created_at + l.remember_me_lifetime > clock_timestamp()"
 		" WHERE ($1 IS NULL OR t.application = $1)"
 		"   AND NOT " SA_TOKEN_ENDED_LATE("t")
@@ -100,11 +100,11 @@ generation_lock(SaBusy *busy, void *argument)
 	SaArgs		args = {0};
 
 	lock->locked = lock->left = NULL;
-	lock->unseen = lock->application == NULL && sa_others_write("application", busy);
+	lock->unseen = lock->application == NULL && sa_others_write(SA_TABLE_APPLICATION, busy);
 	if (SA_STOPS(busy))
 		return;
 	sa_arg_text(&args, lock->application);
-	sa_lock_found("application", LockTupleNoKeyExclusive, &find_applications, &args, TEXTOID,
+	sa_lock_found(SA_TABLE_APPLICATION, LockTupleNoKeyExclusive, &find_applications, &args, TEXTOID,
 				  &lock->locked, &lock->left, busy);
 }
 
@@ -126,12 +126,12 @@ generation_begin_next(ArrayBuildState *names, const SaEnding *ending)
 		"  SELECT name, generation FROM session_admin.application"
 		"  WHERE name = ANY ($1) ORDER BY name FOR NO KEY UPDATE"
 		"), noted AS ("
-		"  INSERT INTO session_admin.application_generation"
+		"  INSERT INTO session_admin_internal.application_generation"
 		"    (application, generation, ended_at, reason, ended_by, actor)"
 		"  SELECT name, generation, $2, $3, coalesce($5, session_user), $4 FROM locked"
 		")"
 		" UPDATE session_admin.application a SET generation = locked.generation + 1,"
-		"  home = (SELECT home FROM session_admin.installation_mark)"
+		"  home = (SELECT home FROM session_admin_internal.installation_mark)"
 		" FROM locked WHERE a.name = locked.name"
 	};
 	SaArgs		args = {0};

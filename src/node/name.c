@@ -5,7 +5,6 @@
 #include "node/node.h"
 
 #include "access/xlog.h"
-#include "catalog/namespace.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -50,7 +49,7 @@ sa_node_lock(FunctionCallInfo fcinfo, const char *node)
 	 */
 	PreventCommandDuringRecovery(get_func_name(fcinfo->flinfo->fn_oid));
 
-	relid = get_relname_relid("node", get_namespace_oid("session_admin", false));
+	relid = sa_relation(SA_TABLE_NODE);
 	key = DatumGetUInt32(hash_any((const unsigned char *) node, strlen(node)));
 	LockDatabaseObject(relid, key, 0, ExclusiveLock);
 }
@@ -65,7 +64,7 @@ void
 sa_node_check_role(const char *node, bool joins)
 {
 	static SaStatement node_of_another = {.sql =
-		"SELECT FROM session_admin.node_state n WHERE node = $1 AND joined_by <> session_user"
+		"SELECT FROM session_admin_internal.node_state n WHERE node = $1 AND joined_by <> session_user"
 		"  AND NOT ($2 AND lease_is_over AND join_is_over)"
 		"  AND NOT EXISTS (SELECT FROM pg_roles"
 		"    WHERE rolname = n.joined_by AND pg_has_role(session_user, oid, 'MEMBER'))"

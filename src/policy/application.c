@@ -10,7 +10,6 @@
 
 #include "access/transam.h"
 #include "access/xact.h"
-#include "catalog/namespace.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -21,8 +20,6 @@
 #include "utils/memutils.h"
 
 PG_FUNCTION_INFO_V1(sa_policy_changed);
-
-#define SIGNAL "policy_signal"
 
 /*
  * An application in the cache, with a context for what it points to.  Copies are handed
@@ -123,7 +120,7 @@ sa_policy_changed(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"policy_changed\" was not called by trigger manager")));
 
-	change.relation = get_relname_relid(SIGNAL, get_namespace_oid("session_admin", false));
+	change.relation = sa_relation(SA_TABLE_POLICY_SIGNAL);
 	CacheInvalidateRelcacheByRelid(change.relation);
 	if (last == NULL || last->relation != change.relation)
 		sa_at_end_add(&policy_change_kind, &change);
@@ -162,8 +159,8 @@ application_load(const char *name)
 {
 	static SaStatement read_policies = {.sql =
 		"SELECT a.generation, e.name::text, e.value, a.moved"
-		" FROM session_admin.application_state a"
-		" JOIN session_admin.effective_policy e ON e.application = a.name"
+		" FROM session_admin_internal.application_state a"
+		" JOIN session_admin_internal.effective_policy e ON e.application = a.name"
 		" WHERE a.name = $1"
 	};
 	SaApplication loaded = {0};
@@ -213,7 +210,6 @@ application_load(const char *name)
 static void
 cache_reset(void)
 {
-	Oid			nspid = get_namespace_oid("session_admin", false);
 	HASH_SEQ_STATUS status;
 	CachedApplication *entry;
 
@@ -239,8 +235,8 @@ cache_reset(void)
 	}
 	policies_read++;
 
-	signal_relid = get_relname_relid(SIGNAL, nspid);
-	session_relid = get_relname_relid("session", nspid);
+	signal_relid = sa_relation(SA_TABLE_POLICY_SIGNAL);
+	session_relid = sa_relation(SA_TABLE_SESSION);
 }
 
 /* The application in the cache, where it is read into if need be; NULL if there is none. */
@@ -321,8 +317,8 @@ sa_application_insert(const char *name, SaApplication *application)
 	static SaStatement insert_application = {.sql =
 		/* after whatever is left of one of this name, whose row a DBA deleted */
 		"INSERT INTO session_admin.application (name, home, generation)"
-		" SELECT $1, (SELECT home FROM session_admin.installation_mark), 1 + greatest(0,"
-		"  (SELECT max(generation) FROM session_admin.application_generation WHERE application = $1),"
+		" SELECT $1, (SELECT home FROM session_admin_internal.installation_mark), 1 + greatest(0,"
+		"  (SELECT max(generation) FROM session_admin_internal.application_generation WHERE application = $1),"
 		"  (SELECT max(generation) FROM session_admin.session WHERE application = $1),"
 		"  (SELECT max(generation) FROM session_admin.remember_me_token WHERE application = $1))"
 		" ON CONFLICT (name) DO NOTHING"
@@ -363,11 +359,11 @@ sa_policy_number(const char *application, const char *user_name, const char *nam
 {
 	static SaStatement find_number = {.sql =
 		"SELECT coalesce("
-		" (SELECT value FROM session_admin.policy"
+		" (SELECT value FROM session_admin_internal.policy"
 		"  WHERE application = $1 AND user_name = $2 AND name = $3),"
-		" (SELECT value FROM session_admin.policy"
+		" (SELECT value FROM session_admin_internal.policy"
 		"  WHERE application = $1 AND user_name IS NULL AND name = $3),"
-		" (SELECT default_value FROM session_admin.policy_definition WHERE name = $3))::bigint"
+		" (SELECT default_value FROM session_admin_internal.policy_definition WHERE name = $3))::bigint"
 	};
 	SaArgs		args = {0};
 

@@ -20,7 +20,6 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
@@ -263,12 +262,12 @@ write_count(const CounterKey *key, bool is_shared, const char *application,
 			const char *user_agent_like, const char *address)
 {
 	static SaStatement lock_rule = {.sql =
-		"SELECT FROM session_admin.probe_rule WHERE application = $1"
+		"SELECT FROM session_admin_internal.probe_rule WHERE application = $1"
 		" AND user_agent_like IS NOT DISTINCT FROM $2"
 		" AND address IS NOT DISTINCT FROM $3::cidr FOR NO KEY UPDATE SKIP LOCKED"
 	};
 	static SaStatement add = {.sql =
-		"UPDATE session_admin.probe_rule"
+		"UPDATE session_admin_internal.probe_rule"
 		" SET probes = probes + $4, last_probe_at = greatest(last_probe_at, $5)"
 		" WHERE application = $1 AND user_agent_like IS NOT DISTINCT FROM $2"
 		" AND address IS NOT DISTINCT FROM $3::cidr"
@@ -376,9 +375,9 @@ int64
 sa_probes_flush(pg_attribute_unused() bool *more)
 {
 	static SaStatement list_rules = {.sql =
-		"SELECT application::text, user_agent_like, address::text FROM session_admin.probe_rule"
+		"SELECT application::text, user_agent_like, address::text FROM session_admin_internal.probe_rule"
 	};
-	Oid			session_relid = get_relname_relid("session", get_namespace_oid("session_admin", false));
+	Oid			session_relid = sa_relation(SA_TABLE_SESSION);
 	bool		any_shared = sa_shmem_usable() && shared_counters != NULL &&
 	hash_get_num_entries(shared_counters) > 0;
 	int64		done = 0;
@@ -457,7 +456,7 @@ Datum
 sa_add_probe_rule(PG_FUNCTION_ARGS)
 {
 	static SaStatement insert_rule = {.sql =
-		"INSERT INTO session_admin.probe_rule (application, user_agent_like, address)"
+		"INSERT INTO session_admin_internal.probe_rule (application, user_agent_like, address)"
 		" VALUES ($1, $2, $3)"
 		" ON CONFLICT (application, user_agent_like, address) DO NOTHING"
 	};
@@ -479,7 +478,7 @@ Datum
 sa_remove_probe_rule(PG_FUNCTION_ARGS)
 {
 	static SaStatement delete_rule = {.sql =
-		"DELETE FROM session_admin.probe_rule WHERE application = $1"
+		"DELETE FROM session_admin_internal.probe_rule WHERE application = $1"
 		" AND user_agent_like IS NOT DISTINCT FROM $2 AND address IS NOT DISTINCT FROM $3"
 	};
 	SaArgs		args = {0};
@@ -516,7 +515,7 @@ sa_live_probes(PG_FUNCTION_ARGS)
 	if (application != NULL)
 	{
 		Oid			session_relid =
-		get_relname_relid("session", get_namespace_oid("session_admin", false));
+		sa_relation(SA_TABLE_SESSION);
 		CounterKey	key = counter_key(session_relid,
 									  sa_probe_rule_key(application, user_agent_like, address));
 

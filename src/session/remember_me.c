@@ -68,7 +68,7 @@ static void
 series_rotate(Redemption *redemption, const SaSeries *series)
 {
 	static SaStatement keep_parent = {.sql =
-		"INSERT INTO session_admin.remember_me_ancestor (series, application, validator_hash)"
+		"INSERT INTO session_admin_internal.remember_me_ancestor (series, application, validator_hash)"
 		" SELECT series, application, parent_hash FROM session_admin.remember_me_token"
 		" WHERE series = $1 AND application = $2 AND parent_hash IS NOT NULL"
 		" ON CONFLICT DO NOTHING"

@@ -83,7 +83,7 @@ sa_series_lock(const char *application, const char *series_name, SaSeries *serie
 		"SELECT t.user_name, t.generation = a.generation, t.validator_hash,"
 		" t.parent_hash, t.salt, t.rotated_at, t.created_at"
 		" FROM session_admin.remember_me_token t"
-		" JOIN session_admin.application_state a ON a.name = t.application"
+		" JOIN session_admin_internal.application_state a ON a.name = t.application"
 		" WHERE t.series = $1 AND t.application = $2"
 		"  AND NOT " SA_TOKEN_ENDED_LATE("t")
 		" FOR NO KEY UPDATE OF t"
@@ -121,7 +121,7 @@ sa_series_classify(const char *application, const char *series_name, const SaSer
 				   const uint8 *hash)
 {
 	static SaStatement find = {.sql =
-		"SELECT FROM session_admin.remember_me_ancestor"
+		"SELECT FROM session_admin_internal.remember_me_ancestor"
 		" WHERE series = $1 AND application = $2 AND validator_hash = $3"
 	};
 	SaArgs		args = {0};
