@@ -37,7 +37,7 @@ role_arg(FunctionCallInfo fcinfo, int argno)
 	return quote_identifier(role);
 }
 
-/* The capability argument, one of those that there are. */
+/* The argument as a capability; an error if there is none of this name. */
 static char *
 capability_arg(FunctionCallInfo fcinfo, int argno)
 {

@@ -98,8 +98,8 @@ trusts(const SaAddress *address, const void *arg)
 }
 
 /*
- * Find the client's address, in the current memory context.  What is not known
- * may be NULL.  The result is always a plain host address, of IPv4 if it can be.
+ * Find the client's address, in the current memory context. Arguments that are not known
+ * are NULL. The result is always a plain host address, of IPv4 if it can be.
  */
 inet *
 sa_client_address(inet *peer, const char *forwarded_for, ArrayType *trusted)
@@ -120,7 +120,7 @@ sa_client_address(inet *peer, const char *forwarded_for, ArrayType *trusted)
 	return inet_from_address(&client);
 }
 
-/* The same, in SQL */
+/* client_address(peer, forwarded_for, trusted) */
 Datum
 sa_client_address_sql(PG_FUNCTION_ARGS)
 {

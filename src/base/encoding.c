@@ -79,8 +79,8 @@ sa_shown(const char *value)
 }
 
 /*
- * Append it as a string of JSON in ASCII, which clients of all encodings can be sent;
- * false if nobody knows which characters it has.
+ * Append it as a string of JSON in ASCII, which can be sent to clients of all encodings;
+ * false if it is not known which characters it has.
  */
 bool
 sa_append_json(StringInfo json, const char *value)

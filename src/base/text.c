@@ -54,8 +54,8 @@ has_c1_bytes(int encoding)
 }
 
 /*
- * How many bytes has the control character (C0, DEL or C1) here?  0: it is none.  What
- * is in a database in SQL_ASCII is taken for UTF-8.
+ * How many bytes has the control character (C0, DEL or C1) here? 0: it is none. Text in a
+ * database in SQL_ASCII is taken for UTF-8.
  */
 static inline int
 control_character(const char *c)

@@ -74,7 +74,7 @@ sa_housekeeping_init(void)
 	sa_maintain_init();
 	sa_roster_init();
 
-	/* pg_upgrade wants nobody else in the databases */
+	/* pg_upgrade wants no other session in the databases */
 	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
 		return;
 
@@ -175,7 +175,7 @@ take_report(SaWorkerRun *run)
 		if (entry != NULL)
 		{
 			entry->last = *run;
-			/* what somebody wanted meanwhile, it may not have seen */
+			/* it may not have seen what a backend asked for meanwhile */
 			if (entry->wakes != run->wakes)
 				sa_roster_make_due(&entry->last);
 			entry->not_before = now + PAUSE;
@@ -378,8 +378,8 @@ make_round(int *running)
 	bool		no_process = false;
 
 	/*
-	 * first this, then the list: what is known and not in the list was
-	 * dropped
+	 * first this, then the list: a database that is known and not in the list
+	 * was dropped
 	 */
 	SpinLockAcquire(&sa_roster->mutex);
 	n = sa_roster->n_databases;
@@ -434,7 +434,7 @@ make_round(int *running)
 	return again;
 }
 
-/* The settings have changed: what was to be done late may be due now. */
+/* The settings have changed: tasks that were to be done later may be due now. */
 static void
 expect_anything(void)
 {
@@ -475,7 +475,7 @@ sa_launcher_main(pg_attribute_unused() Datum arg)
 	SpinLockAcquire(&sa_roster->mutex);
 	sa_roster->launcher_pid = MyProcPid;
 	sa_roster->launcher_latch = MyLatch;
-	/* workers of an earlier launcher have nobody to report to */
+	/* workers of an earlier launcher have no one to report to */
 	memset(sa_roster->runs, 0, sizeof(sa_roster->runs));
 	SpinLockRelease(&sa_roster->mutex);
 

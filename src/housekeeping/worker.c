@@ -47,7 +47,7 @@ PGDLLEXPORT void sa_worker_main(Datum arg);
  * The worker
  */
 
-/* Is this our extension, in a version that we know, with nobody else at work? */
+/* Is this our extension, in a version that we know, and is maintain() not at work? */
 static SaOutcome
 worker_look(void)
 {
@@ -128,8 +128,8 @@ task_error_callback(void *task)
 }
 
 /*
- * The same.  An error is logged and noted as the task's, and its transaction aborted:
- * also one that was canceled, as autovacuum goes on with its next table.
+ * Run a batch. If it fails, log the error, note it for the task and abort the transaction.
+ * That holds for a cancel, too, as autovacuum goes on with its next table.
  */
 static SaOutcome
 attempt_batch(const SaTask *task, int64 *done, bool *waits, SaTrouble *trouble)
@@ -210,7 +210,10 @@ tell_moved(SaWorkerRun *run, int64 now)
 	SpinLockRelease(&sa_roster->mutex);
 }
 
-/* The task that has been due the longest, of those that flush or the others; -1: none. */
+/*
+ * The task that has been due the longest, among the tasks that flush or among the others;
+ * -1: none.
+ */
 static int
 next_task(const SaWorkerRun *run, bool flushing, const bool *over, int64 now)
 {
@@ -290,8 +293,8 @@ housekeep(SaWorkerRun *run)
 }
 
 /*
- * What came of it, if tasks are in trouble: also of those that have not been tried again
- * by this run.
+ * The outcome of the run if tasks are in trouble, including tasks that this run has not
+ * tried again.
  */
 static SaOutcome
 outcome_of_troubles(const SaWorkerRun *run, SaOutcome outcome, int *sqlstate)

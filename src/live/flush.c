@@ -132,7 +132,7 @@ sa_live_flush(bool *more)
 	sa_arg(&args, TIMESTAMPTZARRAYOID, PointerGetDatum(construct_array(times, n, TIMESTAMPTZOID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE)), false);
 	sa_arg(&args, INT8ARRAYOID, PointerGetDatum(construct_array(requests, n, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE)), false);
 
-	/* what somebody has locked is written the next time */
+	/* rows that are locked are written the next time */
 	settled = sa_run_touch(&write_touches, &args);
 	for (uint64 i = 0; i < settled; i++)
 		sa_at_end_add(&flushed_kind, &touches[sa_result_int64(i, 1) - 1]);

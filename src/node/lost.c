@@ -53,9 +53,9 @@ end_all(TimestampTz at)
 }
 
 /*
- * A node presents a position that this server does not remember.  Does what it claims
- * show that the server has lost something?  If nobody knew that yet, do what the
- * policy says.  The caller is connected to SPI.
+ * A node presents a position that this server does not remember. Does its claim show that
+ * the server has lost something? If that was not known yet, do what the policy says. The
+ * caller is connected to SPI.
  */
 bool
 sa_lost_note(const char *node, const SaClaim *claim)
@@ -106,8 +106,8 @@ typedef struct Witnessed
 } Witnessed;
 
 /*
- * End the sessions and tokens of an application that it ended then: those that were
- * there before.  Are there any?
+ * End the sessions and tokens of an application that were there before it ended them. Are
+ * there any?
  */
 static bool
 end_witnessed(const Witnessed *witnessed, const char *application)

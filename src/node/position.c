@@ -24,7 +24,7 @@
 /* SQL that leaves the claim aside compares with this. */
 StaticAssertDecl(CLAIM_FIRST + CLAIM_BITS == SA_POSITION_XID_MIN, "SA_POSITION_XID_MIN is wrong");
 
-/* What a snapshot says, but for xmin, which is the first of those that run, or else xmax. */
+/* A snapshot without its xmin, which is the first running transaction, or else xmax. */
 typedef struct SaSnapshot
 {
 	uint64		xmax;
@@ -77,9 +77,9 @@ snapshot_text(const SaSnapshot *snapshot)
 }
 
 /*
- * feed_position(): the position of the statement that this is part of
+ * feed_position(): the position of the statement that this is part of.
  *
- * That is its snapshot, with its own transaction among those that are running.
+ * That is its snapshot, with its own transaction listed as running.
  */
 Datum
 sa_feed_position(pg_attribute_unused() PG_FUNCTION_ARGS)
@@ -190,8 +190,8 @@ sa_position_claim(Datum position, const char *key)
 }
 
 /*
- * The claim of who is told now of all that is visible: invalidations are on the disk
- * before they are visible, so that this is past the commits of all of them.
+ * The claim of a node that is told now of everything visible. Invalidations are on the
+ * disk before they are visible, so that this place is past the commits of all of them.
  */
 SaClaim
 sa_claim_now(void)

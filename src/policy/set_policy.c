@@ -42,7 +42,7 @@ policy_names(bool per_user)
 	return sa_result_text(0, 1);
 }
 
-/* What is defined of the policy; an error if there is none of this name. */
+/* The definition of a policy; an error if there is none of this name. */
 static void
 policy_definition_get(const char *name, PolicyDefinition *definition)
 {

@@ -79,7 +79,7 @@ check_description(SaArgs *parts)
 			 hint ? errhint("%s", hint) : 0));
 }
 
-/* What is attached goes on as it was: say so. */
+/* Attachments do not change: say so. */
 static void
 tell_attached(const char *product)
 {

@@ -101,12 +101,12 @@ compare_hashes(const void *a, const void *b)
 }
 
 /*
- * How many live sessions of this kind are there in the application, not counting
- * one, with those that are not committed yet?  It stops at the limit.
+ * Count the live sessions of this kind in the application, including those that are not
+ * committed yet, but not this one. Counting stops at the limit.
  *
- * It looks at all versions of the rows: an MVCC snapshot tells which version
- * counts.  A version that was made since the snapshot, or that is not committed,
- * is either of a row that the snapshot has, too, or of a new one.
+ * It looks at all versions of the rows: an MVCC snapshot tells which version counts. A
+ * version that was made since the snapshot, or that is not committed, is either of a row
+ * that the snapshot has, too, or of a new one.
  */
 static int64
 count_sessions(const SaApplication *application, bool anonymous, const uint8 *except,
@@ -339,8 +339,8 @@ sa_limit_user(const SaApplication *application, const char *user_name, const uin
 		return;
 
 	/*
-	 * what is live by this is live by session_state, too, even if the clock
-	 * was set back
+	 * a session that is live by this is live by session_state, too, even if
+	 * the clock was set back
 	 */
 	now = Max(now, GetCurrentStatementStartTimestamp());
 	sa_arg_text(&args, application->name);

@@ -63,7 +63,7 @@ static HTAB *shared_counters = NULL;
 static LWLock *lock = NULL;
 static HTAB *own_counters = NULL;
 
-/* After commit: what was written is not to be written again. */
+/* After commit: take off what was written, so that it is not written again. */
 static void
 written_after(const void *data, bool committed)
 {
@@ -205,7 +205,10 @@ own_counter(const CounterKey *key)
 	return counter;
 }
 
-/* What is not written of a rule in one of the places, and when the last probe was. */
+/*
+ * How many probes of a rule one of the places has that are not written, and when the last
+ * one was.
+ */
 static uint64
 unwritten(const CounterKey *key, bool is_shared, TimestampTz *last_at)
 {
@@ -245,8 +248,8 @@ unwritten(const CounterKey *key, bool is_shared, TimestampTz *last_at)
 }
 
 /*
- * Write the count of a rule, unless somebody else does.  The caller is connected
- * to SPI.
+ * Write the count of a rule, unless another transaction does. The caller is connected to
+ * SPI.
  */
 static bool
 write_count(const CounterKey *key, bool is_shared, const char *application,
@@ -274,7 +277,7 @@ write_count(const CounterKey *key, bool is_shared, const char *application,
 	if (sa_run(&lock_rule, &args) == 0)
 		return false;
 
-	/* with the lock, so that nobody else writes the same */
+	/* with the lock, so that no other transaction writes the same */
 	probes = unwritten(key, is_shared, &last_at);
 	if (probes == 0)
 		return false;
@@ -326,7 +329,7 @@ sa_probe(const SaApplication *application, const char *user_agent, inet *address
 	return false;
 }
 
-/* Forget what is counted in shared memory for rules and databases that are no more. */
+/* Forget the counters in shared memory of rules and databases that are gone. */
 static void
 forget_counters(Oid session_relid, uint64 *rules, int n_rules)
 {

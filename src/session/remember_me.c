@@ -199,10 +199,10 @@ token_redeem(Redemption *redemption)
 }
 
 /*
- * Make room for one more device of a user whose account is locked
+ * Make room for one more device of a user whose account is locked.
  *
- * What goes is what was used least recently.  Series that have expired, or
- * ended with their generation, are older than any that lives: they go first.
+ * The device that was used least recently goes. Series that have expired, or ended with
+ * their generation, are older than any that lives: they go first.
  */
 static void
 series_make_room(const char *application, const char *user_name)
@@ -405,7 +405,10 @@ sa_revoke_remember_me(PG_FUNCTION_ARGS)
 	user_name = sa_series_user(application, series);
 	if (user_name != NULL)
 	{
-		/* nobody's open transaction is waited for without end */
+		/*
+		 * this waits for the open transaction of another one, but not without
+		 * end
+		 */
 		sa_accounts_lock(application, sa_array_of_text(user_name));
 	}
 	if (sa_series_lock_user(application, series) != NULL)
