@@ -5,52 +5,6 @@
  * same place, for those who want no secret in a server log.
  */
 
--- The door out of session: the row is the truth, whoever deletes it.
-CREATE FUNCTION session_admin_internal.session_ended() RETURNS trigger
-LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'sa_session_ended';
-COMMENT ON FUNCTION session_admin_internal.session_ended() IS
-'trigger: archives the sessions that left the table, writes the feed and notifies';
-
-CREATE FUNCTION session_admin_internal.truncated() RETURNS trigger
-LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'sa_truncated';
-COMMENT ON FUNCTION session_admin_internal.truncated() IS
-'trigger: sends all rows through the same door before TRUNCATE';
-
-CREATE FUNCTION session_admin_internal.token_revoked() RETURNS trigger
-LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'sa_token_revoked';
-COMMENT ON FUNCTION session_admin_internal.token_revoked() IS
-'trigger: notes the remember-me tokens that left the table, writes the feed and notifies';
-
-CREATE FUNCTION session_admin_internal.session_changed() RETURNS trigger
-LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'sa_session_changed';
-COMMENT ON FUNCTION session_admin_internal.session_changed() IS
-'trigger: has the sessions that were updated read from the table again';
-
-CREATE TRIGGER session_changed AFTER UPDATE ON session_admin.session
-    REFERENCING OLD TABLE AS old_table NEW TABLE AS new_table
-    FOR EACH STATEMENT EXECUTE FUNCTION session_admin_internal.session_changed();
-CREATE TRIGGER session_ended AFTER DELETE ON session_admin.session
-    REFERENCING OLD TABLE AS old_table
-    FOR EACH STATEMENT EXECUTE FUNCTION session_admin_internal.session_ended();
-CREATE TRIGGER truncated BEFORE TRUNCATE ON session_admin.session
-    FOR EACH STATEMENT EXECUTE FUNCTION session_admin_internal.truncated();
-CREATE TRIGGER token_revoked AFTER DELETE ON session_admin.remember_me_token
-    REFERENCING OLD TABLE AS old_table
-    FOR EACH STATEMENT EXECUTE FUNCTION session_admin_internal.token_revoked();
-CREATE TRIGGER truncated BEFORE TRUNCATE ON session_admin.remember_me_token
-    FOR EACH STATEMENT EXECUTE FUNCTION session_admin_internal.truncated();
-
--- Also where session_replication_role is replica.
-ALTER TABLE session_admin.session ENABLE ALWAYS TRIGGER session_changed;
-ALTER TABLE session_admin.session ENABLE ALWAYS TRIGGER session_ended;
-ALTER TABLE session_admin.session ENABLE ALWAYS TRIGGER truncated;
-ALTER TABLE session_admin.remember_me_token ENABLE ALWAYS TRIGGER token_revoked;
-ALTER TABLE session_admin.remember_me_token ENABLE ALWAYS TRIGGER truncated;
-
 CREATE FUNCTION session_admin.open_session(
     session_id text,
     user_name text DEFAULT NULL,
@@ -82,55 +36,6 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalo
 AS 'MODULE_PATHNAME', 'sa_open_session';
 COMMENT ON FUNCTION session_admin.open_session(bytea, text, inet, text, text, text, text, text, text) IS
 'opens a session (by the SHA-256 of its id); user_name null is an anonymous one; gives its session_ref, null for a probe that is not kept; refuses an id that has ended, other than by time';
-
-CREATE FUNCTION session_admin.touch_session(
-    session_id text,
-    application text DEFAULT NULL)
-RETURNS boolean
-LANGUAGE c VOLATILE PARALLEL UNSAFE
-AS 'MODULE_PATHNAME', 'sa_touch_session';
-COMMENT ON FUNCTION session_admin.touch_session(text, text) IS
-'counts a request of a session and tells whether it is still valid';
-
-CREATE FUNCTION session_admin.touch_session(
-    session_id bytea,
-    application text DEFAULT NULL)
-RETURNS boolean
-LANGUAGE c VOLATILE PARALLEL UNSAFE
-AS 'MODULE_PATHNAME', 'sa_touch_session';
-COMMENT ON FUNCTION session_admin.touch_session(bytea, text) IS
-'counts a request of a session (by the SHA-256 of its id) and tells whether it is still valid';
-
-CREATE FUNCTION session_admin.touch_sessions(
-    session_ids text[],
-    requests bigint[] DEFAULT NULL,
-    application text DEFAULT NULL)
-RETURNS text[]
-LANGUAGE c VOLATILE PARALLEL UNSAFE
-AS 'MODULE_PATHNAME', 'sa_touch_sessions';
-COMMENT ON FUNCTION session_admin.touch_sessions(text[], bigint[], text) IS
-'counts requests of many sessions and gives those that are not valid';
-
-CREATE FUNCTION session_admin.touch_sessions(
-    session_ids bytea[],
-    requests bigint[] DEFAULT NULL,
-    application text DEFAULT NULL)
-RETURNS bytea[]
-LANGUAGE c VOLATILE PARALLEL UNSAFE
-AS 'MODULE_PATHNAME', 'sa_touch_sessions';
-COMMENT ON FUNCTION session_admin.touch_sessions(bytea[], bigint[], text) IS
-'counts requests of many sessions (by the SHA-256 of their ids) and gives those that are not valid';
-
--- '{a,b}' without a type could be either of these; as in all such cases, text is preferred.
-CREATE FUNCTION session_admin.touch_sessions(
-    session_ids text,
-    requests bigint[] DEFAULT NULL,
-    application text DEFAULT NULL)
-RETURNS text[]
-LANGUAGE c VOLATILE PARALLEL UNSAFE
-AS 'MODULE_PATHNAME', 'sa_touch_sessions_text';
-COMMENT ON FUNCTION session_admin.touch_sessions(text, bigint[], text) IS
-'counts requests of many sessions, given as a literal of an array, and gives those that are not valid';
 
 CREATE FUNCTION session_admin.renew_session(
     old_id text,

@@ -1,5 +1,5 @@
 /*
- * Digests: what is kept of a session id
+ * Base: what is kept of a session id, and who is behind the proxies
  */
 
 CREATE FUNCTION session_admin.session_ref(session_id text) RETURNS text
@@ -25,3 +25,10 @@ LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'sa_log_id_bytea';
 COMMENT ON FUNCTION session_admin.log_id(bytea) IS
 'null: a SHA-256 does not tell the log_id';
+
+CREATE FUNCTION session_admin.client_address(peer inet, forwarded_for text, trusted cidr[])
+RETURNS inet
+LANGUAGE c IMMUTABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'sa_client_address_sql';
+COMMENT ON FUNCTION session_admin.client_address(inet, text, cidr[]) IS
+'the client''s address by an X-Forwarded-For or Forwarded header, as far as trusted proxies vouch for it; else the peer''s';

@@ -1,10 +1,55 @@
 /*
- * Invalidation: what an administrator calls
+ * Endings: the triggers through which all leave, and what an administrator calls
  *
- * All give the id of the invalidation (for wait_for_nodes), and how many live
- * sessions and remember-me tokens it ended; null where they were too many to be
- * counted at once.
+ * All that end sessions give the id of the invalidation (for wait_for_nodes), and
+ * how many live sessions and remember-me tokens they ended; null where they were
+ * too many to be counted at once.
  */
+
+CREATE FUNCTION session_admin_internal.ended_until(
+    application text, user_name text, product text, idle_timeout interval,
+    created_at timestamptz, ended_at timestamptz)
+RETURNS timestamptz
+LANGUAGE c STABLE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'sa_ended_until';
+COMMENT ON FUNCTION session_admin_internal.ended_until(text, text, text, interval, timestamptz, timestamptz) IS
+'how long a session that ended then could have lived: until then its id cannot be used again';
+
+-- The door out of session: the row is the truth, whoever deletes it.
+CREATE FUNCTION session_admin_internal.session_ended() RETURNS trigger
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'sa_session_ended';
+COMMENT ON FUNCTION session_admin_internal.session_ended() IS
+'trigger: archives the sessions that left the table, writes the feed and notifies';
+
+CREATE FUNCTION session_admin_internal.truncated() RETURNS trigger
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'sa_truncated';
+COMMENT ON FUNCTION session_admin_internal.truncated() IS
+'trigger: sends all rows through the same door before TRUNCATE';
+
+CREATE FUNCTION session_admin_internal.token_revoked() RETURNS trigger
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'sa_token_revoked';
+COMMENT ON FUNCTION session_admin_internal.token_revoked() IS
+'trigger: notes the remember-me tokens that left the table, writes the feed and notifies';
+
+CREATE TRIGGER session_ended AFTER DELETE ON session_admin.session
+    REFERENCING OLD TABLE AS old_table
+    FOR EACH STATEMENT EXECUTE FUNCTION session_admin_internal.session_ended();
+CREATE TRIGGER truncated BEFORE TRUNCATE ON session_admin.session
+    FOR EACH STATEMENT EXECUTE FUNCTION session_admin_internal.truncated();
+CREATE TRIGGER token_revoked AFTER DELETE ON session_admin.remember_me_token
+    REFERENCING OLD TABLE AS old_table
+    FOR EACH STATEMENT EXECUTE FUNCTION session_admin_internal.token_revoked();
+CREATE TRIGGER truncated BEFORE TRUNCATE ON session_admin.remember_me_token
+    FOR EACH STATEMENT EXECUTE FUNCTION session_admin_internal.truncated();
+
+-- Also where session_replication_role is replica.
+ALTER TABLE session_admin.session ENABLE ALWAYS TRIGGER session_ended;
+ALTER TABLE session_admin.session ENABLE ALWAYS TRIGGER truncated;
+ALTER TABLE session_admin.remember_me_token ENABLE ALWAYS TRIGGER token_revoked;
+ALTER TABLE session_admin.remember_me_token ENABLE ALWAYS TRIGGER truncated;
 
 CREATE FUNCTION session_admin_internal.check_filter(filters integer, idle_for interval) RETURNS boolean
 LANGUAGE c IMMUTABLE PARALLEL SAFE

@@ -2,6 +2,48 @@
  * Nodes: whoever keeps a cache of sessions, and must know what ended
  */
 
+CREATE TABLE session_admin_internal.node (
+    node                text COLLATE "C" PRIMARY KEY
+                        CHECK (node <> '' AND octet_length(node) <= 255),
+    application         text COLLATE "C" NOT NULL,
+    joined_at           timestamptz NOT NULL DEFAULT clock_timestamp(),
+    last_sync_at        timestamptz,
+    lease_expires_at    timestamptz,
+    applied             pg_snapshot,
+    handed              pg_snapshot,
+    joined_by           text NOT NULL DEFAULT session_user,
+    -- how far the clock that people set was then ahead of the one that nobody sets, in
+    -- microseconds, and in which run of the server: see health_lease_is_over
+    joined_ahead        bigint,
+    joined_run          text,
+    synced_ahead        bigint,
+    synced_run          text
+) WITH (fillfactor = 50);
+COMMENT ON TABLE session_admin_internal.node IS
+'application nodes with a cache: what each said it applied, and the position it was handed since';
+
+CREATE TABLE session_admin_internal.server_run (
+    singleton   boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    run         text,
+    seen        bigint
+);
+INSERT INTO session_admin_internal.server_run DEFAULT VALUES;
+COMMENT ON TABLE session_admin_internal.server_run IS
+'one row: the latest run of the server as primary, and a moment of it, by the clock that nobody sets';
+
+CREATE TABLE session_admin.lost_history (
+    timeline        bigint NOT NULL,
+    left_timeline   bigint NOT NULL,
+    server_start    timestamptz,
+    left_at         pg_lsn,
+    claimed         pg_lsn NOT NULL,
+    found_at        timestamptz NOT NULL,
+    node            text COLLATE "C" NOT NULL,
+    UNIQUE NULLS NOT DISTINCT (timeline, left_timeline, server_start)
+);
+COMMENT ON TABLE session_admin.lost_history IS
+'timelines that were left before a place up to which a node was told of invalidations: these are lost';
+
 CREATE FUNCTION session_admin_internal.feed_position() RETURNS pg_snapshot
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'sa_feed_position';
