@@ -9,8 +9,9 @@
  * Who waits.  The order alone prevents no deadlock: a product's transaction writes its
  * tables in its own order, and calls us in between.  So what ends sessions waits for
  * nobody while it holds a lock that others wait for.  It takes all that it needs in one
- * subtransaction without waiting (sa_lock_all).  If something is not to be had, that is
- * rolled back, so that nothing is held; then the transaction that has it is waited for,
+ * subtransaction without waiting (sa_lock_all), and in none below it, as one that was
+ * released is waited for as long as the transaction lasts.  If something is not to be had,
+ * that is rolled back, so that nothing is held; then the transaction that has it is waited for,
  * and all is tried again.  This goes on for session_admin.lock_wait, and only if the
  * transaction had no id when the call began: otherwise it has written already, and
  * others may be waiting for it.  What is not to be had in that time is left out: a row of
@@ -313,11 +314,12 @@ sa_lock_all(TimestampTz until, void (*step) (SaBusy *, void *), void *argument)
 			ReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(context);
 		CurrentResourceOwner = owner;
-		if (error)
+		if (error && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
 			ReThrowError(error);
-		if (!waits)
+		if (!error && !waits)
 			return;
-		if (!sa_wait_for(busy, until))
+		/* the last try tells what is wrong with one product from the others */
+		if (error || !sa_wait_for(busy, until))
 			until = 0;
 	}
 

@@ -593,6 +593,8 @@ typedef struct LockStep
 {
 	SaForget   *forget;
 	SaBusy	   *busy;
+	SaTarget	target;			/* as this table has it */
+	SaRows		found;
 } LockStep;
 
 static int
@@ -604,15 +606,30 @@ compare_places(const void *a, const void *b)
 	return ItemPointerCompare(&place_a, &place_b);
 }
 
-/* Search one table, and lock what is found, in one order for all. */
+/* Search one table. */
+static void
+search_step(void *argument)
+{
+	LockStep   *step = argument;
+	Relation	relation;
+	SaWatch    *watch = open_watch(step->forget, &relation);
+
+	if (watch == NULL)
+		return;
+	if (step->target.user_names)
+		step->target.users = known_as(watch, step->target.user_names);
+	search(watch, &step->target, relation, &step->found);
+	table_close(relation, NoLock);
+}
+
+/* Lock what was found there, in one order for all. */
 static void
 lock_step(void *argument)
 {
 	LockStep   *step = argument;
 	SaForget   *forget = step->forget;
-	SaTarget	target = forget->target;
-	SaRows		found = {0};
-	Locking		locking = {.target = &target};
+	SaRows	   *found = &step->found;
+	Locking		locking = {.target = &step->target};
 
 	forget->watch = open_watch(forget, &locking.relation);
 	if (forget->watch == NULL)
@@ -621,16 +638,13 @@ lock_step(void *argument)
 	locking.slot = table_slot_create(locking.relation, NULL);
 	locking.scratch = AllocSetContextCreate(CurrentMemoryContext, "session_admin row",
 											ALLOCSET_DEFAULT_SIZES);
-	if (target.user_names)
-		target.users = known_as(forget->watch, target.user_names);
-	locking.hashes = sorted_hashes(target.all_hashes, &locking.n_hashes);
+	locking.hashes = sorted_hashes(step->target.all_hashes, &locking.n_hashes);
 
-	search(forget->watch, &target, locking.relation, &found);
-	if (found.n > 1)
-		qsort(found.rows, found.n, sizeof(SaForgetRow), compare_places);
-	lock_found(&locking, &found, forget, step->busy);
-	if (target.user_names && forget->part == SA_PART_SESSION)
-		confirm_users(forget, &target);
+	if (found->n > 1)
+		qsort(found->rows, found->n, sizeof(SaForgetRow), compare_places);
+	lock_found(&locking, found, forget, step->busy);
+	if (step->target.user_names && forget->part == SA_PART_SESSION)
+		confirm_users(forget, &step->target);
 
 	MemoryContextDelete(locking.scratch);
 	ExecDropSingleTupleTableSlot(locking.slot);
@@ -676,7 +690,7 @@ sa_forget_lock(List *forgets, SaBusy *busy)
 
 	foreach(cell, forgets)
 	{
-		LockStep	step = {lfirst(cell), busy};
+		LockStep	step = {.forget = lfirst(cell), .busy = busy};
 		ErrorData  *error;
 
 		if (SA_STOPS(busy))
@@ -695,7 +709,18 @@ sa_forget_lock(List *forgets, SaBusy *busy)
 		step.forget->unsearched = !sa_lock_table(step.forget->relid, RowExclusiveLock, busy);
 		if (step.forget->unsearched)
 			continue;
-		error = sa_attempt(lock_step, &step);
+		step.target = step.forget->target;
+		error = sa_attempt(search_step, &step);
+
+		/*
+		 * What may be given back is locked in no subtransaction of its own:
+		 * who waits for a row waits for the whole transaction once that one
+		 * has been released, and would not be told.
+		 */
+		if (error == NULL && busy->stops)
+			lock_step(&step);
+		else if (error == NULL)
+			error = sa_attempt(lock_step, &step);
 		if (error == NULL)
 			continue;
 		if (sa_was_canceled(error))
