@@ -27,7 +27,15 @@ CREATE TABLE session_admin.application (
     home        text COLLATE "C"
 );
 COMMENT ON TABLE session_admin.application IS
-'products whose sessions are kept; made on first use';
+'applications whose sessions are kept, one row each, made on first use';
+COMMENT ON COLUMN session_admin.application.name IS
+'name of the application';
+COMMENT ON COLUMN session_admin.application.generation IS
+'part of what makes a session or token valid: a new one ends them all';
+COMMENT ON COLUMN session_admin.application.created_at IS
+'time at which the application was first used';
+COMMENT ON COLUMN session_admin.application.home IS
+'mark of the database where its sessions live; a different one shows that the row came from a dump';
 
 CREATE TABLE session_admin_internal.application_generation (
     application     text COLLATE "C" NOT NULL,

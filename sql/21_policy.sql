@@ -110,11 +110,23 @@ FROM session_admin_internal.policy p
 JOIN session_admin_internal.policy_definition d ON d.name = p.name
 WHERE p.user_name IS NOT NULL;
 COMMENT ON VIEW session_admin.policies IS
-'what holds in each application, and for users with a policy of their own';
+'the policies that hold in each application, and for users who have their own';
+COMMENT ON COLUMN session_admin.policies.name IS
+'name of the policy, for set_policy';
+COMMENT ON COLUMN session_admin.policies.application IS
+'name of the application';
 COMMENT ON COLUMN session_admin.policies.user_name IS
-'null: what holds for everybody else';
+'name of the user for whom it holds; null: everybody else';
+COMMENT ON COLUMN session_admin.policies.value IS
+'value that holds';
+COMMENT ON COLUMN session_admin.policies."default" IS
+'value that holds if none is set';
+COMMENT ON COLUMN session_admin.policies.meaning IS
+'what the policy does';
 COMMENT ON COLUMN session_admin.policies.reference IS
-'the standard that the default follows';
+'standard that the default follows; null if there is none';
+COMMENT ON COLUMN session_admin.policies."default" IS
+'value that holds if none is set';
 
 CREATE FUNCTION session_admin.set_policy(
     name text, value text, user_name text DEFAULT NULL, application text DEFAULT NULL)
@@ -123,4 +135,4 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET intervalstyle = postgres
 AS 'MODULE_PATHNAME', 'sa_set_policy';
 COMMENT ON FUNCTION session_admin.set_policy(text, text, text, text) IS
-'sets a policy of an application or of one of its users, null for the default, and tells what holds now';
+'sets a policy of an application, or of one of its users; null restores the default; returns the value that now holds; error 22023 for an unknown policy or a wrong value; see view policies';

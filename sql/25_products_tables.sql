@@ -33,7 +33,17 @@ CREATE TABLE session_admin.product_role (
     PRIMARY KEY (part, role)
 );
 COMMENT ON TABLE session_admin.product_role IS
-'roles that the columns of a part can play';
+'roles that the columns of a part can play in a description of a product';
+COMMENT ON COLUMN session_admin.product_role.part IS
+'part of a product: account, identity, attribute, login, remember_me or session';
+COMMENT ON COLUMN session_admin.product_role.role IS
+'role of a column';
+COMMENT ON COLUMN session_admin.product_role.needed IS
+'whether the part cannot do without it';
+COMMENT ON COLUMN session_admin.product_role.readings IS
+'ways in which its values can be read, see describe_product';
+COMMENT ON COLUMN session_admin.product_role.meaning IS
+'what the column holds';
 
 INSERT INTO session_admin.product_role
 SELECT p.part, r.role, p.part = ANY (r.needed_by::text[]), r.readings::text[], r.meaning

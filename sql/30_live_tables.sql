@@ -44,7 +44,45 @@ CREATE INDEX session_application_idx ON session_admin.session (application, (use
 CREATE INDEX session_product_idx ON session_admin.session (application, product, session_hash)
     WHERE product IS NOT NULL;
 COMMENT ON TABLE session_admin.session IS
-'live sessions; a session ends by its row leaving this table, whoever deletes it';
+'live sessions; a session ends when its row is deleted, no matter by whom';
+COMMENT ON COLUMN session_admin.session.session_hash IS
+'SHA-256 of the session id';
+COMMENT ON COLUMN session_admin.session.application IS
+'name of the application';
+COMMENT ON COLUMN session_admin.session.generation IS
+'generation of the application in which it was opened; it is valid in no other';
+COMMENT ON COLUMN session_admin.session.created_at IS
+'time at which the session was opened';
+COMMENT ON COLUMN session_admin.session.last_access_at IS
+'time of the last request that was written; a later one may be in shared memory';
+COMMENT ON COLUMN session_admin.session.requests IS
+'number of requests that were written; more may be in shared memory';
+COMMENT ON COLUMN session_admin.session.user_name IS
+'name of the user; null for an anonymous session';
+COMMENT ON COLUMN session_admin.session.product IS
+'product in whose own table it is; null if the application opened it by open_session';
+COMMENT ON COLUMN session_admin.session.product_key IS
+'key of its row in the product''s table';
+COMMENT ON COLUMN session_admin.session.idle_timeout IS
+'time for which the product lets it be idle; null: for ever, or the application opened it';
+COMMENT ON COLUMN session_admin.session.opened_xid IS
+'transaction in which the user logged in';
+COMMENT ON COLUMN session_admin.session.login_method IS
+'how the user logged in, as the application named it';
+COMMENT ON COLUMN session_admin.session.client_address IS
+'address of the user, behind trusted proxies';
+COMMENT ON COLUMN session_admin.session.peer_address IS
+'address that connected to the application: the user''s, or the last proxy''s';
+COMMENT ON COLUMN session_admin.session.log_id IS
+'label of the session in Jira''s access log; null if only the SHA-256 of its id is known';
+COMMENT ON COLUMN session_admin.session.user_agent IS
+'header User-Agent of the login, cut to 1,024 bytes';
+COMMENT ON COLUMN session_admin.session.device IS
+'label of the device, as the application named it';
+COMMENT ON COLUMN session_admin.session.node IS
+'node of the application that opened the session';
+COMMENT ON COLUMN session_admin.session.reauthenticated_at IS
+'time at which the user logged in again in this session; null if never';
 
 CREATE SEQUENCE session_admin_internal.seat_ticket;
 COMMENT ON SEQUENCE session_admin_internal.seat_ticket IS

@@ -100,7 +100,7 @@ RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'sa_touch_session';
 COMMENT ON FUNCTION session_admin.touch_session(text, text) IS
-'counts a request of a session and tells whether it is still valid';
+'counts a request of a session; returns whether the session is valid';
 
 CREATE FUNCTION session_admin.touch_session(
     session_id bytea,
@@ -109,7 +109,7 @@ RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'sa_touch_session';
 COMMENT ON FUNCTION session_admin.touch_session(bytea, text) IS
-'counts a request of a session (by the SHA-256 of its id) and tells whether it is still valid';
+'counts a request of a session, given by the SHA-256 of its id; returns whether the session is valid';
 
 CREATE FUNCTION session_admin.touch_sessions(
     session_ids text[],
@@ -119,7 +119,7 @@ RETURNS text[]
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'sa_touch_sessions';
 COMMENT ON FUNCTION session_admin.touch_sessions(text[], bigint[], text) IS
-'counts requests of many sessions and gives those that are not valid';
+'counts requests of many sessions, one each or as given; returns the ids that are not valid';
 
 CREATE FUNCTION session_admin.touch_sessions(
     session_ids bytea[],
@@ -129,7 +129,7 @@ RETURNS bytea[]
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'sa_touch_sessions';
 COMMENT ON FUNCTION session_admin.touch_sessions(bytea[], bigint[], text) IS
-'counts requests of many sessions (by the SHA-256 of their ids) and gives those that are not valid';
+'counts requests of many sessions, given by the SHA-256 of their ids, one each or as given; returns those that are not valid';
 
 -- '{a,b}' without a type could be either of these; as in all such cases, text is preferred.
 CREATE FUNCTION session_admin.touch_sessions(
@@ -140,7 +140,7 @@ RETURNS text[]
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'sa_touch_sessions_text';
 COMMENT ON FUNCTION session_admin.touch_sessions(text, bigint[], text) IS
-'counts requests of many sessions, given as a literal of an array, and gives those that are not valid';
+'counts requests of many sessions, given as an array literal such as ''{id1,id2}''; returns the ids that are not valid';
 
 CREATE FUNCTION session_admin_internal.live_status(
     OUT used bigint,

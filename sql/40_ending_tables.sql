@@ -121,7 +121,35 @@ CREATE TABLE session_admin.remember_me_token (
 ) WITH (fillfactor = 80);
 CREATE INDEX remember_me_token_user_idx ON session_admin.remember_me_token (user_name, application);
 COMMENT ON TABLE session_admin.remember_me_token IS
-'remembered devices, one row per series; a series ends by its row leaving this table, whoever deletes it';
+'remembered devices, one row a series; the token is revoked when its row is deleted, no matter by whom';
+COMMENT ON COLUMN session_admin.remember_me_token.series IS
+'name of the device: the part of the token that stays';
+COMMENT ON COLUMN session_admin.remember_me_token.application IS
+'name of the application';
+COMMENT ON COLUMN session_admin.remember_me_token.generation IS
+'generation of the application in which it was issued; it is valid in no other';
+COMMENT ON COLUMN session_admin.remember_me_token.user_name IS
+'name of the user';
+COMMENT ON COLUMN session_admin.remember_me_token.validator_hash IS
+'hash of the validator that is valid now';
+COMMENT ON COLUMN session_admin.remember_me_token.parent_hash IS
+'hash of the validator before, accepted for policy remember_me_grace';
+COMMENT ON COLUMN session_admin.remember_me_token.salt IS
+'random bytes from which the token that follows parent_hash is computed again in that time';
+COMMENT ON COLUMN session_admin.remember_me_token.rotated_at IS
+'time at which the validator last changed';
+COMMENT ON COLUMN session_admin.remember_me_token.created_at IS
+'time at which the device was remembered';
+COMMENT ON COLUMN session_admin.remember_me_token.last_used_at IS
+'time at which the token was last redeemed; null if never';
+COMMENT ON COLUMN session_admin.remember_me_token.client_address IS
+'address of its last use';
+COMMENT ON COLUMN session_admin.remember_me_token.user_agent IS
+'header User-Agent of its last use, cut to 1,024 bytes';
+COMMENT ON COLUMN session_admin.remember_me_token.device IS
+'label of the device';
+COMMENT ON COLUMN session_admin.remember_me_token.opened_xid IS
+'transaction in which it was issued';
 
 CREATE TABLE session_admin_internal.remember_me_ancestor (
     series          text COLLATE "C" NOT NULL,

@@ -6,6 +6,21 @@
  * too many to be counted at once.
  */
 
+-- A type, not OUT parameters: psql shows a call in a line that fits a screen.
+CREATE TYPE session_admin.invalidation_result AS (
+    invalidation_id bigint,
+    sessions_ended  bigint,
+    tokens_revoked  bigint
+);
+COMMENT ON TYPE session_admin.invalidation_result IS
+'what a call has ended';
+COMMENT ON COLUMN session_admin.invalidation_result.invalidation_id IS
+'id of the invalidation, for wait_for_nodes(); null if nothing ended';
+COMMENT ON COLUMN session_admin.invalidation_result.sessions_ended IS
+'number of live sessions that ended; null if they were too many to be counted at once';
+COMMENT ON COLUMN session_admin.invalidation_result.tokens_revoked IS
+'number of valid remember-me tokens that were revoked; null if they were too many to be counted at once';
+
 CREATE FUNCTION session_admin_internal.ended_until(
     application text, user_name text, product text, idle_timeout interval,
     created_at timestamptz, ended_at timestamptz)
@@ -81,42 +96,36 @@ COMMENT ON FUNCTION session_admin_internal.sessions_to_invalidate(text, cidr, te
 CREATE FUNCTION session_admin.invalidate_session(
     session_ref text,
     reason text DEFAULT 'admin',
-    application text DEFAULT NULL,
-    OUT invalidation_id bigint,
-    OUT sessions_ended bigint,
-    OUT tokens_revoked bigint)
+    application text DEFAULT NULL)
+RETURNS session_admin.invalidation_result
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_invalidate_session';
 COMMENT ON FUNCTION session_admin.invalidate_session(text, text, text) IS
-'ends one session, named by 8 or more digits of its session_ref, or by its log_id';
+'ends one session, given by at least 8 digits of its session_ref or by its log_id; error PT404 if no valid session has it, 22023 if several do';
 
 CREATE FUNCTION session_admin.invalidate_user(
     user_name text,
     keep_session text DEFAULT NULL,
     keep_remember_me boolean DEFAULT false,
     reason text DEFAULT 'admin',
-    application text DEFAULT NULL,
-    OUT invalidation_id bigint,
-    OUT sessions_ended bigint,
-    OUT tokens_revoked bigint)
+    application text DEFAULT NULL)
+RETURNS session_admin.invalidation_result
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_invalidate_user';
 COMMENT ON FUNCTION session_admin.invalidate_user(text, text, boolean, text, text) IS
-'logs one user out everywhere, remembered devices included; keep_session is the id of a session that goes on';
+'ends a user''s sessions, except the one with the id keep_session, and revokes the remember-me tokens unless keep_remember_me; error PT404 if the user is not known';
 
 CREATE FUNCTION session_admin.invalidate_user(
     user_name text,
     keep_session bytea,
     keep_remember_me boolean DEFAULT false,
     reason text DEFAULT 'admin',
-    application text DEFAULT NULL,
-    OUT invalidation_id bigint,
-    OUT sessions_ended bigint,
-    OUT tokens_revoked bigint)
+    application text DEFAULT NULL)
+RETURNS session_admin.invalidation_result
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_invalidate_user';
 COMMENT ON FUNCTION session_admin.invalidate_user(text, bytea, boolean, text, text) IS
-'logs one user out everywhere, remembered devices included; keep_session is the SHA-256 of the id of a session that goes on';
+'ends a user''s sessions, except the one whose id has the SHA-256 keep_session, and revokes the remember-me tokens unless keep_remember_me; error PT404 if the user is not known';
 
 CREATE FUNCTION session_admin.invalidate_sessions(
     user_name text DEFAULT NULL,
@@ -127,32 +136,26 @@ CREATE FUNCTION session_admin.invalidate_sessions(
     opened_before timestamptz DEFAULT NULL,
     anonymous boolean DEFAULT NULL,
     reason text DEFAULT 'admin',
-    application text DEFAULT NULL,
-    OUT invalidation_id bigint,
-    OUT sessions_ended bigint,
-    OUT tokens_revoked bigint)
+    application text DEFAULT NULL)
+RETURNS session_admin.invalidation_result
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_invalidate_sessions';
 COMMENT ON FUNCTION session_admin.invalidate_sessions(text, cidr, text, text, interval, timestamptz, boolean, text, text) IS
-'ends the sessions that all of the filters match; at least one must be given';
+'ends the sessions that match all filters that are not null; error 22023 without a filter; see preview_invalidation';
 
 CREATE FUNCTION session_admin.invalidate_application(
     reason text DEFAULT 'admin',
-    application text DEFAULT NULL,
-    OUT invalidation_id bigint,
-    OUT sessions_ended bigint,
-    OUT tokens_revoked bigint)
+    application text DEFAULT NULL)
+RETURNS session_admin.invalidation_result
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_invalidate_application';
 COMMENT ON FUNCTION session_admin.invalidate_application(text, text) IS
-'logs everybody out of one application, remembered devices included, at a cost that does not depend on how many they are';
+'ends all sessions and remember-me tokens of an application, at a cost that does not depend on their number; error PT404 if the application does not exist';
 
 CREATE FUNCTION session_admin.invalidate_all(
-    reason text DEFAULT 'admin',
-    OUT invalidation_id bigint,
-    OUT sessions_ended bigint,
-    OUT tokens_revoked bigint)
+    reason text DEFAULT 'admin')
+RETURNS session_admin.invalidation_result
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_invalidate_all';
 COMMENT ON FUNCTION session_admin.invalidate_all(text) IS
-'logs everybody out of every application';
+'ends all sessions and remember-me tokens of all applications';

@@ -19,7 +19,7 @@ RETURNS text
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_open_session';
 COMMENT ON FUNCTION session_admin.open_session(text, text, inet, text, text, text, text, text, text) IS
-'opens a session; user_name null is an anonymous one; gives its session_ref, null for a probe that is not kept; refuses an id that has ended, other than by time';
+'opens a session, an anonymous one if user_name is null; returns its session_ref, null for a probe that is not kept; error PT409 at a session limit, PT410 if the id has ended other than by time';
 
 CREATE FUNCTION session_admin.open_session(
     session_id bytea,
@@ -35,7 +35,7 @@ RETURNS text
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_open_session';
 COMMENT ON FUNCTION session_admin.open_session(bytea, text, inet, text, text, text, text, text, text) IS
-'opens a session (by the SHA-256 of its id); user_name null is an anonymous one; gives its session_ref, null for a probe that is not kept; refuses an id that has ended, other than by time';
+'opens a session, given by the SHA-256 of its id, an anonymous one if user_name is null; returns its session_ref, null for a probe that is not kept; error PT409 at a session limit, PT410 if the id has ended other than by time';
 
 CREATE FUNCTION session_admin.renew_session(
     old_id text,
@@ -45,7 +45,7 @@ RETURNS text
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_renew_session';
 COMMENT ON FUNCTION session_admin.renew_session(text, text, text) IS
-'gives a session a new id, against session fixation; gives its new session_ref';
+'gives a session a new id, against session fixation; returns the new session_ref; error PT404 if the session is not valid, PT410 if the new id has ended';
 
 CREATE FUNCTION session_admin.renew_session(
     old_id bytea,
@@ -55,7 +55,7 @@ RETURNS text
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_renew_session';
 COMMENT ON FUNCTION session_admin.renew_session(bytea, bytea, text) IS
-'gives a session a new id (both by their SHA-256), against session fixation; gives its new session_ref';
+'gives a session a new id, both given by their SHA-256; returns the new session_ref; error PT404 if the session is not valid, PT410 if the new id has ended';
 
 CREATE FUNCTION session_admin.reauthenticate(
     session_id text,
@@ -65,7 +65,7 @@ RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_reauthenticate';
 COMMENT ON FUNCTION session_admin.reauthenticate(text, text, text) IS
-'raises a session that a token opened, after the user has logged in again; false if it is not valid; then give it a new id with renew_session';
+'records that the user of a session, for example one that a remember-me token opened, has logged in again; returns false if the session is not valid; renew the session afterwards';
 
 CREATE FUNCTION session_admin.reauthenticate(
     session_id bytea,
@@ -75,7 +75,7 @@ RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_reauthenticate';
 COMMENT ON FUNCTION session_admin.reauthenticate(bytea, text, text) IS
-'raises a session (by the SHA-256 of its id) that a token opened, after the user has logged in again; false if it is not valid; then give it a new id with renew_session';
+'records that the user of a session, given by the SHA-256 of its id, has logged in again; returns false if the session is not valid; renew the session afterwards';
 
 CREATE FUNCTION session_admin.close_session(
     session_id text,
@@ -84,7 +84,7 @@ RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_close_session';
 COMMENT ON FUNCTION session_admin.close_session(text, text) IS
-'ends a session at the wish of its user; false if it was not live';
+'ends a session because its user logs out; returns false if the session was not valid';
 
 CREATE FUNCTION session_admin.close_session(
     session_id bytea,
@@ -93,7 +93,7 @@ RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_close_session';
 COMMENT ON FUNCTION session_admin.close_session(bytea, text) IS
-'ends a session (by the SHA-256 of its id) at the wish of its user; false if it was not live';
+'ends a session, given by the SHA-256 of its id, because its user logs out; returns false if the session was not valid';
 
 CREATE FUNCTION session_admin.login_failed(
     user_name text,
@@ -106,4 +106,4 @@ RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_login_failed';
 COMMENT ON FUNCTION session_admin.login_failed(text, inet, text, text, text, text) IS
-'notes a failed login';
+'records a login that failed; the failure counts in last_login if the user is known';

@@ -12,7 +12,7 @@ CREATE FUNCTION session_admin.issue_remember_me(
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_issue_remember_me';
 COMMENT ON FUNCTION session_admin.issue_remember_me(text, text, text, inet, text) IS
-'remember a device of a user: the token for its cookie, shown once';
+'remembers a device of a user; returns the token for its cookie, which is not shown again; error PT409 if max_remembered_devices_per_user is 0';
 
 CREATE FUNCTION session_admin.redeem_remember_me(
     token           text,
@@ -26,7 +26,7 @@ CREATE FUNCTION session_admin.redeem_remember_me(
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_redeem_remember_me';
 COMMENT ON FUNCTION session_admin.redeem_remember_me(text, inet, text, text) IS
-'the user whom a token remembers, and the token to set next; outcome accepted, expired, unknown or theft';
+'checks a remember-me token; outcome is accepted, expired, unknown or theft; if accepted, returns the user and the token to set next';
 
 CREATE FUNCTION session_admin.revoke_remember_me(
     series          text,
@@ -35,7 +35,7 @@ CREATE FUNCTION session_admin.revoke_remember_me(
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_revoke_remember_me';
 COMMENT ON FUNCTION session_admin.revoke_remember_me(text, text) IS
-'forget a device; false if there is no such series';
+'revokes the token of a remembered device; returns false if there is no such series';
 
 CREATE FUNCTION session_admin.rename_remembered_device(
     series          text,
@@ -45,7 +45,7 @@ CREATE FUNCTION session_admin.rename_remembered_device(
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_rename_remembered_device';
 COMMENT ON FUNCTION session_admin.rename_remembered_device(text, text, text) IS
-'give a remembered device another label; false if there is no such series';
+'sets the label of a remembered device; returns false if there is no such series';
 
 CREATE VIEW session_admin.remembered_devices WITH (security_barrier) AS
 SELECT t.application,
@@ -67,3 +67,21 @@ WHERE t.created_at + l.remember_me_lifetime > statement_timestamp()
                     AND (e.user_name IS NULL OR e.user_name = t.user_name));
 COMMENT ON VIEW session_admin.remembered_devices IS
 'devices whose remember-me token is valid';
+COMMENT ON COLUMN session_admin.remembered_devices.application IS
+'name of the application';
+COMMENT ON COLUMN session_admin.remembered_devices.user_name IS
+'name of the user';
+COMMENT ON COLUMN session_admin.remembered_devices.series IS
+'name of the device for revoke_remember_me; not a secret, as it opens nothing without its validator';
+COMMENT ON COLUMN session_admin.remembered_devices.device IS
+'label of the device';
+COMMENT ON COLUMN session_admin.remembered_devices.user_agent IS
+'header User-Agent of its last use, cut to 1,024 bytes';
+COMMENT ON COLUMN session_admin.remembered_devices.client_address IS
+'address of its last use';
+COMMENT ON COLUMN session_admin.remembered_devices.created_at IS
+'time at which it was remembered';
+COMMENT ON COLUMN session_admin.remembered_devices.last_used_at IS
+'time at which its token was last redeemed; null if never';
+COMMENT ON COLUMN session_admin.remembered_devices.expires_at IS
+'time after which the user has to log in again';

@@ -76,13 +76,27 @@ CREATE FUNCTION session_admin.capture() RETURNS trigger
 LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_capture';
 COMMENT ON FUNCTION session_admin.capture() IS
-'trigger on products'' tables, made by attach_application';
+'trigger function on products'' tables, set up by attach_application; do not call it';
 
 CREATE VIEW session_admin.capture_failures WITH (security_barrier) AS
 SELECT f.at, f.application, f.relation, f.event, f.message, f.user_names, f.acknowledged_by
 FROM session_admin_internal.capture_failure f;
 COMMENT ON VIEW session_admin.capture_failures IS
-'changes of products'' tables that were not understood, and who was logged out for it';
+'changes of products'' tables that were not understood, and who was logged out for that reason';
+COMMENT ON COLUMN session_admin.capture_failures.at IS
+'time of the change';
+COMMENT ON COLUMN session_admin.capture_failures.application IS
+'name of the application; null if it is not known';
+COMMENT ON COLUMN session_admin.capture_failures.relation IS
+'table that was changed';
+COMMENT ON COLUMN session_admin.capture_failures.event IS
+'INSERT, UPDATE, DELETE or TRUNCATE';
+COMMENT ON COLUMN session_admin.capture_failures.message IS
+'why the change was not understood';
+COMMENT ON COLUMN session_admin.capture_failures.user_names IS
+'users who were logged out, as nobody knows what happened to them; null: everybody';
+COMMENT ON COLUMN session_admin.capture_failures.acknowledged_by IS
+'role that called acknowledge_failures(); null: nobody yet';
 
 CREATE FUNCTION session_admin.acknowledge_failures(application text DEFAULT NULL) RETURNS bigint
 LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -97,7 +111,7 @@ BEGIN ATOMIC
     SELECT count(*) FROM seen;
 END;
 COMMENT ON FUNCTION session_admin.acknowledge_failures(text) IS
-'takes what is in capture_failures as seen, so that health does not tell of it any more';
+'marks the rows of view capture_failures as seen, so that health no longer reports them; returns how many there were';
 
 -- Elsewhere, transactions have other ids.
 SELECT pg_catalog.pg_extension_config_dump('session_admin_internal.product_remains', 'WHERE secret_hash IS NOT NULL');

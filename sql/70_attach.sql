@@ -110,7 +110,7 @@ BEGIN ATOMIC
     ORDER BY 1, 2, 3, 4;
 END;
 COMMENT ON FUNCTION session_admin.verify_attachments() IS
-'each table, column and trigger that is watched: ok, or what is broken and what to do';
+'returns each watched table, column and trigger with its status: ok, or what is broken and what to do';
 COMMENT ON COLUMN session_admin.capture_failures.user_names IS
 'null: everybody';
 
@@ -120,7 +120,7 @@ RETURNS TABLE (part text, object text, state text, note text)
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_attach_application';
 COMMENT ON FUNCTION session_admin.attach_application(text, text, text) IS
-'watches a product''s own tables from now on, and reports what was found, and what these tables cannot tell';
+'starts watching a product''s own tables in a schema; returns a row for each part and column, with what was found and what these tables cannot tell; error 42P01 if the tables, 3F000 if the schema do not exist';
 
 CREATE FUNCTION session_admin.detach_application(
     product text DEFAULT NULL, in_schema text DEFAULT NULL, application text DEFAULT NULL)
@@ -128,4 +128,4 @@ RETURNS TABLE (part text, object text, state text, note text)
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_detach_application';
 COMMENT ON FUNCTION session_admin.detach_application(text, text, text) IS
-'watches them no longer and leaves nothing in the product''s schema; null is any product, and any schema';
+'stops watching tables and removes the triggers from them; null stands for any product and any schema; returns a row for each; error PT404 if none is attached';

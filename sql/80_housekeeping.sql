@@ -6,7 +6,7 @@ CREATE FUNCTION session_admin.maintain(OUT task text, OUT done bigint) RETURNS S
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_maintain';
 COMMENT ON FUNCTION session_admin.maintain() IS
-'does all housekeeping: archives what has ended, tries remaining rows of products again, makes partitions, drops old ones, purges the feed; for cron, where the worker does not run';
+'does the housekeeping where no background worker does it: archives what has ended, deletes remaining rows of products, creates and drops partitions, purges the feed; returns each task with the number of rows done, null if it was not done';
 
 CREATE FUNCTION session_admin_internal.worker_status(
     OUT state text,
