@@ -19,6 +19,8 @@ AS 'MODULE_PATHNAME', 'sa_live_requests';
 COMMENT ON FUNCTION session_admin_internal.live_requests(bytea, text) IS
 'requests of a session that its row does not count yet';
 
+-- The one place that says whether, when and why a session has ended.  All views and functions
+-- read it, but for the trigger that archives rows, which are not in the table any more.
 CREATE VIEW session_admin_internal.session_state AS
 SELECT s.session_hash, s.application, s.generation, s.created_at, l.last_access_at,
        l.requests, s.user_name, s.login_method, s.client_address, s.peer_address, s.log_id,

@@ -30,6 +30,42 @@ AS 'MODULE_PATHNAME', 'sa_ended_until';
 COMMENT ON FUNCTION session_admin_internal.ended_until(text, text, text, interval, timestamptz, timestamptz) IS
 'how long a session that ended then could have lived: until then its id cannot be used again';
 
+-- The one place that says it of remember-me tokens, as session_state does of sessions; the
+-- triggers that archive rows say the same of rows that are not in the tables any more.
+CREATE VIEW session_admin_internal.token_state AS
+SELECT t.series, t.application, t.generation, t.user_name, t.device, t.user_agent, t.client_address,
+       t.created_at, t.last_used_at, d.lifetime_end AS expires_at,
+       e.ended_at,
+       CASE WHEN e.ended_at IS NULL THEN NULL
+            WHEN e.ended_at = d.late_end THEN late.reason
+            WHEN e.ended_at = d.generation_end THEN coalesce(g.reason, a.end_reason)
+            ELSE 'absolute_timeout' END AS end_reason,
+       t.ctid AS tid
+FROM session_admin.remember_me_token t
+JOIN session_admin_internal.application_state a ON a.name = t.application
+JOIN session_admin_internal.time_limit l ON l.application = t.application
+LEFT JOIN session_admin_internal.application_generation g
+    ON g.application = t.application AND g.generation = t.generation
+LEFT JOIN LATERAL (
+    SELECT e.at, e.reason
+    FROM session_admin_internal.late_ending e
+    WHERE e.tokens AND t.opened_xid < e.before_xid
+      AND (e.application IS NULL OR e.application = t.application)
+      AND (e.user_name IS NULL OR e.user_name = t.user_name)
+    ORDER BY e.at, e.id LIMIT 1) late ON true
+CROSS JOIN LATERAL (SELECT
+    CASE WHEN late.at IS NOT NULL THEN greatest(late.at, t.created_at) END AS late_end,
+    t.created_at + l.remember_me_lifetime AS lifetime_end,
+    CASE WHEN t.generation <> a.generation
+         THEN greatest(g.ended_at, a.restored_at, t.created_at) END AS generation_end) d
+CROSS JOIN LATERAL (SELECT
+    CASE WHEN d.lifetime_end <= statement_timestamp()
+              OR d.generation_end IS NOT NULL
+              OR d.late_end IS NOT NULL
+         THEN least(d.lifetime_end, d.generation_end, d.late_end) END AS ended_at) e;
+COMMENT ON VIEW session_admin_internal.token_state IS
+'each row of remember_me_token with the moment and reason of its end, if it has ended';
+
 -- The door out of session: the row is the truth, whoever deletes it.
 CREATE FUNCTION session_admin_internal.session_ended() RETURNS trigger
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp

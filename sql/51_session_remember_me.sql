@@ -56,15 +56,9 @@ SELECT t.application,
        t.client_address,
        t.created_at,
        t.last_used_at,
-       t.created_at + l.remember_me_lifetime AS expires_at
-FROM session_admin.remember_me_token t
-JOIN session_admin_internal.application_state a ON a.name = t.application AND a.generation = t.generation
-JOIN session_admin_internal.time_limit l ON l.application = t.application
-WHERE t.created_at + l.remember_me_lifetime > statement_timestamp()
-  AND NOT EXISTS (SELECT FROM session_admin_internal.late_ending e
-                  WHERE e.tokens AND t.opened_xid < e.before_xid
-                    AND (e.application IS NULL OR e.application = t.application)
-                    AND (e.user_name IS NULL OR e.user_name = t.user_name));
+       t.expires_at
+FROM session_admin_internal.token_state t
+WHERE t.ended_at IS NULL;
 COMMENT ON VIEW session_admin.remembered_devices IS
 'devices whose remember-me token is valid';
 COMMENT ON COLUMN session_admin.remembered_devices.application IS
