@@ -8,7 +8,7 @@
  * capability has a function of its own, capability_NAME(): whoever may execute
  * it has been granted the capability.
  */
-#include "session_admin.h"
+#include "base/base.h"
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"

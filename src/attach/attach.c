@@ -11,6 +11,7 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "capture/capture.h"
+#include "ending/ending.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
@@ -316,7 +317,7 @@ sa_attach_application(PG_FUNCTION_ARGS)
 
 	attach_tell_rows(matches, nmatches);
 
-	sa_application_make(application_name, &application);
+	sa_application_ensure(application_name, &application);
 	before = attach_note(matches, nmatches, application_name, product);
 	/* where the triggers are there already, nothing else tells the backends */
 	for (int i = 0; i < nmatches; i++)

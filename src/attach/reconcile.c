@@ -12,6 +12,7 @@
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "ending/ending.h"
 #include "policy/policy.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -183,7 +184,7 @@ sa_reconcile_sessions(PG_FUNCTION_ARGS)
 		bool		nulls[7] = {false};
 
 		/* what came from a dump ends first, with the product's rows */
-		sa_application_make(pair->application, &state);
+		sa_application_ensure(pair->application, &state);
 		pair->takes_new = true;
 		reconcile_pair(pair, &position, PG_INT64_MAX, true);
 		values[0] = CStringGetTextDatum(pair->product);

@@ -7,7 +7,7 @@
  * makes the client's whole statement fail.  That must not be in the hands of whoever
  * sends a user agent, and must not stop a node.
  */
-#include "session_admin.h"
+#include "base/base.h"
 
 #include "catalog/namespace.h"
 #include "mb/pg_wchar.h"

@@ -25,7 +25,7 @@
  * that the product writes, and a new name of a user; and, for session_admin.lock_wait, a
  * session that goes on under a new id, for who writes touches to its row.
  */
-#include "session_admin.h"
+#include "base/base.h"
 
 #include "access/heapam.h"
 #include "access/multixact.h"
@@ -132,6 +132,8 @@ sa_lock_row(Relation rel, ItemPointer tid, LockTupleMode mode, TupleTableSlot *s
  * and without waiting.  What the statement gives in its second column, of this type, is
  * added to "locked" and "left", for those that are and those that somebody else has.
  * The caller is connected to SPI.
+ *
+ * Parameters: what to lock takes five, and what came of it three.
  */
 void
 sa_lock_found(const char *table, LockTupleMode mode, SaStatement *which, SaArgs *args, Oid type,

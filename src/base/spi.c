@@ -8,7 +8,7 @@
  * that ends one, is told and does what is true now.  So each statement runs
  * with the latest snapshot, as those of foreign keys do.
  */
-#include "session_admin.h"
+#include "base/base.h"
 
 #include "access/htup_details.h"
 #include "access/xact.h"

@@ -6,7 +6,7 @@
 #include "capture/apply.h"
 
 #include "catalog/pg_type.h"
-#include "live/live.h"
+#include "policy/policy.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 

@@ -252,7 +252,7 @@ writing_finish(Writing *writing)
 
 	/* touches of an earlier session of this id do not count */
 	sa_live_key(&key, &writing->application, row->id.hash);
-	sa_unwritten_written(&key);
+	sa_unwritten_forget(&key);
 	/* an ending of it had the same key, and was waited for */
 	return sa_id_is_remembered(row->id.hash, application) ? WRITING_REFUSED : WRITING_DONE;
 }
@@ -309,7 +309,7 @@ apply_write_session(const SaBatch *batch, const SaSessionRow *row, const char *u
 			sa_seat_take(&seat, batch->watch->application, user_name, row->id.hash);
 		written = writing_run(&writing);
 		if (logged_in)
-			sa_seat_taken(&seat);
+			sa_seat_release(&seat);
 		state = written ? writing_finish(&writing) : writing_clear(&writing);
 	}
 	return state == WRITING_DONE;
@@ -365,7 +365,7 @@ apply_came_from_a_dump(const char *name)
 	SaApplication application;
 	bool		moved = sa_application_find(name, &application) && application.moved;
 
-	sa_application_make(name, &application);
+	sa_application_ensure(name, &application);
 	return moved && application.on_restore == SA_INVALIDATE;
 }
 

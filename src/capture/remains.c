@@ -7,7 +7,6 @@
  * which transaction they were written at the latest: a later login is not ended.
  */
 #include "capture/deletion.h"
-#include "housekeeping/housekeeping.h"
 
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
@@ -71,7 +70,7 @@ sa_remains_note(const SaDeletion *deletion, const SaEnding *ending)
 	sa_arg_array(&args, TEXTARRAYOID, users);
 	sa_arg(&args, BOOLOID, BoolGetDatum(unknown && deletion->everything), false);
 	sa_run(&note, &args);
-	sa_worker_wake();
+	sa_wake_housekeeping();
 	remains_warn(deletion, ending);
 }
 

@@ -44,7 +44,7 @@ row_idle_timeout(const SaWatch *watch, TupleTableSlot *slot, TimestampTz last_ac
 		return 0;
 
 	/* of touches by other backends, the row may not tell yet */
-	if (result != SA_NO_TIMEOUT && !sa_live_enabled())
+	if (result != SA_NO_TIMEOUT && !sa_shmem_usable())
 		result += Min(sa_touch_interval * USECS_PER_SEC, result / 2);
 	return result;
 }

@@ -81,7 +81,7 @@ sa_ended_until(PG_FUNCTION_ARGS)
 		absolute = sa_absolute_timeout(&application, sa_user_key(user_name));
 	if (of_product)
 	{
-		int64		idle = PG_ARGISNULL(3) ? LONGEST : sa_microseconds(PG_GETARG_INTERVAL_P(3));
+		int64		idle = PG_ARGISNULL(3) ? LONGEST : sa_usecs_of_interval(PG_GETARG_INTERVAL_P(3));
 
 		until = ended_id_later(ended_at, Max(idle, absolute));
 	}

@@ -41,6 +41,18 @@ typedef struct SaLoginEvent
 
 extern void sa_login_event_record(const SaLoginEvent *event);
 
+/* first_use.c: an application is made, or adopted after a restore */
+typedef enum SaDatabaseState
+{
+	SA_DATABASE_IN_RESTORE,		/* or one may be under way */
+	SA_DATABASE_UNUSED,
+	SA_DATABASE_IN_USE
+} SaDatabaseState;
+
+extern void sa_application_ensure(const char *name, SaApplication *application);
+extern void sa_adopt_all(void);
+extern SaDatabaseState sa_database_state(void);
+
 /* archive.c, ending.c, generation.c, invalidate.c: how sessions and tokens end */
 
 /* How an ending differs from the usual one. */
@@ -166,9 +178,6 @@ extern void sa_late_end(const char *application, const char *user_name, const ui
 	"EXISTS (SELECT FROM " SA_LATE_ENDINGS_OF(t) \
 	" AND l.tokens AND (l.user_name IS NULL OR l.user_name = " t ".user_name))"
 
-extern void sa_late_read(SaApplication *application, MemoryContext context);
-extern bool sa_late_ended(const SaApplication *application, uint64 user_key, const uint8 *hash,
-						  uint64 opened_xid);
 extern int64 sa_late_purge(bool *more); /* a task of maintain() */
 
 /* ended_id.c: ids of sessions that stay ended */
@@ -192,7 +201,10 @@ typedef struct SaFeedRow
 extern void sa_feed_write(SaFeedRow *row, const SaEnding *ending, const SaEnded *ended);
 extern void sa_feed_queue(const SaFeedRow *row);
 extern void sa_feed_queue_many(int64 id);
-extern void sa_feed_ring(int64 id, const char *payload);
+
+/* bell.c: notifies them */
+extern void sa_bell_queue(int64 id, const char *payload);
+extern void sa_ending_init(void);
 
 extern int64 sa_feed_purge(bool *more); /* a task of maintain(): one batch */
 

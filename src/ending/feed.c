@@ -7,18 +7,13 @@
  * fail at commit, and with it the invalidation, when the queue is full.
  */
 #include "ending/ending.h"
-#include "live/live.h"
-#include "node/node.h"
 
 #include "catalog/pg_type.h"
-#include "commands/async.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 
-#define CHANNEL				"session_admin"
 #define PAYLOAD_MAX			(BLCKSZ - NAMEDATALEN - 128)	/* as in async.c */
-#define QUEUE_USAGE_MAX		0.75
 #define PURGE_BATCH			1000	/* rows */
 
 /*
@@ -32,33 +27,6 @@ feed_append_pair(StringInfo json, const char *key, const char *value)
 		return true;
 	appendStringInfo(json, ",\"%s\":", key);
 	return sa_append_json(json, value);
-}
-
-/*
- * Ring the bell, unless the queue is nearly full; without a payload, for more rows
- * than fit, up to this one.
- */
-void
-sa_feed_ring(int64 id, const char *payload)
-{
-	char		many[64];
-
-	if (DatumGetFloat8(DirectFunctionCall1(pg_notification_queue_usage, (Datum) 0)) > QUEUE_USAGE_MAX)
-	{
-		ereport(WARNING,
-				(errmsg("notification queue is nearly full: nodes will learn of this when they poll"),
-				 errhint("Look for sessions that listen and stay in a transaction.")));
-		return;
-	}
-
-	if (!sa_notify_detail)
-		payload = "{\"scope\":\"many\"}";
-	else if (payload == NULL)
-	{
-		snprintf(many, sizeof(many), "{\"scope\":\"many\",\"id\":" INT64_FORMAT "}", id);
-		payload = many;
-	}
-	Async_Notify(CHANNEL, payload);
 }
 
 /* Write one row of the feed and set its id.  The caller is connected to SPI. */
@@ -116,14 +84,14 @@ sa_feed_queue(const SaFeedRow *row)
 	appendStringInfoChar(&json, '}');
 	MemoryContextSwitchTo(context);
 
-	sa_pending_told(row->id, told && json.len < PAYLOAD_MAX ? json.data : NULL);
+	sa_bell_queue(row->id, told && json.len < PAYLOAD_MAX ? json.data : NULL);
 }
 
 /* Tell of several rows, up to this one. */
 void
 sa_feed_queue_many(int64 id)
 {
-	sa_pending_told(id, NULL);
+	sa_bell_queue(id, NULL);
 }
 
 /* Forget nodes whose lease was over at this time already. */
@@ -231,7 +199,7 @@ sa_feed_purge(bool *more)
 	int64		deleted;
 
 	SPI_connect();
-	sa_note_server_run();
+	sa_server_run_note();
 	sa_run(&feed_cutoff, NULL);
 	cutoff = sa_result(0, 1, &isnull);
 	longest_lease = sa_result(0, 2, &isnull);

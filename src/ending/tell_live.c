@@ -62,7 +62,7 @@ sa_tell_live_ended(TriggerData *trigdata)
 
 	tell_live_begin(&old, trigdata->tg_relation, trigdata->tg_oldtable);
 	while (tell_live_next(&old))
-		sa_pending_ended(&old.key);
+		sa_live_ended(&old.key);
 	sa_rows_end(&old.reader);
 }
 
@@ -81,8 +81,8 @@ tell_live_changed(TriggerData *trigdata)
 
 		/* under its old id there is no session any more */
 		if (!same_id)
-			sa_pending_ended(&old.key);
-		sa_pending_changed(&new.key, !same_id || new.last_access_at < old.last_access_at);
+			sa_live_ended(&old.key);
+		sa_live_changed(&new.key, !same_id || new.last_access_at < old.last_access_at);
 	}
 	sa_rows_end(&old.reader);
 	sa_rows_end(&new.reader);
@@ -106,7 +106,7 @@ sa_session_changed(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"session_changed\" must be fired after UPDATE for each statement")));
 
-	if (!sa_session_writing)
+	if (!sa_touch_is_writing)
 		tell_live_changed(trigdata);
 	return PointerGetDatum(NULL);
 }

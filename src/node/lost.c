@@ -15,7 +15,8 @@
  * left but taken away (the disk put back as it was), for each start of the server.
  * Other nodes with such positions only start over.
  */
-#include "session_admin.h"
+#include "node/node.h"
+#include "ending/ending.h"
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"

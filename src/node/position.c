@@ -16,7 +16,7 @@
  * below the xmax of any snapshot, and no row of the feed has one.  The claim is signed,
  * by a key that only this database has: who forges one has made no claim at all.
  */
-#include "session_admin.h"
+#include "node/node.h"
 
 #include "access/timeline.h"
 #include "access/transam.h"

@@ -7,7 +7,7 @@
  * whether there are such tables is seen when it is attached, and it is the
  * attachment that the triggers read: describing changes nothing that is watched.
  */
-#include "session_admin.h"
+#include "products/products.h"
 
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"

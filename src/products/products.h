@@ -11,7 +11,6 @@
 #include "utils/rel.h"
 
 /* attachment.c: which tables of products are watched */
-extern void sa_attachment_init(void);
 
 /* As product_part.part; sa_part_names is in the same order. */
 typedef enum SaTablePart
@@ -112,9 +111,10 @@ typedef struct SaWatch
 
 #define SA_HAS(watch, role) ((watch)->columns[role].attnum != InvalidAttrNumber)
 
-/* attachment.c */
+/* watch.c: which tables are watched */
 extern int	sa_find_name(const char *const *names, int n, const char *name);
 extern List *sa_watches_of(Relation relation);
 extern bool sa_is_told_unknown(Relation relation);
+extern void sa_products_init(void);
 
 #endif							/* SA_PRODUCTS_H */

@@ -27,7 +27,10 @@
  *
  * What has ended by time, or with its generation, is not counted.
  */
-#include "session_admin.h"
+#include "session/session.h"
+#include "policy/policy.h"
+#include "live/live.h"
+#include "ending/ending.h"
 
 #include "access/genam.h"
 #include "access/relscan.h"
@@ -113,41 +116,6 @@ find_estimate(const SaApplication *application, bool anonymous)
 	return estimate;
 }
 
-/* Is the session in this row live? */
-static bool
-is_live(TupleTableSlot *slot, const SaApplication *application, const uint8 *hash, TimestampTz now)
-{
-	bool		anonymous;
-	bool		isnull;
-	Datum		user_name = slot_getattr(slot, SA_SESSION_USER_NAME, &anonymous);
-	int64		generation = DatumGetInt64(slot_getattr(slot, SA_SESSION_GENERATION, &isnull));
-	TimestampTz created_at =
-	DatumGetTimestampTz(slot_getattr(slot, SA_SESSION_CREATED_AT, &isnull));
-	TimestampTz last_access_at =
-	DatumGetTimestampTz(slot_getattr(slot, SA_SESSION_LAST_ACCESS_AT, &isnull));
-	TimestampTz live_access_at;
-	int64		requests;
-	SaLiveKey	key;
-	uint64		user_key = 0;
-	int64		idle_timeout = sa_session_idle_timeout(slot);
-
-	if (!anonymous)
-		user_key = application->n_user_limits == 0 && application->n_late_endings == 0 ? 1 :
-			sa_user_key(TextDatumGetCString(user_name));
-	if (sa_late_ended(application, user_key, hash, sa_session_opened_xid(slot)))
-		return false;
-	if (sa_times_are_valid(application, user_key, generation, created_at, last_access_at,
-						   idle_timeout, now))
-		return true;
-
-	/* perhaps it was used since */
-	sa_live_key(&key, application, hash);
-	sa_live_read(&key, &live_access_at, &requests);
-	return live_access_at > last_access_at &&
-		sa_times_are_valid(application, user_key, generation, created_at, live_access_at,
-						   idle_timeout, now);
-}
-
 static int
 compare_hashes(const void *a, const void *b)
 {
@@ -194,7 +162,7 @@ count_sessions(const SaApplication *application, bool anonymous, const uint8 *ex
 
 		CHECK_FOR_INTERRUPTS();
 		if (memcmp(hash, except, SA_HASH_LEN) == 0 ||
-			!is_live(slot, application, hash, now))
+			!sa_session_row_is_valid(slot, application, hash, now))
 			continue;
 		if (table_tuple_satisfies_snapshot(rel, slot, snapshot))
 		{
@@ -256,7 +224,7 @@ refuse(const SaApplication *application, bool anonymous)
 /*
  * Before a session with this id is inserted (user_name NULL: an anonymous one),
  * the application made already: take a seat, or refuse.  The caller is connected
- * to SPI, inserts at once, and then calls sa_seat_taken.
+ * to SPI, inserts at once, and then calls sa_seat_release.
  */
 void
 sa_seat_take(SaSeat *seat, const char *application_name, const char *user_name,
@@ -302,7 +270,7 @@ sa_seat_take(SaSeat *seat, const char *application_name, const char *user_name,
 
 		if (seat->lockmode == ShareLock)
 		{
-			sa_seat_taken(seat);
+			sa_seat_release(seat);
 			seat->lockmode = ExclusiveLock;
 			continue;
 		}
@@ -325,7 +293,7 @@ sa_seat_take(SaSeat *seat, const char *application_name, const char *user_name,
 
 /* After that row is in the table, committed or not. */
 void
-sa_seat_taken(const SaSeat *seat)
+sa_seat_release(const SaSeat *seat)
 {
 	UnlockDatabaseObject(seat->session_relid, seat->application, seat->kind, seat->lockmode);
 }
@@ -362,7 +330,7 @@ count_sessions_of_user(const SaApplication *application, const char *user_name,
 		uint8	   *hash = (uint8 *) VARDATA_ANY(value);
 
 		CHECK_FOR_INTERRUPTS();
-		if (memcmp(hash, except, SA_HASH_LEN) != 0 && is_live(slot, application, hash, now))
+		if (memcmp(hash, except, SA_HASH_LEN) != 0 && sa_session_row_is_valid(slot, application, hash, now))
 			n++;
 	}
 
