@@ -8,12 +8,12 @@
  * and tried again later (retry.c).
  */
 #include "capture/deletion.h"
+#include "capture/failure.h"
+#include "capture/row.h"
 
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
-#include "capture/failure.h"
-#include "capture/row.h"
 #include "catalog/pg_type.h"
 #include "common/pg_prng.h"
 #include "executor/executor.h"
