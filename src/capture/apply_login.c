@@ -7,7 +7,6 @@
 #include "policy/policy.h"
 
 #include "catalog/pg_type.h"
-#include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 /*

@@ -11,7 +11,6 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 /* Make an empty batch, for rows of this kind.  The caller frees it, after sa_batch_end. */
 SaBatch *

@@ -13,12 +13,10 @@
 #include "capture/failure.h"
 #include "capture/row.h"
 
-#include "access/table.h"
 #include "access/tableam.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
 #include "replication/worker_internal.h"
-#include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"

@@ -10,7 +10,6 @@
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
-#include "utils/rel.h"
 #include "utils/snapmgr.h"
 
 /* Rows of one table that are noted one by one when everything is deleted. */

@@ -12,7 +12,6 @@
 #include "ending/ending.h"
 
 #include "catalog/pg_type.h"
-#include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
