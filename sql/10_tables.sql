@@ -7,14 +7,14 @@
  */
 
 -- Not dumped, so that a database that was restored from a dump has another one.
-CREATE TABLE session_admin.installation (
+CREATE TABLE session_admin_internal.installation (
     singleton   boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     id          uuid NOT NULL DEFAULT gen_random_uuid(),
     since       timestamptz NOT NULL DEFAULT clock_timestamp(),
     made_by     integer NOT NULL DEFAULT pg_backend_pid()
 );
-INSERT INTO session_admin.installation DEFAULT VALUES;
-COMMENT ON TABLE session_admin.installation IS
+INSERT INTO session_admin_internal.installation DEFAULT VALUES;
+COMMENT ON TABLE session_admin_internal.installation IS
 'one row: a mark of the place where this data lives, and since when';
 
 CREATE TABLE session_admin.application (
@@ -29,7 +29,7 @@ CREATE TABLE session_admin.application (
 COMMENT ON TABLE session_admin.application IS
 'products whose sessions are kept; made on first use';
 
-CREATE TABLE session_admin.application_generation (
+CREATE TABLE session_admin_internal.application_generation (
     application     text COLLATE "C" NOT NULL,
     generation      bigint NOT NULL,
     ended_at        timestamptz NOT NULL,
@@ -38,10 +38,10 @@ CREATE TABLE session_admin.application_generation (
     actor           text,
     PRIMARY KEY (application, generation)
 );
-COMMENT ON TABLE session_admin.application_generation IS
+COMMENT ON TABLE session_admin_internal.application_generation IS
 'generations that were ended at once: when, why and by whom, until the last of their rows is archived';
 
-CREATE TABLE session_admin.account (
+CREATE TABLE session_admin_internal.account (
     application             text COLLATE "C" NOT NULL,
     user_name               text COLLATE "C" NOT NULL
                             CHECK (user_name <> '' AND octet_length(user_name) <= 1024),
@@ -57,13 +57,13 @@ CREATE TABLE session_admin.account (
     created_at              timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (user_name, application)
 ) WITH (fillfactor = 80);
-COMMENT ON TABLE session_admin.account IS
+COMMENT ON TABLE session_admin_internal.account IS
 'one row per application and user; its row lock orders the logins of a user against the invalidations of that user';
 
 -- Ending a session must lock no account (a DBA's DELETE would deadlock with
 -- logins), so that it notes here when the user was last seen.  Nor does a failed
 -- login keep it locked, or whoever guesses would keep the user's own logins waiting.
-CREATE TABLE session_admin.account_seen (
+CREATE TABLE session_admin_internal.account_seen (
     application     text COLLATE "C" NOT NULL,
     user_name       text COLLATE "C" NOT NULL,
     at              timestamptz NOT NULL,
@@ -71,8 +71,8 @@ CREATE TABLE session_admin.account_seen (
     -- of a product's login, if somebody had the account locked
     logins          integer NOT NULL DEFAULT 0
 );
-CREATE INDEX account_seen_user_idx ON session_admin.account_seen (user_name, application);
-COMMENT ON TABLE session_admin.account_seen IS
+CREATE INDEX account_seen_user_idx ON session_admin_internal.account_seen (user_name, application);
+COMMENT ON TABLE session_admin_internal.account_seen IS
 'last access in ended sessions, failed logins, and logins of users whom somebody had locked, until maintain() adds them to account';
 
 -- The hash comes first in the key: it tells nearly all rows apart, and a
@@ -117,25 +117,25 @@ COMMENT ON TABLE session_admin.session IS
 'live sessions; a session ends by its row leaving this table, whoever deletes it';
 
 -- Not unique: who ends a session must not wait for who counts or forgets others.
-CREATE TABLE session_admin.ended_id (
+CREATE TABLE session_admin_internal.ended_id (
     session_hash    bytea NOT NULL,
     application     text COLLATE "C" NOT NULL,
     until           timestamptz NOT NULL,
     refused         bigint NOT NULL DEFAULT 0
 );
-CREATE INDEX ended_id_key_idx ON session_admin.ended_id (session_hash, application);
-CREATE INDEX ended_id_until_idx ON session_admin.ended_id (until);
-CREATE INDEX ended_id_refused_idx ON session_admin.ended_id (refused) WHERE refused > 0;
-COMMENT ON TABLE session_admin.ended_id IS
+CREATE INDEX ended_id_key_idx ON session_admin_internal.ended_id (session_hash, application);
+CREATE INDEX ended_id_until_idx ON session_admin_internal.ended_id (until);
+CREATE INDEX ended_id_refused_idx ON session_admin_internal.ended_id (refused) WHERE refused > 0;
+COMMENT ON TABLE session_admin_internal.ended_id IS
 'ids (by their hash) of sessions that have ended and stay ended, for as long as the session could have lived; how often a product has written one again';
 
-CREATE SEQUENCE session_admin.seat_ticket;
-COMMENT ON SEQUENCE session_admin.seat_ticket IS
+CREATE SEQUENCE session_admin_internal.seat_ticket;
+COMMENT ON SEQUENCE session_admin_internal.seat_ticket IS
 'tells how many sessions have been opened, at most, since they were counted';
 
 -- Partitioned parents that belong to an extension must carry no key and no
 -- index, or pg_restore fails; each partition has its own.
-CREATE TABLE session_admin.ended_session (
+CREATE TABLE session_admin_internal.ended_session (
     session_hash    bytea NOT NULL,
     application     text COLLATE "C" NOT NULL,
     created_at      timestamptz NOT NULL,
@@ -155,15 +155,15 @@ CREATE TABLE session_admin.ended_session (
     ended_by        text NOT NULL,
     actor           text
 ) PARTITION BY RANGE (ended_at);
-COMMENT ON TABLE session_admin.ended_session IS
+COMMENT ON TABLE session_admin_internal.ended_session IS
 'sessions that ended: when, why and by whom; one partition a month';
 
-CREATE TABLE session_admin.ended_session_default
-    PARTITION OF session_admin.ended_session DEFAULT;
+CREATE TABLE session_admin_internal.ended_session_default
+    PARTITION OF session_admin_internal.ended_session DEFAULT;
 CREATE INDEX ended_session_default_user_idx
-    ON session_admin.ended_session_default (user_name, application, ended_at);
+    ON session_admin_internal.ended_session_default (user_name, application, ended_at);
 
-CREATE TABLE session_admin.login_event (
+CREATE TABLE session_admin_internal.login_event (
     at              timestamptz NOT NULL,
     application     text COLLATE "C" NOT NULL,
     user_name       text COLLATE "C",
@@ -177,13 +177,13 @@ CREATE TABLE session_admin.login_event (
     session_ref     text,
     detail          text
 ) PARTITION BY RANGE (at);
-COMMENT ON TABLE session_admin.login_event IS
+COMMENT ON TABLE session_admin_internal.login_event IS
 'logins, failed logins and what happened to remember-me tokens; one partition a month';
 
-CREATE TABLE session_admin.login_event_default
-    PARTITION OF session_admin.login_event DEFAULT;
+CREATE TABLE session_admin_internal.login_event_default
+    PARTITION OF session_admin_internal.login_event DEFAULT;
 CREATE INDEX login_event_default_user_idx
-    ON session_admin.login_event_default (user_name, application, at);
+    ON session_admin_internal.login_event_default (user_name, application, at);
 
 CREATE TABLE session_admin.remember_me_token (
     series          text COLLATE "C" NOT NULL,
@@ -207,17 +207,17 @@ CREATE INDEX remember_me_token_user_idx ON session_admin.remember_me_token (user
 COMMENT ON TABLE session_admin.remember_me_token IS
 'remembered devices, one row per series; a series ends by its row leaving this table, whoever deletes it';
 
-CREATE TABLE session_admin.remember_me_ancestor (
+CREATE TABLE session_admin_internal.remember_me_ancestor (
     series          text COLLATE "C" NOT NULL,
     application     text COLLATE "C" NOT NULL,
     validator_hash  bytea NOT NULL CHECK (octet_length(validator_hash) = 32),
     PRIMARY KEY (series, application, validator_hash)
 );
-COMMENT ON TABLE session_admin.remember_me_ancestor IS
+COMMENT ON TABLE session_admin_internal.remember_me_ancestor IS
 'hashes of the validators that a series had before its current one and that one''s parent: who shows one of these stole it';
 
 -- The feed and the nodes are not dumped: after a restore every node starts over.
-CREATE TABLE session_admin.invalidation (
+CREATE TABLE session_admin_internal.invalidation (
     id              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     xid             xid8 NOT NULL DEFAULT pg_current_xact_id(),
     at              timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -231,26 +231,26 @@ CREATE TABLE session_admin.invalidation (
     sessions_ended  bigint,
     tokens_revoked  bigint
 );
-CREATE INDEX invalidation_xid_idx ON session_admin.invalidation (xid, id);
-CREATE INDEX invalidation_at_idx ON session_admin.invalidation (at);
-COMMENT ON TABLE session_admin.invalidation IS
+CREATE INDEX invalidation_xid_idx ON session_admin_internal.invalidation (xid, id);
+CREATE INDEX invalidation_at_idx ON session_admin_internal.invalidation (at);
+COMMENT ON TABLE session_admin_internal.invalidation IS
 'the feed: every invalidation, with the transaction that made it';
 
-CREATE TABLE session_admin.feed_horizon (
+CREATE TABLE session_admin_internal.feed_horizon (
     purged_xid  xid8 NOT NULL
 );
-INSERT INTO session_admin.feed_horizon VALUES ('0');
-COMMENT ON TABLE session_admin.feed_horizon IS
+INSERT INTO session_admin_internal.feed_horizon VALUES ('0');
+COMMENT ON TABLE session_admin_internal.feed_horizon IS
 'one row: the highest transaction of which rows were purged from the feed; a position that may not have seen it is too old';
 
-CREATE TABLE session_admin.feed_running (
+CREATE TABLE session_admin_internal.feed_running (
     xid         xid8 PRIMARY KEY,
     seen_at     timestamptz NOT NULL
 );
-COMMENT ON TABLE session_admin.feed_running IS
+COMMENT ON TABLE session_admin_internal.feed_running IS
 'transactions that a purge of the feed saw running, and when last: of these nothing was purged';
 
-CREATE TABLE session_admin.node (
+CREATE TABLE session_admin_internal.node (
     node                text COLLATE "C" PRIMARY KEY
                         CHECK (node <> '' AND octet_length(node) <= 255),
     application         text COLLATE "C" NOT NULL,
@@ -267,16 +267,16 @@ CREATE TABLE session_admin.node (
     synced_ahead        bigint,
     synced_run          text
 ) WITH (fillfactor = 50);
-COMMENT ON TABLE session_admin.node IS
+COMMENT ON TABLE session_admin_internal.node IS
 'application nodes with a cache: what each said it applied, and the position it was handed since';
 
-CREATE TABLE session_admin.server_run (
+CREATE TABLE session_admin_internal.server_run (
     singleton   boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     run         text,
     seen        bigint
 );
-INSERT INTO session_admin.server_run DEFAULT VALUES;
-COMMENT ON TABLE session_admin.server_run IS
+INSERT INTO session_admin_internal.server_run DEFAULT VALUES;
+COMMENT ON TABLE session_admin_internal.server_run IS
 'one row: the latest run of the server as primary, and a moment of it, by the clock that nobody sets';
 
 CREATE TABLE session_admin.lost_history (
@@ -292,27 +292,27 @@ CREATE TABLE session_admin.lost_history (
 COMMENT ON TABLE session_admin.lost_history IS
 'timelines that were left before a place up to which a node was told of invalidations: these are lost';
 
-CREATE TABLE session_admin.policy (
+CREATE TABLE session_admin_internal.policy (
     application     text COLLATE "C" NOT NULL,
     user_name       text COLLATE "C",
     name            text COLLATE "C" NOT NULL,
     value           text NOT NULL,
     UNIQUE NULLS NOT DISTINCT (application, user_name, name)
 );
-COMMENT ON TABLE session_admin.policy IS
+COMMENT ON TABLE session_admin_internal.policy IS
 'policies that differ from their default, for an application or for one of its users';
 
 -- one statement each: two of them in one would update the same row twice
 SELECT pg_catalog.pg_extension_config_dump('session_admin.application', '');
-SELECT pg_catalog.pg_extension_config_dump('session_admin.application_generation', '');
-SELECT pg_catalog.pg_extension_config_dump('session_admin.account', '');
-SELECT pg_catalog.pg_extension_config_dump('session_admin.account_seen', '');
+SELECT pg_catalog.pg_extension_config_dump('session_admin_internal.application_generation', '');
+SELECT pg_catalog.pg_extension_config_dump('session_admin_internal.account', '');
+SELECT pg_catalog.pg_extension_config_dump('session_admin_internal.account_seen', '');
 SELECT pg_catalog.pg_extension_config_dump('session_admin.session', '');
-SELECT pg_catalog.pg_extension_config_dump('session_admin.ended_id', '');
-SELECT pg_catalog.pg_extension_config_dump('session_admin.ended_session', '');
-SELECT pg_catalog.pg_extension_config_dump('session_admin.ended_session_default', '');
-SELECT pg_catalog.pg_extension_config_dump('session_admin.login_event', '');
-SELECT pg_catalog.pg_extension_config_dump('session_admin.login_event_default', '');
+SELECT pg_catalog.pg_extension_config_dump('session_admin_internal.ended_id', '');
+SELECT pg_catalog.pg_extension_config_dump('session_admin_internal.ended_session', '');
+SELECT pg_catalog.pg_extension_config_dump('session_admin_internal.ended_session_default', '');
+SELECT pg_catalog.pg_extension_config_dump('session_admin_internal.login_event', '');
+SELECT pg_catalog.pg_extension_config_dump('session_admin_internal.login_event_default', '');
 SELECT pg_catalog.pg_extension_config_dump('session_admin.remember_me_token', '');
-SELECT pg_catalog.pg_extension_config_dump('session_admin.remember_me_ancestor', '');
-SELECT pg_catalog.pg_extension_config_dump('session_admin.policy', '');
+SELECT pg_catalog.pg_extension_config_dump('session_admin_internal.remember_me_ancestor', '');
+SELECT pg_catalog.pg_extension_config_dump('session_admin_internal.policy', '');

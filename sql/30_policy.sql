@@ -5,7 +5,7 @@
  * and keeps them until the trigger tells every backend that they changed.
  */
 
-CREATE TABLE session_admin.policy_definition (
+CREATE TABLE session_admin_internal.policy_definition (
     name            text COLLATE "C" PRIMARY KEY,
     type            text NOT NULL,
     default_value   text NOT NULL,
@@ -16,10 +16,10 @@ CREATE TABLE session_admin.policy_definition (
     meaning         text NOT NULL,
     reference       text
 );
-COMMENT ON TABLE session_admin.policy_definition IS
+COMMENT ON TABLE session_admin_internal.policy_definition IS
 'policies that there are: type, default, bounds or allowed values, meaning';
 
-INSERT INTO session_admin.policy_definition
+INSERT INTO session_admin_internal.policy_definition
     (name, type, default_value, lowest, highest, per_user, meaning, reference) VALUES
 ('idle_timeout',           'interval', '1 hour',     '1 second', '10 years', true,
  'a session of a user ends when it was not used for this long',
@@ -66,7 +66,7 @@ INSERT INTO session_admin.policy_definition
 ('feed_retention',         'interval', '1 day',      '1 minute', '1 year', false,
  'a node that was away for longer starts over with an empty cache', NULL);
 
-INSERT INTO session_admin.policy_definition
+INSERT INTO session_admin_internal.policy_definition
     (name, type, default_value, allowed, per_user, meaning, reference) VALUES
 ('on_session_limit',       'choice', 'reject', '{reject,evict_oldest}', true,
  'a login beyond max_sessions_per_user is refused, or ends the session of the user that was used least recently',
@@ -90,45 +90,45 @@ INSERT INTO session_admin.policy_definition
  'logins that a product''s tables tell of are counted; ignore: for an application that tells of each by open_session itself',
  NULL);
 
-CREATE TABLE session_admin.policy_signal ();
-COMMENT ON TABLE session_admin.policy_signal IS
+CREATE TABLE session_admin_internal.policy_signal ();
+COMMENT ON TABLE session_admin_internal.policy_signal IS
 'always empty: backends that are told that it changed read applications and policies anew';
 
-CREATE FUNCTION session_admin.policy_changed() RETURNS trigger
+CREATE FUNCTION session_admin_internal.policy_changed() RETURNS trigger
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'sa_policy_changed';
-COMMENT ON FUNCTION session_admin.policy_changed() IS
+COMMENT ON FUNCTION session_admin_internal.policy_changed() IS
 'trigger: makes every backend read applications and policies anew once this transaction commits';
 
 CREATE TRIGGER policy_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE
     ON session_admin.application
-    FOR EACH STATEMENT EXECUTE FUNCTION session_admin.policy_changed();
+    FOR EACH STATEMENT EXECUTE FUNCTION session_admin_internal.policy_changed();
 ALTER TABLE session_admin.application ENABLE ALWAYS TRIGGER policy_changed;
 CREATE TRIGGER policy_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE
-    ON session_admin.policy
-    FOR EACH STATEMENT EXECUTE FUNCTION session_admin.policy_changed();
-ALTER TABLE session_admin.policy ENABLE ALWAYS TRIGGER policy_changed;
+    ON session_admin_internal.policy
+    FOR EACH STATEMENT EXECUTE FUNCTION session_admin_internal.policy_changed();
+ALTER TABLE session_admin_internal.policy ENABLE ALWAYS TRIGGER policy_changed;
 
-CREATE VIEW session_admin.effective_policy WITH (security_barrier) AS
+CREATE VIEW session_admin_internal.effective_policy WITH (security_barrier) AS
 SELECT a.name AS application, d.name, coalesce(p.value, d.default_value) AS value
 FROM session_admin.application a
-CROSS JOIN session_admin.policy_definition d
-LEFT JOIN session_admin.policy p
+CROSS JOIN session_admin_internal.policy_definition d
+LEFT JOIN session_admin_internal.policy p
     ON p.application = a.name AND p.user_name IS NULL AND p.name = d.name;
-COMMENT ON VIEW session_admin.effective_policy IS
+COMMENT ON VIEW session_admin_internal.effective_policy IS
 'the value of each policy in each application';
 
 -- pg_upgrade keeps the row and the database's OID.  A copy of the database has
 -- the row, too, but another OID.
-CREATE VIEW session_admin.installation_mark AS
+CREATE VIEW session_admin_internal.installation_mark AS
 SELECT i.id || '/' || d.oid AS home, i.id::text AS id, i.since
-FROM session_admin.installation i
+FROM session_admin_internal.installation i
 CROSS JOIN pg_database d WHERE d.datname = current_database();
-COMMENT ON VIEW session_admin.installation_mark IS
+COMMENT ON VIEW session_admin_internal.installation_mark IS
 'the mark of this database';
 
 -- No session and no token has the generation -1.
-CREATE VIEW session_admin.application_state AS
+CREATE VIEW session_admin_internal.application_state AS
 SELECT a.name, CASE WHEN r.restored THEN -1 ELSE a.generation END AS generation,
        m.moved, r.restored,
        -- a copy does not say when it was made
@@ -137,16 +137,16 @@ SELECT a.name, CASE WHEN r.restored THEN -1 ELSE a.generation END AS generation,
             ELSE h.since END AS restored_at,
        CASE WHEN r.restored THEN 'restored' ELSE 'admin' END AS end_reason
 FROM session_admin.application a
-LEFT JOIN session_admin.installation_mark h ON true
-LEFT JOIN session_admin.policy p
+LEFT JOIN session_admin_internal.installation_mark h ON true
+LEFT JOIN session_admin_internal.policy p
     ON p.application = a.name AND p.user_name IS NULL AND p.name = 'on_restore'
 CROSS JOIN LATERAL (SELECT h.home IS NULL OR h.home IS DISTINCT FROM a.home AS moved) m
 CROSS JOIN LATERAL (SELECT m.moved AND p.value IS DISTINCT FROM 'keep' AS restored) r;
-COMMENT ON VIEW session_admin.application_state IS
+COMMENT ON VIEW session_admin_internal.application_state IS
 'the generation that is valid in each application, none if it came from a dump and nobody has used it since';
 
 -- Months and years count as extract(epoch) counts them, here and in C.
-CREATE VIEW session_admin.time_limit AS
+CREATE VIEW session_admin_internal.time_limit AS
 SELECT application,
        make_interval(secs => max(extract(epoch FROM value::interval))
                      FILTER (WHERE name = 'idle_timeout')::float8) AS idle_timeout,
@@ -158,30 +158,30 @@ SELECT application,
                      FILTER (WHERE name = 'anonymous_absolute_timeout')::float8) AS anonymous_absolute_timeout,
        make_interval(secs => max(extract(epoch FROM value::interval))
                      FILTER (WHERE name = 'remember_me_lifetime')::float8) AS remember_me_lifetime
-FROM session_admin.effective_policy
+FROM session_admin_internal.effective_policy
 WHERE name IN ('idle_timeout', 'absolute_timeout', 'anonymous_idle_timeout',
                'anonymous_absolute_timeout', 'remember_me_lifetime')
 GROUP BY application;
-COMMENT ON VIEW session_admin.time_limit IS
+COMMENT ON VIEW session_admin_internal.time_limit IS
 'the time limits of each application';
 
-CREATE VIEW session_admin.user_time_limit AS
+CREATE VIEW session_admin_internal.user_time_limit AS
 SELECT application, user_name,
        make_interval(secs => max(extract(epoch FROM value::interval))
                      FILTER (WHERE name = 'idle_timeout')::float8) AS idle_timeout,
        make_interval(secs => max(extract(epoch FROM value::interval))
                      FILTER (WHERE name = 'absolute_timeout')::float8) AS absolute_timeout
-FROM session_admin.policy
+FROM session_admin_internal.policy
 WHERE user_name IS NOT NULL AND name IN ('idle_timeout', 'absolute_timeout')
 GROUP BY application, user_name;
-COMMENT ON VIEW session_admin.user_time_limit IS
+COMMENT ON VIEW session_admin_internal.user_time_limit IS
 'the time limits of users who have their own';
 
-CREATE FUNCTION session_admin.application_or_current(application text) RETURNS text
+CREATE FUNCTION session_admin_internal.application_or_current(application text) RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE
 RETURN coalesce(application, nullif(current_setting('session_admin.application', true), ''),
                 'default');
-COMMENT ON FUNCTION session_admin.application_or_current(text) IS
+COMMENT ON FUNCTION session_admin_internal.application_or_current(text) IS
 'the argument, or else the setting session_admin.application';
 
 CREATE VIEW session_admin.policies WITH (security_barrier) AS
@@ -189,14 +189,14 @@ SELECT d.name, a.name AS application, NULL::text COLLATE "C" AS user_name,
        coalesce(p.value, d.default_value) AS value, d.default_value AS "default",
        d.meaning, d.reference
 FROM (SELECT name FROM session_admin.application
-      UNION SELECT session_admin.application_or_current(NULL)) a
-CROSS JOIN session_admin.policy_definition d
-LEFT JOIN session_admin.policy p
+      UNION SELECT session_admin_internal.application_or_current(NULL)) a
+CROSS JOIN session_admin_internal.policy_definition d
+LEFT JOIN session_admin_internal.policy p
     ON p.application = a.name AND p.user_name IS NULL AND p.name = d.name
 UNION ALL
 SELECT d.name, p.application, p.user_name, p.value, d.default_value, d.meaning, d.reference
-FROM session_admin.policy p
-JOIN session_admin.policy_definition d ON d.name = p.name
+FROM session_admin_internal.policy p
+JOIN session_admin_internal.policy_definition d ON d.name = p.name
 WHERE p.user_name IS NOT NULL;
 COMMENT ON VIEW session_admin.policies IS
 'what holds in each application, and for users with a policy of their own';

@@ -5,7 +5,7 @@
  * ends, it says here that everything that was opened by then has ended.
  */
 
-CREATE TABLE session_admin.late_ending (
+CREATE TABLE session_admin_internal.late_ending (
     id              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     -- null: of all applications, of all users, any session
     application     text COLLATE "C",
@@ -22,13 +22,13 @@ CREATE TABLE session_admin.late_ending (
     ended_by        text NOT NULL,
     actor           text
 );
-COMMENT ON TABLE session_admin.late_ending IS
+COMMENT ON TABLE session_admin_internal.late_ending IS
 'what has ended although somebody had it locked, until housekeeping has archived it';
 
 CREATE TRIGGER policy_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE
-    ON session_admin.late_ending
-    FOR EACH STATEMENT EXECUTE FUNCTION session_admin.policy_changed();
-ALTER TABLE session_admin.late_ending ENABLE ALWAYS TRIGGER policy_changed;
+    ON session_admin_internal.late_ending
+    FOR EACH STATEMENT EXECUTE FUNCTION session_admin_internal.policy_changed();
+ALTER TABLE session_admin_internal.late_ending ENABLE ALWAYS TRIGGER policy_changed;
 
 -- Without statistics it would be taken for some hundreds of rows, for each session.
-ANALYZE session_admin.late_ending;
+ANALYZE session_admin_internal.late_ending;

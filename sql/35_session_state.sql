@@ -6,30 +6,30 @@
  * trigger that archives the row says the same (src/invalidation.c).
  */
 
-CREATE FUNCTION session_admin.live_last_access(session_hash bytea, application text)
+CREATE FUNCTION session_admin_internal.live_last_access(session_hash bytea, application text)
 RETURNS timestamptz
 LANGUAGE c STABLE STRICT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'sa_live_last_access';
-COMMENT ON FUNCTION session_admin.live_last_access(bytea, text) IS
+COMMENT ON FUNCTION session_admin_internal.live_last_access(bytea, text) IS
 'last access of a session if it is later than what its row says, else null';
 
-CREATE FUNCTION session_admin.live_requests(session_hash bytea, application text)
+CREATE FUNCTION session_admin_internal.live_requests(session_hash bytea, application text)
 RETURNS bigint
 LANGUAGE c STABLE STRICT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'sa_live_requests';
-COMMENT ON FUNCTION session_admin.live_requests(bytea, text) IS
+COMMENT ON FUNCTION session_admin_internal.live_requests(bytea, text) IS
 'requests of a session that its row does not count yet';
 
-CREATE FUNCTION session_admin.ended_until(
+CREATE FUNCTION session_admin_internal.ended_until(
     application text, user_name text, product text, idle_timeout interval,
     created_at timestamptz, ended_at timestamptz)
 RETURNS timestamptz
 LANGUAGE c STABLE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'sa_ended_until';
-COMMENT ON FUNCTION session_admin.ended_until(text, text, text, interval, timestamptz, timestamptz) IS
+COMMENT ON FUNCTION session_admin_internal.ended_until(text, text, text, interval, timestamptz, timestamptz) IS
 'how long a session that ended then could have lived: until then its id cannot be used again';
 
-CREATE VIEW session_admin.session_state AS
+CREATE VIEW session_admin_internal.session_state AS
 SELECT s.session_hash, s.application, s.generation, s.created_at, l.last_access_at,
        l.requests, s.user_name, s.login_method, s.client_address, s.peer_address, s.log_id,
        s.user_agent, s.device, s.node,
@@ -48,23 +48,23 @@ SELECT s.session_hash, s.application, s.generation, s.created_at, l.last_access_
             WHEN e.ended_at = d.generation_end THEN g.actor END AS actor,
        s.ctid AS tid
 FROM session_admin.session s
-JOIN session_admin.application_state a ON a.name = s.application
-JOIN session_admin.time_limit t ON t.application = s.application
-LEFT JOIN session_admin.user_time_limit u
+JOIN session_admin_internal.application_state a ON a.name = s.application
+JOIN session_admin_internal.time_limit t ON t.application = s.application
+LEFT JOIN session_admin_internal.user_time_limit u
     ON u.application = s.application AND u.user_name = s.user_name
-LEFT JOIN session_admin.application_generation g
+LEFT JOIN session_admin_internal.application_generation g
     ON g.application = s.application AND g.generation = s.generation
 CROSS JOIN LATERAL (SELECT
-    greatest(s.last_access_at, session_admin.live_last_access(s.session_hash, s.application))
+    greatest(s.last_access_at, session_admin_internal.live_last_access(s.session_hash, s.application))
         AS last_access_at,
-    s.requests + coalesce(session_admin.live_requests(s.session_hash, s.application), 0)
+    s.requests + coalesce(session_admin_internal.live_requests(s.session_hash, s.application), 0)
         AS requests,
     CASE WHEN s.product IS NOT NULL THEN s.idle_timeout
          WHEN s.user_name IS NULL THEN t.anonymous_idle_timeout
          ELSE coalesce(u.idle_timeout, t.idle_timeout) END AS idle_timeout) l
 LEFT JOIN LATERAL (
     SELECT e.at, e.reason, e.ended_by, e.actor
-    FROM session_admin.late_ending e
+    FROM session_admin_internal.late_ending e
     WHERE s.opened_xid < e.before_xid
       AND (e.application IS NULL OR e.application = s.application)
       AND (e.user_name IS NULL OR e.user_name = s.user_name)
@@ -87,5 +87,5 @@ CROSS JOIN LATERAL (SELECT
               OR d.generation_end IS NOT NULL
               OR d.late_end IS NOT NULL
          THEN least(d.idle_end, d.absolute_end, d.generation_end, d.late_end) END AS ended_at) e;
-COMMENT ON VIEW session_admin.session_state IS
+COMMENT ON VIEW session_admin_internal.session_state IS
 'each row of session with the moment, reason and author of its end, if it has ended';

@@ -6,43 +6,43 @@
  */
 
 -- The door out of session: the row is the truth, whoever deletes it.
-CREATE FUNCTION session_admin.session_ended() RETURNS trigger
+CREATE FUNCTION session_admin_internal.session_ended() RETURNS trigger
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_session_ended';
-COMMENT ON FUNCTION session_admin.session_ended() IS
+COMMENT ON FUNCTION session_admin_internal.session_ended() IS
 'trigger: archives the sessions that left the table, writes the feed and notifies';
 
-CREATE FUNCTION session_admin.truncated() RETURNS trigger
+CREATE FUNCTION session_admin_internal.truncated() RETURNS trigger
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_truncated';
-COMMENT ON FUNCTION session_admin.truncated() IS
+COMMENT ON FUNCTION session_admin_internal.truncated() IS
 'trigger: sends all rows through the same door before TRUNCATE';
 
-CREATE FUNCTION session_admin.token_revoked() RETURNS trigger
+CREATE FUNCTION session_admin_internal.token_revoked() RETURNS trigger
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_token_revoked';
-COMMENT ON FUNCTION session_admin.token_revoked() IS
+COMMENT ON FUNCTION session_admin_internal.token_revoked() IS
 'trigger: notes the remember-me tokens that left the table, writes the feed and notifies';
 
-CREATE FUNCTION session_admin.session_changed() RETURNS trigger
+CREATE FUNCTION session_admin_internal.session_changed() RETURNS trigger
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_session_changed';
-COMMENT ON FUNCTION session_admin.session_changed() IS
+COMMENT ON FUNCTION session_admin_internal.session_changed() IS
 'trigger: has the sessions that were updated read from the table again';
 
 CREATE TRIGGER session_changed AFTER UPDATE ON session_admin.session
     REFERENCING OLD TABLE AS old_table NEW TABLE AS new_table
-    FOR EACH STATEMENT EXECUTE FUNCTION session_admin.session_changed();
+    FOR EACH STATEMENT EXECUTE FUNCTION session_admin_internal.session_changed();
 CREATE TRIGGER session_ended AFTER DELETE ON session_admin.session
     REFERENCING OLD TABLE AS old_table
-    FOR EACH STATEMENT EXECUTE FUNCTION session_admin.session_ended();
+    FOR EACH STATEMENT EXECUTE FUNCTION session_admin_internal.session_ended();
 CREATE TRIGGER truncated BEFORE TRUNCATE ON session_admin.session
-    FOR EACH STATEMENT EXECUTE FUNCTION session_admin.truncated();
+    FOR EACH STATEMENT EXECUTE FUNCTION session_admin_internal.truncated();
 CREATE TRIGGER token_revoked AFTER DELETE ON session_admin.remember_me_token
     REFERENCING OLD TABLE AS old_table
-    FOR EACH STATEMENT EXECUTE FUNCTION session_admin.token_revoked();
+    FOR EACH STATEMENT EXECUTE FUNCTION session_admin_internal.token_revoked();
 CREATE TRIGGER truncated BEFORE TRUNCATE ON session_admin.remember_me_token
-    FOR EACH STATEMENT EXECUTE FUNCTION session_admin.truncated();
+    FOR EACH STATEMENT EXECUTE FUNCTION session_admin_internal.truncated();
 
 -- Also where session_replication_role is replica.
 ALTER TABLE session_admin.session ENABLE ALWAYS TRIGGER session_changed;

@@ -6,20 +6,20 @@
  * counted at once.
  */
 
-CREATE FUNCTION session_admin.check_filter(filters integer, idle_for interval) RETURNS boolean
+CREATE FUNCTION session_admin_internal.check_filter(filters integer, idle_for interval) RETURNS boolean
 LANGUAGE c IMMUTABLE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'sa_check_filter';
-COMMENT ON FUNCTION session_admin.check_filter(integer, interval) IS
+COMMENT ON FUNCTION session_admin_internal.check_filter(integer, interval) IS
 'true; an error if there is no filter at all, or one that a slip has made to match all';
 
-CREATE FUNCTION session_admin.sessions_to_invalidate(
+CREATE FUNCTION session_admin_internal.sessions_to_invalidate(
     user_name text, address cidr, user_agent_like text, node text, idle_for interval,
     opened_before timestamptz, anonymous boolean, application text)
-RETURNS SETOF session_admin.session_state
+RETURNS SETOF session_admin_internal.session_state
 LANGUAGE sql STABLE PARALLEL UNSAFE
 BEGIN ATOMIC
-    SELECT s.* FROM session_admin.session_state s
-    WHERE session_admin.check_filter(num_nonnulls($1, $2, $3, $4, $5, $6, $7), $5)
+    SELECT s.* FROM session_admin_internal.session_state s
+    WHERE session_admin_internal.check_filter(num_nonnulls($1, $2, $3, $4, $5, $6, $7), $5)
       AND s.application = $8
       AND s.ended_at IS NULL
       AND ($1 IS NULL OR s.user_name = $1)
@@ -30,7 +30,7 @@ BEGIN ATOMIC
       AND ($6 IS NULL OR s.created_at < $6)
       AND ($7 IS NULL OR (s.user_name IS NULL) = $7);
 END;
-COMMENT ON FUNCTION session_admin.sessions_to_invalidate(text, cidr, text, text, interval, timestamptz, boolean, text) IS
+COMMENT ON FUNCTION session_admin_internal.sessions_to_invalidate(text, cidr, text, text, interval, timestamptz, boolean, text) IS
 'the live sessions that all of these filters match; null is no filter';
 
 CREATE FUNCTION session_admin.invalidate_session(

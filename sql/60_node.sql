@@ -2,38 +2,38 @@
  * Nodes: whoever keeps a cache of sessions, and must know what ended
  */
 
-CREATE FUNCTION session_admin.feed_position() RETURNS pg_snapshot
+CREATE FUNCTION session_admin_internal.feed_position() RETURNS pg_snapshot
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'sa_feed_position';
-COMMENT ON FUNCTION session_admin.feed_position() IS
+COMMENT ON FUNCTION session_admin_internal.feed_position() IS
 'the position in the feed of the statement that calls it; where a node starts is join_node''s to say';
 
-CREATE FUNCTION session_admin.health_lease_is_over(
+CREATE FUNCTION session_admin_internal.health_lease_is_over(
     begins timestamptz, ends timestamptz, ahead bigint, run text, seen bigint, seen_run text)
 RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'sa_health_lease_is_over';
-COMMENT ON FUNCTION session_admin.health_lease_is_over(timestamptz, timestamptz, bigint, text, bigint, text) IS
+COMMENT ON FUNCTION session_admin_internal.health_lease_is_over(timestamptz, timestamptz, bigint, text, bigint, text) IS
 'has a lease surely run out, by the clock that nobody sets?';
 
 -- The one place that says what is left of a lease.
-CREATE VIEW session_admin.node_state AS
+CREATE VIEW session_admin_internal.node_state AS
 SELECT n.*,
        -- one that has not synced yet has nothing to answer from
        n.lease_expires_at IS NULL
-       OR session_admin.health_lease_is_over(n.last_sync_at, n.lease_expires_at,
-              n.synced_ahead, n.synced_run, (SELECT r.seen FROM session_admin.server_run r),
-              (SELECT r.run FROM session_admin.server_run r)) AS lease_is_over,
+       OR session_admin_internal.health_lease_is_over(n.last_sync_at, n.lease_expires_at,
+              n.synced_ahead, n.synced_run, (SELECT r.seen FROM session_admin_internal.server_run r),
+              (SELECT r.run FROM session_admin_internal.server_run r)) AS lease_is_over,
        coalesce(n.last_sync_at >= n.joined_at, false)
-       OR session_admin.health_lease_is_over(n.joined_at, n.joined_at + coalesce(
-              (SELECT p.value::interval FROM session_admin.effective_policy p
+       OR session_admin_internal.health_lease_is_over(n.joined_at, n.joined_at + coalesce(
+              (SELECT p.value::interval FROM session_admin_internal.effective_policy p
                WHERE p.application = n.application AND p.name = 'node_lease'),
-              (SELECT d.default_value::interval FROM session_admin.policy_definition d
+              (SELECT d.default_value::interval FROM session_admin_internal.policy_definition d
                WHERE d.name = 'node_lease')),
-           n.joined_ahead, n.joined_run, (SELECT r.seen FROM session_admin.server_run r),
-           (SELECT r.run FROM session_admin.server_run r)) AS join_is_over
-FROM session_admin.node n;
-COMMENT ON VIEW session_admin.node_state IS
+           n.joined_ahead, n.joined_run, (SELECT r.seen FROM session_admin_internal.server_run r),
+           (SELECT r.run FROM session_admin_internal.server_run r)) AS join_is_over
+FROM session_admin_internal.node n;
+COMMENT ON VIEW session_admin_internal.node_state IS
 'each node; lease_is_over: its lease has surely run out; join_is_over: it has synced since it joined, or as much time has passed';
 
 CREATE FUNCTION session_admin.join_node(node text, application text DEFAULT NULL)

@@ -8,7 +8,7 @@
 
 -- There is no key of what is in it: who ends a session must not wait for somebody else who
 -- ends it, too.
-CREATE TABLE session_admin.product_remains (
+CREATE TABLE session_admin_internal.product_remains (
     id              uuid PRIMARY KEY DEFAULT gen_random_uuid(),
     application     text COLLATE "C" NOT NULL,
     product         text COLLATE "C" NOT NULL,
@@ -28,11 +28,11 @@ CREATE TABLE session_admin.product_remains (
     tries           integer NOT NULL DEFAULT 0,
     next_try_at     timestamptz NOT NULL DEFAULT clock_timestamp()
 );
-CREATE INDEX product_remains_hash_idx ON session_admin.product_remains (secret_hash, application)
+CREATE INDEX product_remains_hash_idx ON session_admin_internal.product_remains (secret_hash, application)
     WHERE secret_hash IS NOT NULL;
-CREATE INDEX product_remains_next_idx ON session_admin.product_remains (next_try_at);
-COMMENT ON TABLE session_admin.product_remains IS
+CREATE INDEX product_remains_next_idx ON session_admin_internal.product_remains (next_try_at);
+COMMENT ON TABLE session_admin_internal.product_remains IS
 'rows that could not be deleted (or tokens, cleared) in products'' tables when their sessions ended, until they are';
 
 -- Elsewhere, transactions have other ids.
-SELECT pg_catalog.pg_extension_config_dump('session_admin.product_remains', 'WHERE secret_hash IS NOT NULL');
+SELECT pg_catalog.pg_extension_config_dump('session_admin_internal.product_remains', 'WHERE secret_hash IS NOT NULL');

@@ -70,7 +70,7 @@ FROM (VALUES
     AS r (parts, role, needed_by, readings, meaning)
 CROSS JOIN unnest(r.parts::text[]) AS p (part);
 
-CREATE TABLE session_admin.product (
+CREATE TABLE session_admin_internal.product (
     product         text COLLATE "C" PRIMARY KEY,
     title           text NOT NULL,
     -- the name that a user gets who is anonymized, a regular expression
@@ -79,10 +79,10 @@ CREATE TABLE session_admin.product (
     notes           text[] NOT NULL DEFAULT '{}',
     built_in        boolean NOT NULL DEFAULT false
 );
-COMMENT ON TABLE session_admin.product IS
+COMMENT ON TABLE session_admin_internal.product IS
 'products whose own tables attach_application can watch';
 
-CREATE TABLE session_admin.product_part (
+CREATE TABLE session_admin_internal.product_part (
     product         text COLLATE "C" NOT NULL,
     part            text COLLATE "C" NOT NULL
                     CHECK (part IN ('account', 'identity', 'attribute', 'login', 'remember_me', 'session')),
@@ -99,10 +99,10 @@ CREATE TABLE session_admin.product_part (
     clear_to        text,
     PRIMARY KEY (product, part)
 );
-COMMENT ON TABLE session_admin.product_part IS
+COMMENT ON TABLE session_admin_internal.product_part IS
 'which table of a product plays which part';
 
-CREATE TABLE session_admin.product_column (
+CREATE TABLE session_admin_internal.product_column (
     product         text COLLATE "C" NOT NULL,
     part            text COLLATE "C" NOT NULL,
     role            text COLLATE "C" NOT NULL,
@@ -122,18 +122,18 @@ CREATE TABLE session_admin.product_column (
     -- of the extension's own, which no dump brings
     FOREIGN KEY (part, role) REFERENCES session_admin.product_role
 );
-COMMENT ON TABLE session_admin.product_column IS
+COMMENT ON TABLE session_admin_internal.product_column IS
 'which column of a product''s table plays which role';
 
-CREATE TABLE session_admin.product_mark (
+CREATE TABLE session_admin_internal.product_mark (
     product         text COLLATE "C",
     columns         text[],
     PRIMARY KEY (product, columns)
 );
-COMMENT ON TABLE session_admin.product_mark IS
+COMMENT ON TABLE session_admin_internal.product_mark IS
 'columns that only this product has in one table; without any, all parts of a product tell it from others';
 
-CREATE TABLE session_admin.attachment (
+CREATE TABLE session_admin_internal.attachment (
     application     text COLLATE "C" NOT NULL,
     product         text COLLATE "C" NOT NULL,
     part            text COLLATE "C" NOT NULL,
@@ -149,11 +149,11 @@ CREATE TABLE session_admin.attachment (
     attached_by     text NOT NULL DEFAULT session_user,
     PRIMARY KEY (application, product, part)
 );
-CREATE INDEX attachment_relation_idx ON session_admin.attachment (relation);
-COMMENT ON TABLE session_admin.attachment IS
+CREATE INDEX attachment_relation_idx ON session_admin_internal.attachment (relation);
+COMMENT ON TABLE session_admin_internal.attachment IS
 'tables of products that are watched';
 
-CREATE TABLE session_admin.attachment_column (
+CREATE TABLE session_admin_internal.attachment_column (
     application     text COLLATE "C" NOT NULL,
     product         text COLLATE "C" NOT NULL,
     part            text COLLATE "C" NOT NULL,
@@ -164,12 +164,12 @@ CREATE TABLE session_admin.attachment_column (
     excludes        text[],
     PRIMARY KEY (application, product, part, role, column_name)
 );
-COMMENT ON TABLE session_admin.attachment_column IS
+COMMENT ON TABLE session_admin_internal.attachment_column IS
 'columns (and attributes) of them, with the role that each plays';
 
 -- A copy, as the product's own row may be gone when the name is needed: in a
 -- cascade, after a deletion, half way through anonymizing.
-CREATE TABLE session_admin.account_key (
+CREATE TABLE session_admin_internal.account_key (
     application     text COLLATE "C" NOT NULL,
     product         text COLLATE "C" NOT NULL,
     part            text COLLATE "C" NOT NULL,
@@ -182,12 +182,12 @@ CREATE TABLE session_admin.account_key (
     counted                 text[] NOT NULL DEFAULT '{}',
     PRIMARY KEY (key, application, product, part)
 );
-CREATE INDEX account_key_user_name_idx ON session_admin.account_key (user_name, application);
-CREATE INDEX account_key_gone_idx ON session_admin.account_key (gone_at) WHERE gone_at IS NOT NULL;
-COMMENT ON TABLE session_admin.account_key IS
+CREATE INDEX account_key_user_name_idx ON session_admin_internal.account_key (user_name, application);
+CREATE INDEX account_key_gone_idx ON session_admin_internal.account_key (gone_at) WHERE gone_at IS NOT NULL;
+COMMENT ON TABLE session_admin_internal.account_key IS
 'the user behind each key of a product, and the last login that was told of the key';
 
-CREATE TABLE session_admin.capture_failure (
+CREATE TABLE session_admin_internal.capture_failure (
     at              timestamptz NOT NULL DEFAULT clock_timestamp(),
     application     text COLLATE "C",
     relation        text NOT NULL,
@@ -197,26 +197,26 @@ CREATE TABLE session_admin.capture_failure (
     user_names      text[],
     acknowledged_by text
 );
-CREATE INDEX capture_failure_at_idx ON session_admin.capture_failure (at);
-COMMENT ON TABLE session_admin.capture_failure IS
+CREATE INDEX capture_failure_at_idx ON session_admin_internal.capture_failure (at);
+COMMENT ON TABLE session_admin_internal.capture_failure IS
 'changes of products'' tables that were not understood; whom they may have concerned was logged out';
 
-SELECT pg_catalog.pg_extension_config_dump('session_admin.product', 'WHERE NOT built_in');
-SELECT pg_catalog.pg_extension_config_dump('session_admin.product_part',
-    'WHERE product IN (SELECT product FROM session_admin.product WHERE NOT built_in)');
-SELECT pg_catalog.pg_extension_config_dump('session_admin.product_column',
-    'WHERE product IN (SELECT product FROM session_admin.product WHERE NOT built_in)');
-SELECT pg_catalog.pg_extension_config_dump('session_admin.product_mark',
-    'WHERE product IN (SELECT product FROM session_admin.product WHERE NOT built_in)');
+SELECT pg_catalog.pg_extension_config_dump('session_admin_internal.product', 'WHERE NOT built_in');
+SELECT pg_catalog.pg_extension_config_dump('session_admin_internal.product_part',
+    'WHERE product IN (SELECT product FROM session_admin_internal.product WHERE NOT built_in)');
+SELECT pg_catalog.pg_extension_config_dump('session_admin_internal.product_column',
+    'WHERE product IN (SELECT product FROM session_admin_internal.product WHERE NOT built_in)');
+SELECT pg_catalog.pg_extension_config_dump('session_admin_internal.product_mark',
+    'WHERE product IN (SELECT product FROM session_admin_internal.product WHERE NOT built_in)');
 -- Of a table that is gone there would be a number, which is another table's in the new place.
-SELECT pg_catalog.pg_extension_config_dump('session_admin.attachment',
+SELECT pg_catalog.pg_extension_config_dump('session_admin_internal.attachment',
     'WHERE relation IN (SELECT oid FROM pg_catalog.pg_class)');
-SELECT pg_catalog.pg_extension_config_dump('session_admin.attachment_column', '');
-SELECT pg_catalog.pg_extension_config_dump('session_admin.account_key', '');
-SELECT pg_catalog.pg_extension_config_dump('session_admin.capture_failure', '');
+SELECT pg_catalog.pg_extension_config_dump('session_admin_internal.attachment_column', '');
+SELECT pg_catalog.pg_extension_config_dump('session_admin_internal.account_key', '');
+SELECT pg_catalog.pg_extension_config_dump('session_admin_internal.capture_failure', '');
 
 -- A type that is not PostgreSQL's own could run its functions with our rights.
-CREATE FUNCTION session_admin.refused_type(role text, type oid, path text[]) RETURNS text
+CREATE FUNCTION session_admin_internal.refused_type(role text, type oid, path text[]) RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE
 RETURN CASE WHEN type >= 16384
             THEN format('type %s is not one of PostgreSQL''s own', format_type(type, NULL))
@@ -228,10 +228,10 @@ RETURN CASE WHEN type >= 16384
             WHEN role = 'idle_timeout' AND path IS NULL
                  AND type <> ALL ('{int2,int4,int8,numeric}'::regtype[])
             THEN format('type %s is not read as a number', format_type(type, NULL)) END;
-COMMENT ON FUNCTION session_admin.refused_type(text, oid, text[]) IS
+COMMENT ON FUNCTION session_admin_internal.refused_type(text, oid, text[]) IS
 'why a column of this type cannot play this role, null if it can';
 
-CREATE FUNCTION session_admin.match_product(product text, in_schema text)
+CREATE FUNCTION session_admin_internal.match_product(product text, in_schema text)
 RETURNS TABLE (part text, relation oid, relation_name text, role text, column_name text,
                reading text, key_of text, state text, note text, path text[], excludes text[])
 LANGUAGE sql STABLE PARALLEL SAFE
@@ -246,7 +246,7 @@ BEGIN ATOMIC
                     WHEN EXISTS (SELECT FROM pg_inherits i WHERE c.oid IN (i.inhrelid, i.inhparent))
                     THEN 'inherits: changes of a parent or child would not be seen'
                END AS refused
-        FROM session_admin.product_part p
+        FROM session_admin_internal.product_part p
         CROSS JOIN unnest(p.relations) WITH ORDINALITY AS r (name, n)
         JOIN pg_class c ON c.relname = r.name AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
         JOIN pg_namespace s ON s.oid = c.relnamespace AND s.nspname = match_product.in_schema
@@ -256,9 +256,9 @@ BEGIN ATOMIC
         SELECT c.part, c.n, c.oid, d.role, d.required, d.columns, d.reading, d.path,
                d.excludes, d.unseen,
                a.attname,
-               session_admin.refused_type(d.role, a.atttypid, d.path) AS refused
+               session_admin_internal.refused_type(d.role, a.atttypid, d.path) AS refused
         FROM candidate c
-        JOIN session_admin.product_column d ON d.product = match_product.product AND d.part = c.part
+        JOIN session_admin_internal.product_column d ON d.product = match_product.product AND d.part = c.part
         LEFT JOIN LATERAL (
             SELECT a.attname, a.atttypid
             FROM unnest(d.columns) WITH ORDINALITY AS u (name, n)
@@ -288,7 +288,7 @@ BEGIN ATOMIC
     SELECT b.part, b.oid, b.relname::text, d.role, u.name, d.reading, NULL, 'attached', 'attribute',
            d.path, d.excludes
     FROM best b
-    JOIN session_admin.product_column d ON d.product = match_product.product AND d.part = b.part
+    JOIN session_admin_internal.product_column d ON d.product = match_product.product AND d.part = b.part
     CROSS JOIN unnest(d.columns) AS u (name)
     WHERE b.part = 'attribute'
       AND d.role NOT IN ('user_name', 'user_key', 'attribute_name', 'attribute_value')
@@ -308,16 +308,16 @@ BEGIN ATOMIC
                        AND (m.attname IS NULL OR m.refused IS NOT NULL)),
                     'there is no such table'), p.unseen) END,
            NULL, NULL
-    FROM session_admin.product_part p
+    FROM session_admin_internal.product_part p
     LEFT JOIN best b ON b.part = p.part
     WHERE p.product = match_product.product
     ORDER BY 1, 4 NULLS FIRST, 5;
 END;
-COMMENT ON FUNCTION session_admin.match_product(text, text) IS
+COMMENT ON FUNCTION session_admin_internal.match_product(text, text) IS
 'which tables and columns of a schema play which part and role in the description of a product';
 
 -- Rows of users are never deleted.
-CREATE FUNCTION session_admin.refused_ending(
+CREATE FUNCTION session_admin_internal.refused_ending(
     application text, product text, in_schema text, part text, relation oid,
     user_column text, secret_column text,
     OUT reason text, OUT ambiguous boolean)
@@ -326,7 +326,7 @@ BEGIN ATOMIC
     WITH this AS MATERIALIZED (
         SELECT p.part IN ('session', 'remember_me') AND p.ends IS DISTINCT FROM 'clear' AS deletes,
                p.part NOT IN ('session', 'remember_me') AS of_users, p.ends IS NULL AS unsaid, c.relname
-        FROM session_admin.product_part p, pg_class c
+        FROM session_admin_internal.product_part p, pg_class c
         WHERE p.product = refused_ending.product AND p.part = refused_ending.part
           AND c.oid = refused_ending.relation
     ), single AS MATERIALIZED (
@@ -339,7 +339,7 @@ BEGIN ATOMIC
     CROSS JOIN LATERAL (
         SELECT 1, false, (
             SELECT format('it is watched as part "%s" of product "%s" for application "%s"', a.part, a.product, a.application)
-            FROM session_admin.attachment a
+            FROM session_admin_internal.attachment a
             WHERE a.relation = refused_ending.relation
               AND (a.application, a.product) <> (refused_ending.application, refused_ending.product)
               AND CASE WHEN this.deletes THEN a.part NOT IN ('session', 'remember_me')
@@ -348,8 +348,8 @@ BEGIN ATOMIC
         UNION ALL
         SELECT 2, false, (
             SELECT format('it is part "%s" of product "%s"', m.part, q.product)
-            FROM session_admin.product q
-            CROSS JOIN LATERAL session_admin.match_product(q.product, refused_ending.in_schema) m
+            FROM session_admin_internal.product q
+            CROSS JOIN LATERAL session_admin_internal.match_product(q.product, refused_ending.in_schema) m
             WHERE this.deletes AND m.role IS NULL AND m.state = 'attached'
               AND m.relation = refused_ending.relation AND m.part IN ('account', 'identity')
             ORDER BY q.product LIMIT 1)
@@ -362,7 +362,7 @@ BEGIN ATOMIC
                          WHERE a.attrelid = refused_ending.relation AND a.attnum > 0 AND NOT a.attisdropped
                            AND a.attname ~* 'passw|pwd|passphrase')
             THEN 'it holds passwords'
-            WHEN EXISTS (SELECT FROM session_admin.product_part p
+            WHEN EXISTS (SELECT FROM session_admin_internal.product_part p
                          WHERE p.part = 'account' AND this.relname = ANY (p.relations))
             THEN 'products have their users in tables of this name'
             WHEN EXISTS (SELECT FROM pg_constraint k WHERE k.confrelid = refused_ending.relation)
@@ -371,7 +371,7 @@ BEGIN ATOMIC
     WHERE v.reason IS NOT NULL
     ORDER BY v.n LIMIT 1;
 END;
-COMMENT ON FUNCTION session_admin.refused_ending(text, text, text, text, oid, text, text) IS
+COMMENT ON FUNCTION session_admin_internal.refused_ending(text, text, text, text, oid, text, text) IS
 'why a table cannot play this part, as sessions or tokens end there by their row being deleted, and it holds users; null if it can';
 
 CREATE FUNCTION session_admin.capture() RETURNS trigger

@@ -5,11 +5,11 @@
  * directories is one user.
  */
 
-INSERT INTO session_admin.product (product, title, alias_pattern, notes, built_in) VALUES
+INSERT INTO session_admin_internal.product (product, title, alias_pattern, notes, built_in) VALUES
 ('jira', 'Jira Data Center and Server', '^jirauser[0-9]+$',
  ARRAY['addresses and user agents of logins are not in these tables'], true);
 
-INSERT INTO session_admin.product_part (product, part, relations, key_of, required, unseen) VALUES
+INSERT INTO session_admin_internal.product_part (product, part, relations, key_of, required, unseen) VALUES
 ('jira', 'account', '{cwd_user}', NULL, true, NULL),
 ('jira', 'identity', '{app_user}', NULL, false,
  'whose remember-me rows are deleted is not known'),
@@ -18,7 +18,7 @@ INSERT INTO session_admin.product_part (product, part, relations, key_of, requir
 ('jira', 'remember_me', '{remembermetoken}', 'identity', false,
  'remember-me rows are neither seen nor deleted');
 
-INSERT INTO session_admin.product_column (product, part, role, columns, required, reading, unseen) VALUES
+INSERT INTO session_admin_internal.product_column (product, part, role, columns, required, reading, unseen) VALUES
 ('jira', 'account', 'key', '{id}', true, NULL, NULL),
 ('jira', 'account', 'user_name', '{lower_user_name}', true, NULL, NULL),
 ('jira', 'account', 'other_name', '{user_name}', false, NULL, NULL),
@@ -39,4 +39,4 @@ INSERT INTO session_admin.product_column (product, part, role, columns, required
 ('jira', 'remember_me', 'secret', '{token}', true, NULL, NULL),
 ('jira', 'remember_me', 'created_at', '{created}', false, NULL, NULL);
 
-INSERT INTO session_admin.product_mark VALUES ('jira', '{user_key,lower_user_name}');
+INSERT INTO session_admin_internal.product_mark VALUES ('jira', '{user_key,lower_user_name}');

@@ -5,7 +5,7 @@
  * report of attach_application says what was found.
  */
 
-INSERT INTO session_admin.product (product, title, notes, built_in) VALUES
+INSERT INTO session_admin_internal.product (product, title, notes, built_in) VALUES
 ('confluence', 'Confluence Data Center and Server', ARRAY[
     'addresses and user agents of logins are not in these tables',
     'anonymizing is seen as a change of name'], true),
@@ -39,7 +39,7 @@ INSERT INTO session_admin.product (product, title, notes, built_in) VALUES
     'whose session a row of sessions is cannot be seen, as its payload is Ruby''s own',
     'remember-me cookies are not in these tables'], true);
 
-INSERT INTO session_admin.product_part (product, part, relations, key_of, required, unseen) VALUES
+INSERT INTO session_admin_internal.product_part (product, part, relations, key_of, required, unseen) VALUES
 ('confluence', 'account', '{cwd_user}', NULL, true, NULL),
 ('confluence', 'identity', '{user_mapping}', NULL, false, 'whose logins they are is not known'),
 ('confluence', 'login', '{logininfo}', 'identity', false, 'logins and failed logins are not seen'),
@@ -75,7 +75,7 @@ INSERT INTO session_admin.product_part (product, part, relations, key_of, requir
 ('devise', 'account', '{users,accounts,admins,members}', NULL, true, NULL);
 
 -- Atlassian's directories of users look alike
-INSERT INTO session_admin.product_column (product, part, role, columns, required, reading, unseen)
+INSERT INTO session_admin_internal.product_column (product, part, role, columns, required, reading, unseen)
 SELECT p.product, 'account', c.*
 FROM (VALUES ('confluence'), ('bamboo'), ('bitbucket'), ('crowd')) AS p (product)
 CROSS JOIN (VALUES
@@ -86,7 +86,7 @@ CROSS JOIN (VALUES
     ('active', '{active,is_active}', false, NULL, 'deactivation is not seen'))
     AS c (role, columns, required, reading, unseen);
 
-INSERT INTO session_admin.product_column (product, part, role, columns, required, reading, unseen) VALUES
+INSERT INTO session_admin_internal.product_column (product, part, role, columns, required, reading, unseen) VALUES
 ('confluence', 'identity', 'key', '{user_key}', true, NULL, NULL),
 ('confluence', 'identity', 'user_name', '{username}', true, 'any case', NULL),
 ('confluence', 'login', 'user_key', '{username}', true, NULL, NULL),
@@ -157,7 +157,7 @@ INSERT INTO session_admin.product_column (product, part, role, columns, required
 ('devise', 'account', 'current_failed_count', '{failed_attempts}', false, NULL, 'failed logins are not seen'),
 ('devise', 'account', 'last_login_address', '{current_sign_in_ip}', false, NULL, NULL);
 
-INSERT INTO session_admin.product_column
+INSERT INTO session_admin_internal.product_column
     (product, part, role, columns, required, reading, path, excludes, unseen) VALUES
 -- directory -1 has the tokens of applications, not of users
 ('crowd', 'session', 'key', '{id}', true, NULL, NULL, NULL, NULL),
@@ -187,7 +187,7 @@ INSERT INTO session_admin.product_column
 ('devise', 'session', 'key', '{id}', false, NULL, NULL, NULL, NULL),
 ('devise', 'session', 'secret', '{session_id}', true, NULL, NULL, NULL, NULL);
 
-INSERT INTO session_admin.product_mark VALUES
+INSERT INTO session_admin_internal.product_mark VALUES
 ('confluence', '{user_key,username}'),
 ('confluence', '{curfailed,successdate,prevsuccessdate}'),
 ('bamboo', '{user_name,auth_count}'),
@@ -205,4 +205,4 @@ INSERT INTO session_admin.product_mark VALUES
 ('devise', '{encrypted_password,sign_in_count}');
 
 -- What these products have there are rows of their own.
-UPDATE session_admin.product_part SET ends = 'delete' WHERE part IN ('session', 'remember_me');
+UPDATE session_admin_internal.product_part SET ends = 'delete' WHERE part IN ('session', 'remember_me');

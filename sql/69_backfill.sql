@@ -5,7 +5,7 @@
  */
 
 -- Not dumped: a restored table has its rows in other places.
-CREATE TABLE session_admin.backfill (
+CREATE TABLE session_admin_internal.backfill (
     application     text COLLATE "C" NOT NULL,
     product         text COLLATE "C" NOT NULL,
     part            text COLLATE "C" NOT NULL,
@@ -19,7 +19,7 @@ CREATE TABLE session_admin.backfill (
     finished_at     timestamptz,
     PRIMARY KEY (application, product, part)
 );
-COMMENT ON TABLE session_admin.backfill IS
+COMMENT ON TABLE session_admin_internal.backfill IS
 'tables of sessions whose rows are read, or were, and how far';
 
 CREATE VIEW session_admin.backfills WITH (security_barrier) AS
@@ -29,8 +29,8 @@ SELECT b.application, b.product, a.table_name, b.rows_read,
             THEN least(floor(100.0 * (b.next_row::text::point)[0] / b.blocks), 99)::integer
             ELSE 0 END AS percent,
        b.started_at, b.last_at, b.finished_at
-FROM session_admin.backfill b
-JOIN session_admin.attachment a USING (application, product, part);
+FROM session_admin_internal.backfill b
+JOIN session_admin_internal.attachment a USING (application, product, part);
 COMMENT ON VIEW session_admin.backfills IS
 'how far backfill_sessions has come';
 

@@ -5,7 +5,7 @@
  * apart, with the first thing that is wrong with each part and column of it.
  */
 
-CREATE FUNCTION session_admin.json_names(value jsonb) RETURNS text[]
+CREATE FUNCTION session_admin_internal.json_names(value jsonb) RETURNS text[]
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC
     SELECT array_agg(n.name #>> '{}' ORDER BY n.n)
@@ -15,16 +15,16 @@ BEGIN ATOMIC
         WITH ORDINALITY AS n (name, n)
     HAVING bool_and(jsonb_typeof(n.name) = 'string' AND n.name #>> '{}' <> '');
 END;
-COMMENT ON FUNCTION session_admin.json_names(jsonb) IS
+COMMENT ON FUNCTION session_admin_internal.json_names(jsonb) IS
 'a name, or an array of names; null if it is neither';
 
-CREATE FUNCTION session_admin.described_parts(parts jsonb)
+CREATE FUNCTION session_admin_internal.described_parts(parts jsonb)
 RETURNS TABLE (part text, relations text[], key_of text, required boolean, ends text, clear_to text,
                problem text, hint text)
 LANGUAGE sql STABLE PARALLEL SAFE
 BEGIN ATOMIC
     WITH described AS MATERIALIZED (
-        SELECT p.part, p.d, session_admin.json_names(p.d -> 'tables') AS relations,
+        SELECT p.part, p.d, session_admin_internal.json_names(p.d -> 'tables') AS relations,
                CASE WHEN jsonb_typeof(p.d -> 'columns') = 'object' THEN p.d -> 'columns' ELSE '{}' END AS columns
         FROM jsonb_each(CASE WHEN jsonb_typeof(parts) = 'object' THEN parts ELSE '{}' END) AS p (part, d)
     )
@@ -83,10 +83,10 @@ BEGIN ATOMIC
             AS v (n, is_so, problem, hint)
         WHERE v.is_so ORDER BY v.n LIMIT 1) w ON true;
 END;
-COMMENT ON FUNCTION session_admin.described_parts(jsonb) IS
+COMMENT ON FUNCTION session_admin_internal.described_parts(jsonb) IS
 'the parts of a description, and what is wrong with them';
 
-CREATE FUNCTION session_admin.described_columns(parts jsonb)
+CREATE FUNCTION session_admin_internal.described_columns(parts jsonb)
 RETURNS TABLE (part text, role text, columns text[], required boolean, reading text,
                path text[], excludes text[], problem text, hint text)
 LANGUAGE sql STABLE PARALLEL SAFE
@@ -100,10 +100,10 @@ BEGIN ATOMIC
                               THEN p.d -> 'columns' ELSE '{}' END) AS c (role, d)
     ), read AS MATERIALIZED (
         SELECT d.part, d.role, d.d, r.readings,
-               session_admin.json_names(d.d -> 'column') AS columns,
-               session_admin.json_names(d.d -> 'path') AS path,
-               session_admin.json_names(d.d -> 'excludes') AS excludes,
-               (SELECT session_admin.json_names(s.d -> 'column') FROM described s
+               session_admin_internal.json_names(d.d -> 'column') AS columns,
+               session_admin_internal.json_names(d.d -> 'path') AS path,
+               session_admin_internal.json_names(d.d -> 'excludes') AS excludes,
+               (SELECT session_admin_internal.json_names(s.d -> 'column') FROM described s
                 WHERE s.part = d.part AND s.role = 'secret') AS secrets,
                (SELECT string_agg(r.role, ', ' ORDER BY r.role) FROM session_admin.product_role r
                 WHERE r.part = d.part) AS known,
@@ -147,7 +147,7 @@ BEGIN ATOMIC
             AS v (n, is_so, problem, hint)
         WHERE v.is_so ORDER BY v.n LIMIT 1) w ON true;
 END;
-COMMENT ON FUNCTION session_admin.described_columns(jsonb) IS
+COMMENT ON FUNCTION session_admin_internal.described_columns(jsonb) IS
 'the columns of a description, and what is wrong with them';
 
 CREATE FUNCTION session_admin.describe_product(
@@ -174,8 +174,8 @@ BEGIN ATOMIC
         SELECT quote_ident(in_schema)::regnamespace::oid AS oid
     ), matched AS MATERIALIZED (
         SELECT p.product, p.title, m.part, m.relation_name, m.column_name, m.role, m.state, m.note
-        FROM session_admin.product p
-        CROSS JOIN LATERAL session_admin.match_product(p.product, in_schema) m
+        FROM session_admin_internal.product p
+        CROSS JOIN LATERAL session_admin_internal.match_product(p.product, in_schema) m
         -- names of attributes are found in no catalog
         WHERE m.note <> 'attribute'
     ), part AS (
@@ -204,7 +204,7 @@ BEGIN ATOMIC
                      AND (SELECT count(*) FROM pg_attribute a
                           WHERE a.attrelid = c.oid AND a.attname = ANY (k.columns) AND NOT a.attisdropped)
                          = cardinality(k.columns))) AS found
-        FROM session_admin.product_mark k CROSS JOIN schema
+        FROM session_admin_internal.product_mark k CROSS JOIN schema
         GROUP BY k.product
     )
     SELECT s.product, s.title, s.matched, s.missing

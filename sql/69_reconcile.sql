@@ -5,7 +5,7 @@
  */
 
 -- Not dumped: a restored table has its rows in other places.
-CREATE TABLE session_admin.reconciliation (
+CREATE TABLE session_admin_internal.reconciliation (
     application     text COLLATE "C" NOT NULL,
     product         text COLLATE "C" NOT NULL,
     -- where the next slice begins: in the rows, or in the sessions
@@ -19,7 +19,7 @@ CREATE TABLE session_admin.reconciliation (
     last_at         timestamptz,
     PRIMARY KEY (application, product)
 );
-COMMENT ON TABLE session_admin.reconciliation IS
+COMMENT ON TABLE session_admin_internal.reconciliation IS
 'how far housekeeping has come in comparing each table of sessions, and how many differences it found';
 
 CREATE FUNCTION session_admin.reconcile_sessions(

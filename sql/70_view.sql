@@ -23,7 +23,7 @@ SELECT s.application,
        s.last_access_at,
        greatest(statement_timestamp() - s.last_access_at, interval '0') AS idle,
        s.expires_at
-FROM session_admin.session_state s
+FROM session_admin_internal.session_state s
 WHERE s.ended_at IS NULL;
 COMMENT ON VIEW session_admin.current_sessions IS
 'who is logged in now: the sessions that are valid';
@@ -58,8 +58,8 @@ BEGIN ATOMIC
            s.login_method, s.client_address, s.peer_address, s.user_agent, s.device, s.node,
            s.requests, s.created_at, s.last_access_at,
            greatest(statement_timestamp() - s.last_access_at, interval '0'), s.expires_at
-    FROM session_admin.sessions_to_invalidate(
-             $1, $2, $3, $4, $5, $6, $7, session_admin.application_or_current($8)) s;
+    FROM session_admin_internal.sessions_to_invalidate(
+             $1, $2, $3, $4, $5, $6, $7, session_admin_internal.application_or_current($8)) s;
 END;
 COMMENT ON FUNCTION session_admin.preview_invalidation(text, cidr, text, text, interval, timestamptz, boolean, text) IS
 'the sessions that invalidate_sessions with the same filters would end';
@@ -84,7 +84,7 @@ SELECT s.application,
        s.ended_by,
        coalesce(s.ended_at, statement_timestamp()) - s.created_at AS duration,
        s.actor
-FROM session_admin.session_state s
+FROM session_admin_internal.session_state s
 UNION ALL
 SELECT e.application,
        session_admin.session_ref(e.session_hash),
@@ -105,7 +105,7 @@ SELECT e.application,
        e.ended_by,
        e.ended_at - e.created_at,
        e.actor
-FROM session_admin.ended_session e;
+FROM session_admin_internal.ended_session e;
 COMMENT ON VIEW session_admin.session_history IS
 'every session, live and ended: when it ended, why, and by whom';
 COMMENT ON COLUMN session_admin.session_history.ended_at IS
@@ -130,12 +130,12 @@ SELECT a.application,
        a.total_failed_count + coalesce(n.failed, 0) AS total_failed_count,
        greatest(a.last_seen_at, n.at, s.last_access_at) AS last_seen_at,
        coalesce(s.live_sessions, 0) AS live_sessions
-FROM session_admin.account a
+FROM session_admin_internal.account a
 LEFT JOIN (
     SELECT l.user_name, l.application,
            count(*) AS live_sessions,
            max(l.last_access_at) AS last_access_at
-    FROM session_admin.session_state l
+    FROM session_admin_internal.session_state l
     WHERE l.ended_at IS NULL AND l.user_name IS NOT NULL
     GROUP BY l.user_name, l.application) s
     ON s.user_name = a.user_name AND s.application = a.application
@@ -148,8 +148,8 @@ LEFT JOIN (
            count(*) FILTER (WHERE t.login_failed) AS failed,
            count(*) FILTER (WHERE t.login_failed
                             AND (t.at > b.last_login_at OR b.last_login_at IS NULL)) AS failed_since_login
-    FROM session_admin.account_seen t
-    JOIN session_admin.account b ON b.user_name = t.user_name AND b.application = t.application
+    FROM session_admin_internal.account_seen t
+    JOIN session_admin_internal.account b ON b.user_name = t.user_name AND b.application = t.application
     GROUP BY t.user_name, t.application) n
     ON n.user_name = a.user_name AND n.application = a.application;
 COMMENT ON VIEW session_admin.last_login IS
@@ -172,7 +172,7 @@ SELECT e.application,
        e.node,
        e.session_ref,
        e.detail
-FROM session_admin.login_event e;
+FROM session_admin_internal.login_event e;
 COMMENT ON VIEW session_admin.login_history IS
 'logins that succeeded and failed, and what happened to remember-me tokens';
 
@@ -187,9 +187,9 @@ SELECT e.application,
        count(DISTINCT e.client_address) FILTER (WHERE NOT e.succeeded) AS addresses,
        min(e.at) FILTER (WHERE NOT e.succeeded) AS first_failed_at,
        max(e.at) FILTER (WHERE NOT e.succeeded) AS last_failed_at
-FROM session_admin.login_event e
+FROM session_admin_internal.login_event e
 JOIN session_admin.application a ON a.name = e.application
-JOIN session_admin.effective_policy p
+JOIN session_admin_internal.effective_policy p
     ON p.application = e.application AND p.name = 'login_pressure_window'
 WHERE e.event IN ('login', 'login_failed')
   -- no window is longer: older partitions are not even looked at
@@ -218,10 +218,10 @@ SELECT t.application,
        t.last_used_at,
        t.created_at + l.remember_me_lifetime AS expires_at
 FROM session_admin.remember_me_token t
-JOIN session_admin.application_state a ON a.name = t.application AND a.generation = t.generation
-JOIN session_admin.time_limit l ON l.application = t.application
+JOIN session_admin_internal.application_state a ON a.name = t.application AND a.generation = t.generation
+JOIN session_admin_internal.time_limit l ON l.application = t.application
 WHERE t.created_at + l.remember_me_lifetime > statement_timestamp()
-  AND NOT EXISTS (SELECT FROM session_admin.late_ending e
+  AND NOT EXISTS (SELECT FROM session_admin_internal.late_ending e
                   WHERE e.tokens AND t.opened_xid < e.before_xid
                     AND (e.application IS NULL OR e.application = t.application)
                     AND (e.user_name IS NULL OR e.user_name = t.user_name));
@@ -242,7 +242,7 @@ SELECT i.id,
        i.invalidated_by,
        i.sessions_ended,
        i.tokens_revoked
-FROM session_admin.invalidation i;
+FROM session_admin_internal.invalidation i;
 COMMENT ON VIEW session_admin.invalidations IS
 'what nodes were told to forget, for as long as the feed is kept';
 COMMENT ON COLUMN session_admin.invalidations.session_ref IS
@@ -254,20 +254,20 @@ COMMENT ON COLUMN session_admin.invalidations.sessions_ended IS
 
 -- Only these rows are read, by the index, whatever the planner knows of the table: two
 -- bounds that it does not know tell it that they are few.
-CREATE FUNCTION session_admin.health_pending(place pg_snapshot) RETURNS bigint
+CREATE FUNCTION session_admin_internal.health_pending(place pg_snapshot) RETURNS bigint
 LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET jit = off
 BEGIN ATOMIC
-    SELECT (SELECT count(*) FROM session_admin.invalidation i
+    SELECT (SELECT count(*) FROM session_admin_internal.invalidation i
             WHERE i.xid >= pg_snapshot_xmax($1)
               AND i.xid < greatest(pg_snapshot_xmax($1), '9223372036854775807'))
          + (SELECT coalesce(sum(r.n), 0)::bigint
             FROM pg_snapshot_xip($1) AS x (xid)
             CROSS JOIN LATERAL (
-                SELECT count(*) AS n FROM session_admin.invalidation i
+                SELECT count(*) AS n FROM session_admin_internal.invalidation i
                 WHERE i.xid >= x.xid AND i.xid <= x.xid) r);
 END;
-COMMENT ON FUNCTION session_admin.health_pending(pg_snapshot) IS
+COMMENT ON FUNCTION session_admin_internal.health_pending(pg_snapshot) IS
 'how many invalidations a position in the feed has not seen';
 
 CREATE VIEW session_admin.nodes WITH (security_barrier) AS
@@ -281,8 +281,8 @@ SELECT n.node,
        n.last_sync_at,
        n.lease_expires_at,
        n.pending
-FROM (SELECT s.*, session_admin.health_pending(coalesce(s.applied, s.handed)) AS pending
-      FROM session_admin.node_state s OFFSET 0) n;
+FROM (SELECT s.*, session_admin_internal.health_pending(coalesce(s.applied, s.handed)) AS pending
+      FROM session_admin_internal.node_state s OFFSET 0) n;
 COMMENT ON VIEW session_admin.nodes IS
 'the nodes that keep a cache, and how far each of them is';
 COMMENT ON COLUMN session_admin.nodes.state IS

@@ -18,11 +18,11 @@ BEGIN ATOMIC
                encode(sha256(convert_to(g.current_session, getdatabaseencoding())), 'hex')),
            s.login_method, s.client_address, s.user_agent, s.device,
            s.created_at, s.last_access_at, s.expires_at
-    FROM session_admin.session_state s
+    FROM session_admin_internal.session_state s
     CROSS JOIN (SELECT coalesce(current_setting('session_admin.current_session', true), '')
                            AS current_session) g
     WHERE s.user_name = $1
-      AND s.application = session_admin.application_or_current($2)
+      AND s.application = session_admin_internal.application_or_current($2)
       AND s.ended_at IS NULL
     ORDER BY s.last_access_at DESC, s.session_hash;
 END;
@@ -39,7 +39,7 @@ BEGIN ATOMIC
            d.expires_at
     FROM session_admin.remembered_devices d
     WHERE d.user_name = $1
-      AND d.application = session_admin.application_or_current($2)
+      AND d.application = session_admin_internal.application_or_current($2)
     ORDER BY coalesce(d.last_used_at, d.created_at) DESC, d.series;
 END;
 COMMENT ON FUNCTION session_admin.my_devices(text, text) IS
@@ -54,11 +54,11 @@ LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_cata
 BEGIN ATOMIC
     WITH ended AS MATERIALIZED (
         SELECT i.sessions_ended
-        FROM session_admin.session_state s
+        FROM session_admin_internal.session_state s
         CROSS JOIN LATERAL session_admin.invalidate_session(
             encode(s.session_hash, 'hex'), 'logout', s.application) i
         WHERE s.user_name = $1
-          AND s.application = session_admin.application_or_current($3)
+          AND s.application = session_admin_internal.application_or_current($3)
           AND session_admin.session_ref(s.session_hash) = lower($2)
           AND s.ended_at IS NULL)
     SELECT coalesce(sum(ended.sessions_ended), 0) > 0 FROM ended;

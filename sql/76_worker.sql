@@ -2,7 +2,7 @@
  * Worker
  */
 
-CREATE FUNCTION session_admin.worker_status(
+CREATE FUNCTION session_admin_internal.worker_status(
     OUT state text,
     OUT launcher_pid integer,
     OUT worker_pid integer,
@@ -18,10 +18,10 @@ CREATE FUNCTION session_admin.worker_status(
     OUT overdue interval)
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'sa_worker_status';
-COMMENT ON FUNCTION session_admin.worker_status() IS
+COMMENT ON FUNCTION session_admin_internal.worker_status() IS
 'how the background worker of this database fares, and what its last run did';
 
-CREATE FUNCTION session_admin.live_status(
+CREATE FUNCTION session_admin_internal.live_status(
     OUT used bigint,
     OUT capacity bigint,
     OUT unflushed bigint,
@@ -29,13 +29,13 @@ CREATE FUNCTION session_admin.live_status(
     OUT touched bigint)
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'sa_live_status';
-COMMENT ON FUNCTION session_admin.live_status() IS
+COMMENT ON FUNCTION session_admin_internal.live_status() IS
 'sessions in the shared table of live sessions, room there, requests of this database that the table session does not count yet, and sessions whose last access or requests it does not tell yet: estimated from some of the sessions, where there are many';
 
-CREATE FUNCTION session_admin.note_database() RETURNS void
+CREATE FUNCTION session_admin_internal.note_database() RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'sa_note_database';
-COMMENT ON FUNCTION session_admin.note_database() IS
+COMMENT ON FUNCTION session_admin_internal.note_database() IS
 'tells the launcher that this database uses the extension';
 
-SELECT session_admin.note_database();
+SELECT session_admin_internal.note_database();

@@ -12,7 +12,7 @@ SELECT e.application,
        count(DISTINCT e.user_name) FILTER (WHERE e.succeeded) AS users,
        count(*) FILTER (WHERE NOT e.succeeded) AS failed_logins,
        count(DISTINCT e.user_name) FILTER (WHERE NOT e.succeeded) AS failed_users
-FROM session_admin.login_event e
+FROM session_admin_internal.login_event e
 WHERE e.event IN ('login', 'login_failed')
 GROUP BY e.application, e.at::date;
 COMMENT ON VIEW session_admin.logins_per_day IS
@@ -31,18 +31,18 @@ BEGIN ATOMIC
     SELECT l.application, l.user_name, l.last_login_at, l.last_seen_at, l.login_count,
            l.total_failed_count
     FROM session_admin.last_login l
-    WHERE l.application = session_admin.application_or_current(dormant_users.application)
+    WHERE l.application = session_admin_internal.application_or_current(dormant_users.application)
       AND coalesce(greatest(l.last_login_at, l.last_seen_at), '-infinity') < since
     ORDER BY greatest(l.last_login_at, l.last_seen_at) NULLS FIRST, l.user_name;
 END;
 COMMENT ON FUNCTION session_admin.dormant_users(timestamptz, text) IS
 'users who were not here since, those who never came first';
 
-CREATE FUNCTION session_admin.check_steps("from" timestamptz, "to" timestamptz, step interval)
+CREATE FUNCTION session_admin_internal.check_steps("from" timestamptz, "to" timestamptz, step interval)
 RETURNS boolean
 LANGUAGE c IMMUTABLE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'sa_check_steps';
-COMMENT ON FUNCTION session_admin.check_steps(timestamptz, timestamptz, interval) IS
+COMMENT ON FUNCTION session_admin_internal.check_steps(timestamptz, timestamptz, interval) IS
 'true, or an error unless the times are finite and not more than 100,000 positive steps apart';
 
 /*
@@ -58,7 +58,7 @@ BEGIN ATOMIC
     WITH seen AS (
         SELECT h.created_at, h.ended_at
         FROM session_admin.session_history h
-        WHERE h.application = session_admin.application_or_current(concurrent_sessions.application)
+        WHERE h.application = session_admin_internal.application_or_current(concurrent_sessions.application)
           AND h.end_reason IS DISTINCT FROM 'renewed'
           AND h.created_at < "to"
           AND (h.ended_at IS NULL OR h.ended_at > "from")
@@ -69,7 +69,7 @@ BEGIN ATOMIC
         UNION ALL
         SELECT s.at, 0, 1
         FROM generate_series("from", "to", step) AS s(at)
-        WHERE session_admin.check_steps("from", "to", step) AND s.at < "to"
+        WHERE session_admin_internal.check_steps("from", "to", step) AND s.at < "to"
     ), running AS (
         SELECT change.at, change.is_step,
                sum(change.delta) OVER w AS sessions,
@@ -88,33 +88,33 @@ COMMENT ON FUNCTION session_admin.concurrent_sessions(timestamptz, timestamptz, 
 'how many sessions there were at each step from one time to before another, and at most until the next';
 
 -- In SQL_ASCII a character is a byte, and these above 0x7f are parts of others.
-CREATE FUNCTION session_admin.html(value text) RETURNS text
+CREATE FUNCTION session_admin_internal.html(value text) RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE
 RETURN replace(replace(replace(replace(replace(
     regexp_replace(value COLLATE "C",
         CASE getdatabaseencoding() WHEN 'SQL_ASCII' THEN '[\x01-\x1f\x7f]'
              ELSE '[\x01-\x1f\x7f-\x9f\ufffe\uffff]' END, ' ', 'g'),
     '&', '&amp;'), '<', '&lt;'), '>', '&gt;'), '"', '&quot;'), '''', '&#39;');
-COMMENT ON FUNCTION session_admin.html(text) IS
+COMMENT ON FUNCTION session_admin_internal.html(text) IS
 'the value as text of an HTML or XML page: nothing in it is markup';
 
-CREATE FUNCTION session_admin.html_time(at timestamptz) RETURNS text
+CREATE FUNCTION session_admin_internal.html_time(at timestamptz) RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE
 RETURN CASE WHEN isfinite(at)
             THEN '<time datetime="'
                  || to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') || '">'
                  || to_char(at, 'YYYY-MM-DD HH24:MI:SS') || '</time>'
             ELSE '' END;
-COMMENT ON FUNCTION session_admin.html_time(timestamptz) IS
+COMMENT ON FUNCTION session_admin_internal.html_time(timestamptz) IS
 'the time as HTML, empty if there is none';
 
-CREATE FUNCTION session_admin.html_row(cells text[]) RETURNS text
+CREATE FUNCTION session_admin_internal.html_row(cells text[]) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN '<tr><td>' || array_to_string(cells, '</td><td>', '') || E'</td></tr>\n';
-COMMENT ON FUNCTION session_admin.html_row(text[]) IS
+COMMENT ON FUNCTION session_admin_internal.html_row(text[]) IS
 'a row of a table, of cells that are HTML';
 
-CREATE FUNCTION session_admin.html_table(
+CREATE FUNCTION session_admin_internal.html_table(
     id text, caption text, headings text[], rows text, shown bigint, max_rows bigint)
 RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -127,7 +127,7 @@ RETURN '<section aria-labelledby="' || id || E'">\n<h2 id="' || id || '">' || ca
             || CASE WHEN shown >= max_rows THEN '<p>The first ' || shown || E'.</p>\n' ELSE '' END
        END
     || E'</section>\n';
-COMMENT ON FUNCTION session_admin.html_table(text, text, text[], text, bigint, bigint) IS
+COMMENT ON FUNCTION session_admin_internal.html_table(text, text, text[], text, bigint, bigint) IS
 'a section with a table, of rows that are HTML';
 
 CREATE FUNCTION session_admin.html_report(
@@ -138,21 +138,21 @@ RETURNS text
 LANGUAGE sql STABLE PARALLEL UNSAFE
 BEGIN ATOMIC
     WITH asked AS (
-        SELECT session_admin.application_or_current(html_report.application) AS application,
+        SELECT session_admin_internal.application_or_current(html_report.application) AS application,
                coalesce(html_report.since, '-infinity') AS since,
                least(greatest(coalesce(html_report.max_rows, 1000), 1), 1000000) AS max_rows
     ), session AS (
         SELECT count(*) AS shown,
-               string_agg(session_admin.html_row(ARRAY[
-                   session_admin.html(s.session_ref),
-                   session_admin.html(coalesce(s.user_name, '(anonymous)')),
-                   session_admin.html(host(s.client_address)),
-                   session_admin.html(s.user_agent),
-                   session_admin.html(s.node),
+               string_agg(session_admin_internal.html_row(ARRAY[
+                   session_admin_internal.html(s.session_ref),
+                   session_admin_internal.html(coalesce(s.user_name, '(anonymous)')),
+                   session_admin_internal.html(host(s.client_address)),
+                   session_admin_internal.html(s.user_agent),
+                   session_admin_internal.html(s.node),
                    s.requests::text,
-                   session_admin.html_time(s.last_access_at),
-                   session_admin.html_time(s.created_at),
-                   session_admin.html_time(s.expires_at)]), ''
+                   session_admin_internal.html_time(s.last_access_at),
+                   session_admin_internal.html_time(s.created_at),
+                   session_admin_internal.html_time(s.expires_at)]), ''
                    ORDER BY s.last_access_at DESC, s.session_ref) AS rows
         FROM (SELECT c.* FROM asked a, session_admin.current_sessions c
               WHERE c.application = a.application
@@ -160,12 +160,12 @@ BEGIN ATOMIC
               LIMIT (SELECT max_rows FROM asked)) s
     ), login AS (
         SELECT count(*) AS shown,
-               string_agg(session_admin.html_row(ARRAY[
-                   session_admin.html(l.user_name),
-                   session_admin.html_time(l.last_login_at),
-                   session_admin.html(host(l.last_login_address)),
-                   session_admin.html(l.last_login_method),
-                   session_admin.html_time(l.last_seen_at),
+               string_agg(session_admin_internal.html_row(ARRAY[
+                   session_admin_internal.html(l.user_name),
+                   session_admin_internal.html_time(l.last_login_at),
+                   session_admin_internal.html(host(l.last_login_address)),
+                   session_admin_internal.html(l.last_login_method),
+                   session_admin_internal.html_time(l.last_seen_at),
                    l.login_count::text,
                    l.total_failed_count::text,
                    l.live_sessions::text]), ''
@@ -176,7 +176,7 @@ BEGIN ATOMIC
               LIMIT (SELECT max_rows FROM asked)) l
     ), day AS (
         SELECT count(*) AS shown,
-               string_agg(session_admin.html_row(ARRAY[
+               string_agg(session_admin_internal.html_row(ARRAY[
                    to_char(d.day, 'YYYY-MM-DD'),
                    d.logins::text,
                    d.users::text,
@@ -188,15 +188,15 @@ BEGIN ATOMIC
               LIMIT (SELECT max_rows FROM asked)) d
     ), invalidation AS (
         SELECT count(*) AS shown,
-               string_agg(session_admin.html_row(ARRAY[
+               string_agg(session_admin_internal.html_row(ARRAY[
                    i.id::text,
-                   session_admin.html_time(i.at),
-                   session_admin.html(i.scope),
-                   session_admin.html(i.user_name),
-                   session_admin.html(i.session_ref),
-                   session_admin.html(i.reason),
-                   session_admin.html(i.actor),
-                   session_admin.html(i.invalidated_by),
+                   session_admin_internal.html_time(i.at),
+                   session_admin_internal.html(i.scope),
+                   session_admin_internal.html(i.user_name),
+                   session_admin_internal.html(i.session_ref),
+                   session_admin_internal.html(i.reason),
+                   session_admin_internal.html(i.actor),
+                   session_admin_internal.html(i.invalidated_by),
                    i.sessions_ended::text]), ''
                    ORDER BY i.id DESC) AS rows
         FROM (SELECT c.* FROM asked a, session_admin.invalidations c
@@ -207,7 +207,7 @@ BEGIN ATOMIC
     SELECT E'<!DOCTYPE html>\n<html lang="en" xmlns="http://www.w3.org/1999/xhtml">\n<head>\n'
         || E'<meta charset="utf-8"/>\n'
         || E'<meta name="viewport" content="width=device-width, initial-scale=1"/>\n'
-        || '<title>Sessions of ' || session_admin.html(asked.application) || E'</title>\n'
+        || '<title>Sessions of ' || session_admin_internal.html(asked.application) || E'</title>\n'
         || E'<style>\n'
         || E':root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }\n'
         || E'body { margin: 0 auto; max-width: 90rem; padding: 1rem; }\n'
@@ -218,21 +218,21 @@ BEGIN ATOMIC
         || E'th { white-space: nowrap; }\n'
         || E'time { white-space: nowrap; }\n'
         || E'</style>\n</head>\n<body>\n<main>\n'
-        || '<h1>Sessions of ' || session_admin.html(asked.application) || E'</h1>\n'
-        || '<p>As of ' || session_admin.html_time(statement_timestamp()) || ' ('
-        || session_admin.html(current_setting('TimeZone')) || E').</p>\n'
-        || session_admin.html_table('sessions', 'Current sessions',
+        || '<h1>Sessions of ' || session_admin_internal.html(asked.application) || E'</h1>\n'
+        || '<p>As of ' || session_admin_internal.html_time(statement_timestamp()) || ' ('
+        || session_admin_internal.html(current_setting('TimeZone')) || E').</p>\n'
+        || session_admin_internal.html_table('sessions', 'Current sessions',
                ARRAY['Session', 'User', 'Address', 'User agent', 'Node', 'Requests',
                      'Last access', 'Opened', 'Ends at'],
                session.rows, session.shown, asked.max_rows)
-        || session_admin.html_table('logins', 'Last logins',
+        || session_admin_internal.html_table('logins', 'Last logins',
                ARRAY['User', 'Last login', 'Address', 'Method', 'Last seen', 'Logins',
                      'Failed logins', 'Sessions now'],
                login.rows, login.shown, asked.max_rows)
-        || session_admin.html_table('days', 'Logins per day',
+        || session_admin_internal.html_table('days', 'Logins per day',
                ARRAY['Day', 'Logins', 'Users', 'Failed logins'],
                day.rows, day.shown, asked.max_rows)
-        || session_admin.html_table('invalidations', 'Invalidations',
+        || session_admin_internal.html_table('invalidations', 'Invalidations',
                ARRAY['Id', 'At', 'Scope', 'User', 'Session', 'Reason', 'Actor', 'By role',
                      'Sessions ended'],
                invalidation.rows, invalidation.shown, asked.max_rows)

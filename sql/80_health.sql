@@ -9,7 +9,7 @@
  */
 
 -- Partitions begin at midnight UTC: so does what is compared with their bounds.
-CREATE FUNCTION session_admin.health_items()
+CREATE FUNCTION session_admin_internal.health_items()
 RETURNS TABLE (name text, value text, status text)
 LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET timezone = 'UTC'
@@ -19,22 +19,22 @@ BEGIN ATOMIC
                         / greatest(pg_relation_size('session_admin.session'), 1)) AS share
     ), backlog AS (
         SELECT count(*) AS rows, min(s.ended_at) AS oldest
-        FROM session_admin.session_state s
+        FROM session_admin_internal.session_state s
         WHERE s.ended_at IS NOT NULL
           AND s.tid = ANY (ARRAY(
               SELECT x.ctid
               FROM session_admin.session x
                    TABLESAMPLE SYSTEM (100 * (SELECT sample.share FROM sample))))
     ), feed AS (
-        SELECT (SELECT count(*) FROM (SELECT FROM session_admin.invalidation LIMIT 10001) i) AS rows,
+        SELECT (SELECT count(*) FROM (SELECT FROM session_admin_internal.invalidation LIMIT 10001) i) AS rows,
                -- those that stay longer, since they were committed late, aside
-               (SELECT i.at FROM session_admin.invalidation i
-                WHERE NOT EXISTS (SELECT FROM session_admin.feed_running r WHERE r.xid = i.xid)
+               (SELECT i.at FROM session_admin_internal.invalidation i
+                WHERE NOT EXISTS (SELECT FROM session_admin_internal.feed_running r WHERE r.xid = i.xid)
                 ORDER BY i.at LIMIT 1) AS oldest,
-               (SELECT max(i.id) - min(i.id) + 1 FROM session_admin.invalidation i) AS ids
+               (SELECT max(i.id) - min(i.id) + 1 FROM session_admin_internal.invalidation i) AS ids
     ), retention AS (
         SELECT coalesce(max(p.value::interval), interval '1 day') AS feed
-        FROM session_admin.effective_policy p
+        FROM session_admin_internal.effective_policy p
         WHERE p.name = 'feed_retention'
     ), queue AS (
         SELECT pg_notification_queue_usage() AS usage
@@ -44,11 +44,11 @@ BEGIN ATOMIC
                count(*) FILTER (WHERE n.state = 'behind') AS behind
         FROM session_admin.nodes n
     ), live AS (
-        SELECT l.used, l.capacity, l.unflushed, l.estimated, l.touched FROM session_admin.live_status() l
+        SELECT l.used, l.capacity, l.unflushed, l.estimated, l.touched FROM session_admin_internal.live_status() l
     ), worker AS (
         SELECT w.*, interval '2 minutes'
                     + 3 * current_setting('session_admin.flush_interval')::interval AS patience
-        FROM session_admin.worker_status() w
+        FROM session_admin_internal.worker_status() w
     ), partition AS (
         SELECT count(*) FILTER (
                    WHERE pg_get_expr(c.relpartbound, c.oid) LIKE 'FOR VALUES FROM (''%'
@@ -58,25 +58,25 @@ BEGIN ATOMIC
                    AS next_month
         FROM pg_inherits i
         JOIN pg_class c ON c.oid = i.inhrelid
-        WHERE i.inhparent IN ('session_admin.ended_session'::regclass,
-                              'session_admin.login_event'::regclass)
+        WHERE i.inhparent IN ('session_admin_internal.ended_session'::regclass,
+                              'session_admin_internal.login_event'::regclass)
     ), stray AS (
         -- of older months there may be some: there they are as well kept as elsewhere
-        SELECT (SELECT count(*) FROM session_admin.ended_session_default e
+        SELECT (SELECT count(*) FROM session_admin_internal.ended_session_default e
                 WHERE e.ended_at >= date_trunc('month', statement_timestamp()))
-               + (SELECT count(*) FROM session_admin.login_event_default l
+               + (SELECT count(*) FROM session_admin_internal.login_event_default l
                   WHERE l.at >= date_trunc('month', statement_timestamp())) AS rows
     ), watched AS (
         SELECT count(DISTINCT a.relation) AS tables,
                (SELECT count(*) FROM session_admin.verify_attachments() v WHERE v.status <> 'ok') AS broken
-        FROM session_admin.attachment a
+        FROM session_admin_internal.attachment a
     ), remains AS (
         SELECT count(*) AS rows,
                (SELECT format('%s: %s', r.table_name, r.message)
-                FROM session_admin.product_remains r ORDER BY r.at, r.id LIMIT 1) AS first
-        FROM session_admin.product_remains p
+                FROM session_admin_internal.product_remains r ORDER BY r.at, r.id LIMIT 1) AS first
+        FROM session_admin_internal.product_remains p
     ), failure AS (
-        SELECT count(*) AS changes FROM session_admin.capture_failure f WHERE f.acknowledged_by IS NULL
+        SELECT count(*) AS changes FROM session_admin_internal.capture_failure f WHERE f.acknowledged_by IS NULL
     )
     SELECT 'preloaded',
            CASE WHEN worker.state = 'not preloaded'
@@ -192,14 +192,14 @@ BEGIN ATOMIC
     UNION ALL
     SELECT 'ended sessions written again',
            coalesce(sum(e.refused), 0)::text, 'ok'
-    FROM session_admin.ended_id e WHERE e.refused > 0;
+    FROM session_admin_internal.ended_id e WHERE e.refused > 0;
 END;
-COMMENT ON FUNCTION session_admin.health_items() IS
+COMMENT ON FUNCTION session_admin_internal.health_items() IS
 'the rows of view health';
 
 CREATE VIEW session_admin.health WITH (security_barrier) AS
 SELECT h.name, h.value, h.status
-FROM session_admin.health_items() h;
+FROM session_admin_internal.health_items() h;
 COMMENT ON VIEW session_admin.health IS
 'is the extension well, and if not, what is to be done';
 COMMENT ON COLUMN session_admin.health.status IS

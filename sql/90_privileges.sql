@@ -6,16 +6,16 @@
  * that it calls to be granted with it.
  */
 
-CREATE TABLE session_admin.capability (
+CREATE TABLE session_admin_internal.capability (
     capability  text COLLATE "C",
     kind        text CHECK (kind IN ('function', 'view')),
     object      text COLLATE "C",
     PRIMARY KEY (capability, kind, object)
 );
-COMMENT ON TABLE session_admin.capability IS
+COMMENT ON TABLE session_admin_internal.capability IS
 'what grant_access grants: all functions of a name, or a view';
 
-INSERT INTO session_admin.capability
+INSERT INTO session_admin_internal.capability
 SELECT c.capability, c.kind, o.object
 FROM (VALUES
     -- opens and checks sessions; sees only what it is told about a session of its own
@@ -51,49 +51,49 @@ FROM (VALUES
     AS c (capability, kind, objects)
 CROSS JOIN unnest(c.objects::text[]) AS o (object);
 
-INSERT INTO session_admin.capability
+INSERT INTO session_admin_internal.capability
 SELECT DISTINCT 'administrator', c.kind, c.object
-FROM session_admin.capability c
+FROM session_admin_internal.capability c
 WHERE c.capability IN ('operator', 'auditor')
   AND c.object NOT IN ('capability_operator', 'capability_auditor');
 
-CREATE FUNCTION session_admin.capability_application() RETURNS boolean
+CREATE FUNCTION session_admin_internal.capability_application() RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN true;
-CREATE FUNCTION session_admin.capability_node() RETURNS boolean
+CREATE FUNCTION session_admin_internal.capability_node() RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN true;
-CREATE FUNCTION session_admin.capability_operator() RETURNS boolean
+CREATE FUNCTION session_admin_internal.capability_operator() RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN true;
-CREATE FUNCTION session_admin.capability_auditor() RETURNS boolean
+CREATE FUNCTION session_admin_internal.capability_auditor() RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN true;
-CREATE FUNCTION session_admin.capability_administrator() RETURNS boolean
+CREATE FUNCTION session_admin_internal.capability_administrator() RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN true;
-COMMENT ON FUNCTION session_admin.capability_application() IS
+COMMENT ON FUNCTION session_admin_internal.capability_application() IS
 'whoever may execute this has the capability application';
-COMMENT ON FUNCTION session_admin.capability_node() IS
+COMMENT ON FUNCTION session_admin_internal.capability_node() IS
 'whoever may execute this has the capability node';
-COMMENT ON FUNCTION session_admin.capability_operator() IS
+COMMENT ON FUNCTION session_admin_internal.capability_operator() IS
 'whoever may execute this has the capability operator';
-COMMENT ON FUNCTION session_admin.capability_auditor() IS
+COMMENT ON FUNCTION session_admin_internal.capability_auditor() IS
 'whoever may execute this has the capability auditor';
-COMMENT ON FUNCTION session_admin.capability_administrator() IS
+COMMENT ON FUNCTION session_admin_internal.capability_administrator() IS
 'whoever may execute this has the capability administrator';
 
-CREATE VIEW session_admin.capability_privilege AS
+CREATE VIEW session_admin_internal.capability_privilege AS
 SELECT c.capability, 'EXECUTE ON ROUTINE ' || p.oid::regprocedure AS privilege
-FROM session_admin.capability c
+FROM session_admin_internal.capability c
 JOIN pg_proc p ON p.proname = c.object AND p.pronamespace = 'session_admin'::regnamespace
 WHERE c.kind = 'function'
 UNION ALL
 SELECT c.capability, 'SELECT ON TABLE session_admin.' || quote_ident(r.relname)
-FROM session_admin.capability c
+FROM session_admin_internal.capability c
 JOIN pg_class r ON r.relname = c.object AND r.relnamespace = 'session_admin'::regnamespace
 WHERE c.kind = 'view';
-COMMENT ON VIEW session_admin.capability_privilege IS
+COMMENT ON VIEW session_admin_internal.capability_privilege IS
 'the privileges that a capability consists of, as GRANT and REVOKE name them';
 
 CREATE VIEW session_admin.access WITH (security_barrier) AS
 SELECT g.grantee::regrole AS role, c.capability
-FROM (SELECT DISTINCT capability FROM session_admin.capability) c
+FROM (SELECT DISTINCT capability FROM session_admin_internal.capability) c
 JOIN pg_proc p
     ON p.proname = 'capability_' || c.capability AND p.pronamespace = 'session_admin'::regnamespace
 CROSS JOIN aclexplode(p.proacl) g

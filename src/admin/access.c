@@ -47,7 +47,7 @@ capability_arg(FunctionCallInfo fcinfo, int argno)
 	static SaStatement list_capabilities = {.sql =
 		"SELECT string_agg(DISTINCT format('\"%s\"', capability), ', '),"
 		" coalesce(bool_or(capability = $1), false)"
-		" FROM session_admin.capability"
+		" FROM session_admin_internal.capability"
 	};
 	char	   *capability = sa_text_or_null(fcinfo, argno);
 	SaArgs		args = {0};
@@ -82,7 +82,7 @@ Datum
 sa_grant_access(PG_FUNCTION_ARGS)
 {
 	static SaStatement list_privileges = {.sql =
-		"SELECT privilege FROM session_admin.capability_privilege WHERE capability = $1"
+		"SELECT privilege FROM session_admin_internal.capability_privilege WHERE capability = $1"
 	};
 	const char *role = role_arg(fcinfo, 0);
 	SaArgs		args = {0};
@@ -109,9 +109,9 @@ Datum
 sa_revoke_access(PG_FUNCTION_ARGS)
 {
 	static SaStatement list_privileges = {.sql =
-		"SELECT privilege FROM session_admin.capability_privilege WHERE capability = $1"
+		"SELECT privilege FROM session_admin_internal.capability_privilege WHERE capability = $1"
 		" EXCEPT"
-		" SELECT p.privilege FROM session_admin.capability_privilege p"
+		" SELECT p.privilege FROM session_admin_internal.capability_privilege p"
 		" JOIN session_admin.access a ON a.capability = p.capability AND a.role = $2"
 		" WHERE p.capability <> $1"
 	};

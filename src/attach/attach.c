@@ -36,26 +36,26 @@ attach_note(Match *matches, int nmatches, const char *application, const char *p
 {
 	static SaStatement forget_attachment = {.sql =
 		"WITH columns AS ("
-		"  DELETE FROM session_admin.attachment_column WHERE application = $1 AND product = $2"
+		"  DELETE FROM session_admin_internal.attachment_column WHERE application = $1 AND product = $2"
 		"), backfills AS ("
-		"  DELETE FROM session_admin.backfill WHERE application = $1 AND product = $2"
+		"  DELETE FROM session_admin_internal.backfill WHERE application = $1 AND product = $2"
 		"), reconciliations AS ("
-		"  DELETE FROM session_admin.reconciliation WHERE application = $1 AND product = $2"
+		"  DELETE FROM session_admin_internal.reconciliation WHERE application = $1 AND product = $2"
 		")"
-		" DELETE FROM session_admin.attachment WHERE application = $1 AND product = $2"
+		" DELETE FROM session_admin_internal.attachment WHERE application = $1 AND product = $2"
 		" RETURNING relation::oid"
 	};
 	static SaStatement insert_attachment = {.sql =
-		"INSERT INTO session_admin.attachment"
+		"INSERT INTO session_admin_internal.attachment"
 		" (application, product, part, relation, table_name, key_of, alias_pattern, ends, clear_to)"
 		" SELECT $1, $2, $3, $4, $4::regclass::text, $5, alias_pattern,"
 		"  CASE WHEN $3 IN ('session', 'remember_me') THEN coalesce(d.ends, 'delete') END, d.clear_to"
-		" FROM session_admin.product p"
-		" JOIN session_admin.product_part d ON d.product = p.product AND d.part = $3"
+		" FROM session_admin_internal.product p"
+		" JOIN session_admin_internal.product_part d ON d.product = p.product AND d.part = $3"
 		" WHERE p.product = $2"
 	};
 	static SaStatement insert_column = {.sql =
-		"INSERT INTO session_admin.attachment_column"
+		"INSERT INTO session_admin_internal.attachment_column"
 		" (application, product, part, role, column_name, reading, path, excludes)"
 		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
 	};
@@ -132,7 +132,7 @@ attach_read(Match *matches, int nmatches, const char *application, const char *p
 
 		/* without statistics, what is new there is taken for empty */
 		if (done == NULL)
-			(void) sa_run_once("ANALYZE session_admin.account, session_admin.account_key", NULL);
+			(void) sa_run_once("ANALYZE session_admin_internal.account, session_admin_internal.account_key", NULL);
 	}
 	return rows;
 }
@@ -181,7 +181,7 @@ static void
 attach_make_triggers(const char *application, const char *product)
 {
 	static SaStatement list_statements = {.sql =
-		"SELECT u.statement FROM session_admin.attachment_trigger t"
+		"SELECT u.statement FROM session_admin_internal.attachment_trigger t"
 		" CROSS JOIN LATERAL (VALUES (1, t.make), (2, t.enable)) AS u (n, statement)"
 		" WHERE t.application = $1 AND t.product = $2 AND u.statement IS NOT NULL"
 		/* two parts may be one table */
@@ -240,11 +240,11 @@ static void
 attach_leave_tables(List *relids)
 {
 	static SaStatement is_watched = {.sql =
-		"SELECT FROM session_admin.attachment WHERE relation = $1"
+		"SELECT FROM session_admin_internal.attachment WHERE relation = $1"
 	};
 	static SaStatement list_statements = {.sql =
 		"SELECT format('DROP TRIGGER %I ON %s', t.tgname, t.tgrelid::regclass)"
-		" FROM pg_trigger t JOIN session_admin.capture_trigger w ON w.name = t.tgname"
+		" FROM pg_trigger t JOIN session_admin_internal.capture_trigger w ON w.name = t.tgname"
 		" WHERE t.tgrelid = $1 AND t.tgfoid = 'session_admin.capture'::regproc"
 	};
 	List	   *left = NIL;
@@ -338,7 +338,7 @@ sa_detach_application(PG_FUNCTION_ARGS)
 {
 	static SaStatement delete_attachment = {.sql =
 		"WITH gone AS ("
-		"  DELETE FROM session_admin.attachment t"
+		"  DELETE FROM session_admin_internal.attachment t"
 		"  WHERE t.application = $3 AND ($1 IS NULL OR t.product = $1)"
 		"    AND ($2 IS NULL OR NOT EXISTS (SELECT FROM pg_class c"
 		"      JOIN pg_namespace n ON n.oid = c.relnamespace"
@@ -350,20 +350,20 @@ sa_detach_application(PG_FUNCTION_ARGS)
 		 * schema
 		 */
 		"), columns AS ("
-		"  DELETE FROM session_admin.attachment_column c"
+		"  DELETE FROM session_admin_internal.attachment_column c"
 		"  WHERE c.application = $3 AND ($1 IS NULL OR c.product = $1)"
 		"    AND ((c.product, c.part) IN (SELECT product, part FROM gone)"
-		"      OR NOT EXISTS (SELECT FROM session_admin.attachment t"
+		"      OR NOT EXISTS (SELECT FROM session_admin_internal.attachment t"
 		"        WHERE t.application = $3 AND t.product = c.product AND t.part = c.part))"
 		"  RETURNING c.product, c.part"
 		"), backfills AS ("
-		"  DELETE FROM session_admin.backfill b USING gone"
+		"  DELETE FROM session_admin_internal.backfill b USING gone"
 		"  WHERE b.application = $3 AND b.product = gone.product AND b.part = gone.part"
 		"), reconciliations AS ("
-		"  DELETE FROM session_admin.reconciliation r USING gone"
+		"  DELETE FROM session_admin_internal.reconciliation r USING gone"
 		"  WHERE r.application = $3 AND r.product = gone.product AND gone.part = 'session'"
 		"), keys AS ("
-		"  DELETE FROM session_admin.account_key k USING gone"
+		"  DELETE FROM session_admin_internal.account_key k USING gone"
 		"  WHERE k.application = $3 AND k.product = gone.product AND k.part = gone.part"
 		/* nobody tells any more when they end: the policies do */
 		"), sessions AS ("

@@ -34,10 +34,10 @@ static bool
 backfill_find_table(const char *application, Backfill *backfill)
 {
 	static SaStatement start = {.sql =
-		"INSERT INTO session_admin.backfill (application, product, part, file)"
+		"INSERT INTO session_admin_internal.backfill (application, product, part, file)"
 		" SELECT DISTINCT a.application, a.product, a.part, pg_relation_filenode(a.relation)"
-		" FROM session_admin.attachment a"
-		" JOIN session_admin.attachment_column c USING (application, product, part)"
+		" FROM session_admin_internal.attachment a"
+		" JOIN session_admin_internal.attachment_column c USING (application, product, part)"
 		" JOIN pg_class r ON r.oid = a.relation"
 		" WHERE a.application = $1 AND a.part = 'session' AND c.role IN ('user_name', 'user_key')"
 		" ON CONFLICT (application, product, part) DO NOTHING"
@@ -45,8 +45,8 @@ backfill_find_table(const char *application, Backfill *backfill)
 	static SaStatement find_next = {.sql =
 		"SELECT b.product::text, a.relation::oid,"
 		"  CASE WHEN b.file = pg_relation_filenode(a.relation) THEN b.next_row ELSE '(0,1)' END"
-		" FROM session_admin.backfill b"
-		" JOIN session_admin.attachment a USING (application, product, part)"
+		" FROM session_admin_internal.backfill b"
+		" JOIN session_admin_internal.attachment a USING (application, product, part)"
 		" JOIN pg_class r ON r.oid = a.relation"
 		" WHERE b.application = $1 AND b.finished_at IS NULL"
 		" ORDER BY b.product LIMIT 1 FOR UPDATE OF b"
@@ -69,7 +69,7 @@ static void
 backfill_tell_unattached(const char *application)
 {
 	static SaStatement find_attachment = {.sql =
-		"SELECT FROM session_admin.attachment WHERE application = $1 AND part = 'session' LIMIT 1"
+		"SELECT FROM session_admin_internal.attachment WHERE application = $1 AND part = 'session' LIMIT 1"
 	};
 	SaArgs		args = {0};
 
@@ -150,7 +150,7 @@ static void
 backfill_note(const char *application, Backfill *backfill, Relation relation, int64 rows, bool more)
 {
 	static SaStatement update_backfill = {.sql =
-		"UPDATE session_admin.backfill SET next_row = $3, rows_read = rows_read + $4,"
+		"UPDATE session_admin_internal.backfill SET next_row = $3, rows_read = rows_read + $4,"
 		"  file = pg_relation_filenode($5), blocks = $6, last_at = clock_timestamp(),"
 		"  finished_at = CASE WHEN NOT $7 THEN clock_timestamp() END"
 		" WHERE application = $1 AND product = $2"

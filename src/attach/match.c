@@ -13,8 +13,8 @@ bool
 sa_product_is_built_in(const char *product)
 {
 	static SaStatement find_product = {.sql =
-		"SELECT (SELECT built_in FROM session_admin.product WHERE product = $1),"
-		" (SELECT string_agg(product, ', ' ORDER BY product) FROM session_admin.product)"
+		"SELECT (SELECT built_in FROM session_admin_internal.product WHERE product = $1),"
+		" (SELECT string_agg(product, ', ' ORDER BY product) FROM session_admin_internal.product)"
 	};
 	SaArgs		args = {0};
 	bool		isnull;
@@ -38,9 +38,9 @@ sa_matches_find(const char *product, const char *schema, int *nmatches)
 	static SaStatement match_product = {.sql =
 		"SELECT part, relation, relation_name, role, column_name, reading, key_of, state, note,"
 		"  path, excludes,"
-		"  (SELECT p.ends = 'clear' FROM session_admin.product_part p"
+		"  (SELECT p.ends = 'clear' FROM session_admin_internal.product_part p"
 		"    WHERE p.product = $1 AND p.part = m.part)"
-		" FROM session_admin.match_product($1, $2) m"
+		" FROM session_admin_internal.match_product($1, $2) m"
 	};
 	SaArgs		args = {0};
 	Match	   *matches;
@@ -141,7 +141,7 @@ match_check_endings(Match *matches, int nmatches, const char *application, const
 					const char *schema)
 {
 	static SaStatement find_reason = {.sql =
-		"SELECT reason, ambiguous FROM session_admin.refused_ending($1, $2, $3, $4, $5, $6, $7)"
+		"SELECT reason, ambiguous FROM session_admin_internal.refused_ending($1, $2, $3, $4, $5, $6, $7)"
 	};
 
 	for (int i = 0; i < nmatches; i++)

@@ -50,22 +50,22 @@ reconcile_list(const char *application, bool only_gone, int *n)
 		"    WHEN o.other IS NOT NULL THEN 'another table has its name: attach_application() again' END,"
 		"  coalesce(r.was_empty, false) OR b.finished_at IS NOT NULL"
 		"   OR a.attached_at < clock_timestamp() - interval '10 minutes'"
-		" FROM session_admin.attachment a"
+		" FROM session_admin_internal.attachment a"
 		" LEFT JOIN pg_class c ON c.oid = a.relation"
 		" CROSS JOIN LATERAL (SELECT CASE WHEN to_regclass(a.table_name) <> a.relation"
 		"   THEN to_regclass(a.table_name) END AS other) o"
-		" LEFT JOIN session_admin.reconciliation r"
+		" LEFT JOIN session_admin_internal.reconciliation r"
 		"  ON r.application = a.application AND r.product = a.product"
-		" LEFT JOIN session_admin.backfill b"
+		" LEFT JOIN session_admin_internal.backfill b"
 		"  ON b.application = a.application AND b.product = a.product AND b.part = a.part"
 		" WHERE a.part = 'session' AND ($1 IS NULL OR a.application = $1)"
 		"  AND (NOT $2 OR c.oid IS NULL OR o.other IS NOT NULL)"
-		"  AND EXISTS (SELECT FROM session_admin.attachment_column k WHERE k.application = a.application"
+		"  AND EXISTS (SELECT FROM session_admin_internal.attachment_column k WHERE k.application = a.application"
 		"    AND k.product = a.product AND k.part = a.part AND k.role IN ('user_name', 'user_key'))"
 		" UNION ALL"
 		" SELECT s.application::text, s.product::text, '', NULL, 'no table is attached', true"
 		" FROM known s"
-		" WHERE ($1 IS NULL OR s.application = $1) AND NOT EXISTS (SELECT FROM session_admin.attachment a WHERE a.application = s.application"
+		" WHERE ($1 IS NULL OR s.application = $1) AND NOT EXISTS (SELECT FROM session_admin_internal.attachment a WHERE a.application = s.application"
 		"   AND a.product = s.product AND a.part = 'session')"
 		" ORDER BY 1, 2"
 	};
@@ -208,7 +208,7 @@ void
 sa_reconcile_attached(const char *application, const char *product)
 {
 	static SaStatement note_empty = {.sql =
-		"INSERT INTO session_admin.reconciliation"
+		"INSERT INTO session_admin_internal.reconciliation"
 		" (application, product, in_sessions, next_row, last_hash, was_empty)"
 		" VALUES ($1, $2, false, '(0,1)', decode(repeat('00', 32), 'hex'), true)"
 		" ON CONFLICT (application, product) DO UPDATE SET was_empty = true"
@@ -260,7 +260,7 @@ reconcile_read_position(const Pair *pair)
 {
 	static SaStatement find_position = {.sql =
 		"SELECT in_sessions, CASE WHEN file = pg_relation_filenode($3) THEN next_row ELSE '(0,1)' END,"
-		"  last_hash FROM session_admin.reconciliation WHERE application = $1 AND product = $2"
+		"  last_hash FROM session_admin_internal.reconciliation WHERE application = $1 AND product = $2"
 	};
 	Position	position = reconcile_beginning();
 	SaArgs		args = {0};
@@ -281,7 +281,7 @@ static void
 reconcile_note_position(const Pair *pair, Position position)
 {
 	static SaStatement upsert = {.sql =
-		"INSERT INTO session_admin.reconciliation AS r"
+		"INSERT INTO session_admin_internal.reconciliation AS r"
 		" (application, product, in_sessions, next_row, file, last_hash, differences, last_at)"
 		" VALUES ($1, $2, $3, $4, pg_relation_filenode($5), $6, $7, clock_timestamp())"
 		" ON CONFLICT (application, product) DO UPDATE SET in_sessions = $3, next_row = $4,"
@@ -356,7 +356,7 @@ int64
 sa_reconcile_slice(pg_attribute_unused() bool *more)
 {
 	static SaStatement find_last = {.sql =
-		"SELECT extract(epoch FROM max(last_at))::bigint FROM session_admin.reconciliation"
+		"SELECT extract(epoch FROM max(last_at))::bigint FROM session_admin_internal.reconciliation"
 		" WHERE application = $1 AND product = $2"
 	};
 	int			n;

@@ -20,7 +20,7 @@ static void
 reconcile_end_expired(Pair *pair, SaBatch *reader)
 {
 	static SaStatement find_live = {.sql =
-		"SELECT array_agg(session_hash) FROM session_admin.session_state"
+		"SELECT array_agg(session_hash) FROM session_admin_internal.session_state"
 		" WHERE session_hash = ANY ($1) AND application = $2 AND ended_at IS NULL"
 	};
 	ArrayType  *expired = sa_batch_expired(reader);

@@ -49,7 +49,7 @@ report_other_attachments(Oid relid, const char *application, const char *product
 	static SaStatement list_others = {.sql =
 		"SELECT string_agg(format('also watched as product \"%s\" of application \"%s\"',"
 		"   product, application), '; ' ORDER BY application, product)"
-		" FROM session_admin.attachment"
+		" FROM session_admin_internal.attachment"
 		" WHERE relation = $1 AND (application, product) <> ($2, $3)"
 	};
 	SaArgs		args = {0};
@@ -78,7 +78,7 @@ sa_report_matches(FunctionCallInfo fcinfo, Match *matches, int nmatches, const c
 				  const char *product)
 {
 	static SaStatement read_notes = {.sql =
-		"SELECT n.note FROM session_admin.product p"
+		"SELECT n.note FROM session_admin_internal.product p"
 		" CROSS JOIN unnest(p.notes) WITH ORDINALITY AS n (note, n)"
 		" WHERE p.product = $1 ORDER BY n.n"
 	};

@@ -49,11 +49,11 @@ void
 sa_server_run_note(void)
 {
 	static SaStatement find_run = {.sql =
-		"SELECT FROM session_admin.server_run WHERE run = $1"
+		"SELECT FROM session_admin_internal.server_run WHERE run = $1"
 	};
 	static SaStatement note_run = {.sql =
-		"UPDATE session_admin.server_run SET run = $1, seen = $2"
-		" WHERE singleton IN (SELECT singleton FROM session_admin.server_run FOR UPDATE SKIP LOCKED)"
+		"UPDATE session_admin_internal.server_run SET run = $1, seen = $2"
+		" WHERE singleton IN (SELECT singleton FROM session_admin_internal.server_run FOR UPDATE SKIP LOCKED)"
 	};
 	const char *run = sa_server_run();
 	SaArgs		args = {0};

@@ -25,7 +25,7 @@ static bool
 apply_logins_are_told(const char *application)
 {
 	static SaStatement find_last_login = {.sql =
-		"SELECT FROM session_admin.attachment_column"
+		"SELECT FROM session_admin_internal.attachment_column"
 		" WHERE application = $1 AND role = 'last_login_at' LIMIT 1"
 	};
 	SaArgs		args = {0};
@@ -211,11 +211,11 @@ writing_run(Writing *writing)
 		" login_method, client_address, peer_address, user_agent, device, node, reauthenticated_at,"
 		" opened_xid)"
 		" SELECT $1, application, $3, $4, $5, $6, $7, $8, generation, created_at,"
-		"  requests + coalesce(session_admin.live_requests(session_hash, application), 0) + 1,"
+		"  requests + coalesce(session_admin_internal.live_requests(session_hash, application), 0) + 1,"
 		"  login_method, client_address, peer_address, user_agent, device, node, reauthenticated_at,"
 		/* as in sa_renew_session, of the same user */
 		"  CASE WHEN user_name IS DISTINCT FROM $3"
-		"    OR EXISTS (SELECT FROM session_admin.late_ending WHERE keep_hash = session_hash)"
+		"    OR EXISTS (SELECT FROM session_admin_internal.late_ending WHERE keep_hash = session_hash)"
 		"    THEN pg_current_xact_id() ELSE opened_xid END"
 		" FROM session_admin.session WHERE session_hash = $9 AND application = $2"
 		" ON CONFLICT (session_hash, application) DO NOTHING"

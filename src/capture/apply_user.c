@@ -78,12 +78,12 @@ sa_apply_ended(SaBatch *batch)
 		"SELECT DISTINCT ON (e.name) e.name, e.ended_by"
 		" FROM unnest($4::text[], $5::int[], $6::int[]) AS e (name, ended_by, ended_if)"
 		" WHERE e.ended_if = 0"
-		"  OR e.ended_if = 1 AND EXISTS (SELECT FROM session_admin.account a"
+		"  OR e.ended_if = 1 AND EXISTS (SELECT FROM session_admin_internal.account a"
 		"    WHERE a.application = $1 AND a.user_name = e.name)"
-		"  OR e.ended_if = 2 AND (EXISTS (SELECT FROM session_admin.account_key k"
+		"  OR e.ended_if = 2 AND (EXISTS (SELECT FROM session_admin_internal.account_key k"
 		"      WHERE k.application = $1 AND k.user_name = e.name AND k.product = $2"
 		"        AND k.part = 'account' AND k.gone_at IS NULL)"
-		"    OR NOT EXISTS (SELECT FROM session_admin.attachment t"
+		"    OR NOT EXISTS (SELECT FROM session_admin_internal.attachment t"
 		"      WHERE t.application = $1 AND t.product = $2 AND t.part = 'account'))"
 		" ORDER BY e.name, e.ended_by DESC"
 	};
@@ -161,12 +161,12 @@ void
 sa_apply_renamed(SaBatch *batch)
 {
 	static SaStatement who_has_the_name = {.sql =
-		"SELECT EXISTS (SELECT FROM session_admin.account"
+		"SELECT EXISTS (SELECT FROM session_admin_internal.account"
 		"    WHERE application = $1 AND user_name = $4)"
-		"  AND NOT EXISTS (SELECT FROM session_admin.account_key"
+		"  AND NOT EXISTS (SELECT FROM session_admin_internal.account_key"
 		"    WHERE application = $1 AND product = $2 AND part = $6 AND key = $7"
 		"      AND (user_name = $8 OR starts_with(user_name, $9))),"
-		" EXISTS (SELECT FROM session_admin.account_key"
+		" EXISTS (SELECT FROM session_admin_internal.account_key"
 		"    WHERE application = $1 AND product = $2 AND part = $3 AND user_name = $4"
 		"      AND gone_at IS NULL AND key <> ALL ($5))"
 	};
@@ -235,7 +235,7 @@ static void
 apply_drop_old_keys(SaBatch *batch, const SaValues *names)
 {
 	static SaStatement delete_keys = {.sql =
-		"DELETE FROM session_admin.account_key"
+		"DELETE FROM session_admin_internal.account_key"
 		" WHERE application = $1 AND user_name = $2 AND gone_at IS NOT NULL"
 	};
 
@@ -257,12 +257,12 @@ void
 sa_apply_keys(SaBatch *batch)
 {
 	static SaStatement keys_gone = {.sql =
-		"UPDATE session_admin.account_key SET gone_at = clock_timestamp()"
+		"UPDATE session_admin_internal.account_key SET gone_at = clock_timestamp()"
 		" WHERE application = $1 AND product = $2 AND part = $3 AND key = ANY ($4)"
 		"  AND gone_at IS NULL"
 	};
 	static SaStatement set_keys = {.sql =
-		"INSERT INTO session_admin.account_key AS k (application, product, part, key, user_name)"
+		"INSERT INTO session_admin_internal.account_key AS k (application, product, part, key, user_name)"
 		" SELECT DISTINCT ON (n.key) $1, $2, $3, n.key, n.user_name"
 		" FROM unnest($4::text[], $5::text[]) WITH ORDINALITY AS n (key, user_name, n)"
 		" ORDER BY n.key, n.n DESC"
@@ -300,13 +300,13 @@ void
 sa_apply_truncated_users(SaBatch *batch)
 {
 	static SaStatement is_anybody_left = {.sql =
-		"SELECT EXISTS (SELECT FROM session_admin.account_key"
+		"SELECT EXISTS (SELECT FROM session_admin_internal.account_key"
 		"    WHERE application = $1 AND product = $2 AND part = $3 AND gone_at IS NULL)"
-		" OR NOT EXISTS (SELECT FROM session_admin.attachment"
+		" OR NOT EXISTS (SELECT FROM session_admin_internal.attachment"
 		"    WHERE application = $1 AND product = $2 AND part = $3)"
 	};
 	static SaStatement all_keys_gone = {.sql =
-		"UPDATE session_admin.account_key SET gone_at = clock_timestamp()"
+		"UPDATE session_admin_internal.account_key SET gone_at = clock_timestamp()"
 		" WHERE application = $1 AND product = $2 AND part = $3 AND gone_at IS NULL"
 	};
 	const SaWatch *watch = batch->watch;

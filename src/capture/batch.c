@@ -188,7 +188,7 @@ void
 sa_batch_make_accounts(SaBatch *batch, const SaValues *names)
 {
 	static SaStatement insert_accounts = {.sql =
-		"INSERT INTO session_admin.account (application, user_name)"
+		"INSERT INTO session_admin_internal.account (application, user_name)"
 		" SELECT DISTINCT $1, n.name FROM unnest($2::text[]) AS n (name)"
 		" WHERE n.name IS NOT NULL ORDER BY n.name"
 		" ON CONFLICT (application, user_name) DO NOTHING"
@@ -207,7 +207,7 @@ void
 sa_batch_lock_accounts(SaBatch *batch, const SaValues *names)
 {
 	static SaStatement lock = {.sql =
-		"SELECT FROM session_admin.account"
+		"SELECT FROM session_admin_internal.account"
 		" WHERE application = $1 AND user_name = ANY ($2)"
 		" ORDER BY user_name FOR NO KEY UPDATE"
 	};
@@ -243,7 +243,7 @@ void
 sa_batch_resolve(SaBatch *batch, const SaValues *keys, SaValues *users)
 {
 	static SaStatement users_of_keys = {.sql =
-		"SELECT coalesce((SELECT k.user_name FROM session_admin.account_key k"
+		"SELECT coalesce((SELECT k.user_name FROM session_admin_internal.account_key k"
 		"    WHERE k.application = $1 AND k.product = $2 AND k.part = $3 AND k.key = u.key),"
 		"  CASE WHEN $5 THEN u.key END)::text"
 		" FROM unnest($4::text[]) WITH ORDINALITY AS u (key, n) ORDER BY u.n"

@@ -277,7 +277,7 @@ static void
 deletion_spare_valid(SaDeletion *deletion)
 {
 	static SaStatement find_valid = {.sql =
-		"SELECT coalesce(array_agg(session_hash), '{}') FROM session_admin.session_state"
+		"SELECT coalesce(array_agg(session_hash), '{}') FROM session_admin_internal.session_state"
 		" WHERE application = $1 AND session_hash = ANY ($2) AND ended_at IS NULL"
 	};
 	SaArgs		args = {0};

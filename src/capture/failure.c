@@ -81,7 +81,7 @@ sa_failure_note(const char *application, Oid relid, const char *event, const cha
 				ArrayType *users)
 {
 	static SaStatement insert_failure = {.sql =
-		"INSERT INTO session_admin.capture_failure (application, relation, event, message, user_names)"
+		"INSERT INTO session_admin_internal.capture_failure (application, relation, event, message, user_names)"
 		" VALUES ($1, $2::regclass::text, $3, $4, $5)"
 	};
 	SaArgs		args = {0};
@@ -102,9 +102,9 @@ bool
 sa_failure_note_once(const char *application, Oid relid, const char *event, const char *message)
 {
 	static SaStatement insert_failure = {.sql =
-		"INSERT INTO session_admin.capture_failure (application, relation, event, message, user_names)"
+		"INSERT INTO session_admin_internal.capture_failure (application, relation, event, message, user_names)"
 		" SELECT $1, $2::regclass::text, $3, $4, '{}'"
-		" WHERE NOT EXISTS (SELECT FROM session_admin.capture_failure"
+		" WHERE NOT EXISTS (SELECT FROM session_admin_internal.capture_failure"
 		"  WHERE application IS NOT DISTINCT FROM $1 AND relation = $2::regclass::text"
 		"   AND message = $4 AND acknowledged_by IS NULL)"
 	};

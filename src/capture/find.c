@@ -28,7 +28,7 @@ find_known_as(const SaWatch *watch, ArrayType *user_names)
 {
 	static SaStatement keys_of_users = {.sql =
 		"SELECT array_agg(key::text) FROM ("
-		"  SELECT key FROM session_admin.account_key"
+		"  SELECT key FROM session_admin_internal.account_key"
 		"  WHERE application = $1 AND product = $2 AND part = $3 AND user_name = ANY ($4)"
 		"  UNION SELECT unnest($4) WHERE $5) k"
 	};

@@ -14,7 +14,7 @@ sa_deletions_of(const char *application, const char *product)
 {
 	static SaStatement find_tables = {.sql =
 		"SELECT a.application::text, a.product::text, a.part::text, a.relation::oid, a.table_name"
-		" FROM session_admin.attachment a JOIN pg_class c ON c.oid = a.relation"
+		" FROM session_admin_internal.attachment a JOIN pg_class c ON c.oid = a.relation"
 		" WHERE a.application = $1 AND ($2 IS NULL OR a.product = $2)"
 		"  AND a.part IN ('session', 'remember_me')"
 		/* of a table that was dropped, another one may have the number by now */
@@ -264,7 +264,7 @@ static bool
 product_rows_wait_for_writers(const char *application, TimestampTz until)
 {
 	static SaStatement find_relations = {.sql =
-		"SELECT DISTINCT a.relation::oid FROM session_admin.attachment a"
+		"SELECT DISTINCT a.relation::oid FROM session_admin_internal.attachment a"
 		" WHERE a.part IN ('session', 'remember_me') AND ($1 IS NULL OR a.application = $1)"
 		" ORDER BY 1"
 	};

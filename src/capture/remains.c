@@ -43,7 +43,7 @@ void
 sa_remains_note(const SaDeletion *deletion, const SaEnding *ending)
 {
 	static SaStatement note = {.sql =
-		"INSERT INTO session_admin.product_remains (application, product, part, table_name,"
+		"INSERT INTO session_admin_internal.product_remains (application, product, part, table_name,"
 		"  secret_hash, user_name, before_xid, reason, sqlstate, message)"
 		" SELECT $1, $2, $3, $4, r.secret_hash, r.user_name,"
 		"  CASE WHEN r.secret_hash IS NULL THEN pg_snapshot_xmax(pg_current_snapshot()) END, $5, $6, $7"
@@ -82,7 +82,7 @@ sa_remains_without(const char *application, ArrayType *hashes, bool only_slow)
 {
 	static SaStatement find = {.sql =
 		"SELECT coalesce(array_agg(h), '{}') FROM unnest($1) AS h"
-		" WHERE NOT EXISTS (SELECT FROM session_admin.product_remains"
+		" WHERE NOT EXISTS (SELECT FROM session_admin_internal.product_remains"
 		"  WHERE secret_hash = h AND application = $2 AND part = 'session'"
 		"   AND (sqlstate IN ('57014', '55P03') OR NOT $3))"
 	};

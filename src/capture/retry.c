@@ -40,7 +40,7 @@ retry_find_groups(uint64 *n, int64 *rows)
 		"  array_agg(DISTINCT r.user_name::text) FILTER (WHERE r.user_name IS NOT NULL),"
 		"  coalesce(r.before_xid, '0')::text::bigint, min(r.tries)::bigint, array_agg(r.id), count(*),"
 		"  coalesce(r.before_xid <= pg_snapshot_xmin(pg_current_snapshot()), true)"
-		" FROM (SELECT * FROM session_admin.product_remains"
+		" FROM (SELECT * FROM session_admin_internal.product_remains"
 		/* none is put off for so long: the clock was set back */
 		"  WHERE next_try_at <= clock_timestamp() OR next_try_at > clock_timestamp() + interval '11 minutes'"
 		"  ORDER BY next_try_at LIMIT $1) r"
@@ -105,11 +105,11 @@ static void
 retry_settle(const RetryGroup *group, bool watched)
 {
 	static SaStatement forget_done = {.sql =
-		"DELETE FROM session_admin.product_remains WHERE id = ANY ($1)"
+		"DELETE FROM session_admin_internal.product_remains WHERE id = ANY ($1)"
 		" AND ($2 OR secret_hash <> ALL ($3))"
 	};
 	static SaStatement put_off = {.sql =
-		"UPDATE session_admin.product_remains SET tries = tries + 1,"
+		"UPDATE session_admin_internal.product_remains SET tries = tries + 1,"
 		"  next_try_at = clock_timestamp()"
 		"    + least(interval '10 minutes', interval '1 second' * 2 ^ least(tries, 12)),"
 		"  sqlstate = coalesce($2, sqlstate), message = coalesce($3, message)"
@@ -169,9 +169,9 @@ static void
 retry_drop_repeated(void)
 {
 	static SaStatement forget_older = {.sql =
-		"DELETE FROM session_admin.product_remains r USING ("
+		"DELETE FROM session_admin_internal.product_remains r USING ("
 		"  SELECT id, row_number() OVER (PARTITION BY application, product, part, secret_hash, user_name"
-		"    ORDER BY at DESC, id) AS n FROM session_admin.product_remains) o"
+		"    ORDER BY at DESC, id) AS n FROM session_admin_internal.product_remains) o"
 		" WHERE o.id = r.id AND o.n > 10"
 	};
 
@@ -184,7 +184,7 @@ sa_remains_retry(bool *more)
 {
 	static SaStatement count = {.sql =
 		"SELECT count(*), (extract(epoch FROM min(next_try_at) - clock_timestamp()) * 1000000)::bigint"
-		" FROM session_admin.product_remains"
+		" FROM session_admin_internal.product_remains"
 	};
 	int64		deadline = sa_monotonic_now() + RETRY_TIME;
 	uint64		n;
@@ -224,7 +224,7 @@ void
 sa_remains_hurry(void)
 {
 	static SaStatement make_due = {.sql =
-		"UPDATE session_admin.product_remains SET next_try_at = clock_timestamp()"
+		"UPDATE session_admin_internal.product_remains SET next_try_at = clock_timestamp()"
 		" WHERE next_try_at > clock_timestamp()"
 	};
 

@@ -34,7 +34,7 @@ static bool
 account_lock_newest(SaArgs *args)
 {
 	static SaStatement find_account = {.sql =
-		"SELECT ctid FROM session_admin.account WHERE application = $1 AND user_name = $2"
+		"SELECT ctid FROM session_admin_internal.account WHERE application = $1 AND user_name = $2"
 	};
 
 	while (sa_run(&find_account, args) > 0)
@@ -69,7 +69,7 @@ bool
 sa_account_lock(const char *application, const char *user_name)
 {
 	static SaStatement lock_account = {.sql =
-		"SELECT FROM session_admin.account"
+		"SELECT FROM session_admin_internal.account"
 		" WHERE application = $1 AND user_name = $2 FOR NO KEY UPDATE"
 	};
 	SaArgs		args = {0};
@@ -89,7 +89,7 @@ bool
 sa_account_ensure(const char *application, const char *user_name)
 {
 	static SaStatement insert_account = {.sql =
-		"INSERT INTO session_admin.account (application, user_name) VALUES ($1, $2)"
+		"INSERT INTO session_admin_internal.account (application, user_name) VALUES ($1, $2)"
 		" ON CONFLICT (application, user_name) DO NOTHING"
 	};
 
@@ -172,7 +172,7 @@ static void
 account_lock_step(SaBusy *busy, void *argument)
 {
 	static SaStatement find_accounts = {.sql =
-		"SELECT ctid, user_name::text FROM session_admin.account"
+		"SELECT ctid, user_name::text FROM session_admin_internal.account"
 		" WHERE application = $1 AND user_name = ANY ($2) ORDER BY user_name"
 	};
 	AccountsLock *lock = argument;
@@ -230,7 +230,7 @@ sa_account_count_login(const char *application, const char *user_name,
 					   TimestampTz at, inet *address, const char *login_method)
 {
 	static SaStatement count_login = {.sql =
-		"INSERT INTO session_admin.account AS a (application, user_name, login_count,"
+		"INSERT INTO session_admin_internal.account AS a (application, user_name, login_count,"
 		" last_login_at, last_login_address, last_login_method, last_seen_at)"
 		" VALUES ($1, $2, 1, $3, $4, $5, $3)"
 		" ON CONFLICT (application, user_name) DO UPDATE SET"
@@ -277,7 +277,7 @@ void
 sa_account_count_login_later(const char *application, const char *user_name, TimestampTz at)
 {
 	static SaStatement note_login = {.sql =
-		"INSERT INTO session_admin.account_seen (application, user_name, at, logins)"
+		"INSERT INTO session_admin_internal.account_seen (application, user_name, at, logins)"
 		" VALUES ($1, $2, $3, 1)"
 	};
 	SaArgs		args = {0};
@@ -299,18 +299,18 @@ sa_account_count_failure(const char *application, const char *user_name, Timesta
 {
 	static SaStatement count_failure = {.sql =
 		"WITH free AS ("
-		"  SELECT application, user_name FROM session_admin.account"
+		"  SELECT application, user_name FROM session_admin_internal.account"
 		"  WHERE application = $1 AND user_name = $2 FOR NO KEY UPDATE SKIP LOCKED"
 		")"
-		" UPDATE session_admin.account a SET"
+		" UPDATE session_admin_internal.account a SET"
 		" last_failed_login_at = greatest(a.last_failed_login_at, $3),"
 		" current_failed_count = a.current_failed_count + 1,"
 		" total_failed_count = a.total_failed_count + 1"
 		" FROM free WHERE a.application = free.application AND a.user_name = free.user_name"
 	};
 	static SaStatement note_failure = {.sql =
-		"INSERT INTO session_admin.account_seen (application, user_name, at, login_failed)"
-		" SELECT application, user_name, $3, true FROM session_admin.account"
+		"INSERT INTO session_admin_internal.account_seen (application, user_name, at, login_failed)"
+		" SELECT application, user_name, $3, true FROM session_admin_internal.account"
 		" WHERE application = $1 AND user_name = $2"
 	};
 	SaArgs		args = {0};
@@ -327,7 +327,7 @@ void
 sa_login_event_record(const SaLoginEvent *event)
 {
 	static SaStatement insert_event = {.sql =
-		"INSERT INTO session_admin.login_event (at, application, user_name, event, succeeded,"
+		"INSERT INTO session_admin_internal.login_event (at, application, user_name, event, succeeded,"
 		" login_method, client_address, user_agent, device, node, session_ref, detail)"
 		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
 	};

@@ -199,7 +199,7 @@ archive_delete_of_products(const SaEnding *ending, SaEnded *ended)
 		"  array_agg(o.session_hash) FILTER (WHERE o.product_key IS NULL),"
 		"  array_agg(o.session_hash)"
 		" FROM old_table o"
-		" JOIN session_admin.application_state a ON a.name = o.application"
+		" JOIN session_admin_internal.application_state a ON a.name = o.application"
 		" WHERE o.product IS NOT NULL AND $1 = (a.generation = o.generation"
 		"  AND NOT EXISTS (SELECT FROM " SA_LATE_ENDINGS_OF_SESSION("o") "))"
 		" GROUP BY o.application, o.product"
@@ -289,9 +289,9 @@ archive_rows(FunctionCallInfo fcinfo, Archive *archive)
  * ends that "d" lists.  View session_state says the same of rows that are there.
  */
 #define JOIN_GENERATION_SQL \
-	"  LEFT JOIN session_admin.application_state a ON a.name = o.application" \
-	"  LEFT JOIN session_admin.time_limit t ON t.application = o.application" \
-	"  LEFT JOIN session_admin.application_generation g" \
+	"  LEFT JOIN session_admin_internal.application_state a ON a.name = o.application" \
+	"  LEFT JOIN session_admin_internal.time_limit t ON t.application = o.application" \
+	"  LEFT JOIN session_admin_internal.application_generation g" \
 	"    ON g.application = o.application AND g.generation = o.generation"
 
 #define LATE_AND_GENERATION_END_SQL \
@@ -313,7 +313,7 @@ archive_rows(FunctionCallInfo fcinfo, Archive *archive)
 /* What becomes of the rows "gone" of sessions: the end of both statements below. */
 #define ARCHIVE_SESSIONS_SQL \
 	"), archived AS (" \
-	"  INSERT INTO session_admin.ended_session (session_hash, application, created_at," \
+	"  INSERT INTO session_admin_internal.ended_session (session_hash, application, created_at," \
 	"    last_access_at, requests, user_name, login_method, client_address, peer_address," \
 	"    log_id, user_agent, device, node, reauthenticated_at, ended_at, end_reason, ended_by," \
 	"    actor)" \
@@ -323,18 +323,18 @@ archive_rows(FunctionCallInfo fcinfo, Archive *archive)
 	"    coalesce(ended_before, $1), end_reason, ended_by, actor" \
 	"  FROM gone" \
 	"), remembered AS (" \
-	"  INSERT INTO session_admin.ended_id (session_hash, application, until)" \
+	"  INSERT INTO session_admin_internal.ended_id (session_hash, application, until)" \
 	"  SELECT session_hash, application, until FROM (" \
-	"    SELECT session_hash, application, session_admin.ended_until(application, user_name," \
+	"    SELECT session_hash, application, session_admin_internal.ended_until(application, user_name," \
 	"      product, idle_timeout, created_at, coalesce(ended_before, $1)) AS until" \
 	"    FROM gone WHERE end_reason NOT IN ('idle_timeout', 'absolute_timeout', 'replaced')" \
 	"      AND NOT (ended_before IS NULL AND $6)) e" \
 	"  WHERE until > $1" \
 	"), seen AS (" \
-	"  INSERT INTO session_admin.account_seen (application, user_name, at)" \
+	"  INSERT INTO session_admin_internal.account_seen (application, user_name, at)" \
 	"  SELECT application, user_name, last_access FROM gone WHERE user_name IS NOT NULL" \
 	"), fed AS (" \
-	"  INSERT INTO session_admin.invalidation" \
+	"  INSERT INTO session_admin_internal.invalidation" \
 	"    (at, scope, application, user_name, session_hash, reason, actor, sessions_ended)" \
 	"  SELECT coalesce(ended_before, $1), 'session', application, user_name, session_hash," \
 	"    end_reason, actor, CASE WHEN ended_before IS NULL THEN 1 ELSE 0 END" \
@@ -359,9 +359,9 @@ sa_session_ended(PG_FUNCTION_ARGS)
 		"WITH gone AS MATERIALIZED ("
 		"  SELECT *, NULL::timestamptz AS generation_end, NULL::timestamptz AS ended_before,"
 		"    $2 AS end_reason, session_user AS ended_by, $3 AS actor,"
-		"    greatest(last_access_at, session_admin.live_last_access(session_hash, application))"
+		"    greatest(last_access_at, session_admin_internal.live_last_access(session_hash, application))"
 		"      AS last_access,"
-		"    requests + coalesce(session_admin.live_requests(session_hash, application), 0)"
+		"    requests + coalesce(session_admin_internal.live_requests(session_hash, application), 0)"
 		"      AS request_count"
 		"  FROM old_table"
 		ARCHIVE_SESSIONS_SQL,
@@ -377,12 +377,12 @@ sa_session_ended(PG_FUNCTION_ARGS)
 		"         l.last_access_at AS last_access, l.requests AS request_count"
 		"  FROM old_table o"
 		JOIN_GENERATION_SQL
-		"  LEFT JOIN session_admin.user_time_limit u"
+		"  LEFT JOIN session_admin_internal.user_time_limit u"
 		"    ON u.application = o.application AND u.user_name = o.user_name"
 		"  CROSS JOIN LATERAL (SELECT"
 		"    greatest(o.last_access_at,"
-		"             session_admin.live_last_access(o.session_hash, o.application)) AS last_access_at,"
-		"    o.requests + coalesce(session_admin.live_requests(o.session_hash, o.application), 0)"
+		"             session_admin_internal.live_last_access(o.session_hash, o.application)) AS last_access_at,"
+		"    o.requests + coalesce(session_admin_internal.live_requests(o.session_hash, o.application), 0)"
 		"      AS requests) l"
 		"  LEFT JOIN LATERAL (SELECT l.at, l.reason, l.ended_by, l.actor"
 		"    FROM " SA_LATE_ENDINGS_OF_SESSION("o")
@@ -411,17 +411,17 @@ sa_session_ended(PG_FUNCTION_ARGS)
 /* What becomes of the rows "gone" of tokens. */
 #define ARCHIVE_TOKENS_SQL \
 	"), ancestors AS (" \
-	"  DELETE FROM session_admin.remember_me_ancestor a USING old_table o" \
+	"  DELETE FROM session_admin_internal.remember_me_ancestor a USING old_table o" \
 	"  WHERE a.series = o.series AND a.application = o.application" \
 	"), archived AS (" \
-	"  INSERT INTO session_admin.login_event (at, application, user_name, event, succeeded," \
+	"  INSERT INTO session_admin_internal.login_event (at, application, user_name, event, succeeded," \
 	"    login_method, client_address, user_agent, device, detail)" \
 	"  SELECT coalesce(ended_before, $1), application, user_name, 'remember_me_revoked', true," \
 	"    'remember_me', client_address, user_agent, device," \
 	"    format('series %s, %s', series, end_reason)" \
 	"  FROM gone" \
 	"), fed AS (" \
-	"  INSERT INTO session_admin.invalidation" \
+	"  INSERT INTO session_admin_internal.invalidation" \
 	"    (at, scope, application, user_name, reason, actor, tokens_revoked)" \
 	"  SELECT $1, 'token', application, user_name, end_reason, $3, 1" \
 	"  FROM gone WHERE $4 AND ended_before IS NULL" \

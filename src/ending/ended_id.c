@@ -130,11 +130,11 @@ static bool
 ended_id_in_place(const uint8 *hash, const char *application_name)
 {
 	static SaStatement find_end = {.sql =
-		"SELECT FROM session_admin.session_state e"
+		"SELECT FROM session_admin_internal.session_state e"
 		" JOIN session_admin.session s ON s.session_hash = e.session_hash AND s.application = e.application"
 		" WHERE e.session_hash = $1 AND e.application = $2 AND e.ended_at IS NOT NULL"
 		"  AND e.end_reason NOT IN ('idle_timeout', 'absolute_timeout')"
-		"  AND session_admin.ended_until(s.application, s.user_name, s.product, s.idle_timeout,"
+		"  AND session_admin_internal.ended_until(s.application, s.user_name, s.product, s.idle_timeout,"
 		"    s.created_at, e.ended_at) > clock_timestamp()"
 	};
 	SaApplication application;
@@ -182,8 +182,8 @@ sa_count_refused(ArrayType *hashes, const char *application)
 		" WHERE s.session_hash = l.session_hash AND s.application = l.application"
 	};
 	static SaStatement count = {.sql =
-		"UPDATE session_admin.ended_id e SET refused = e.refused + 1"
-		" FROM (SELECT ctid FROM session_admin.ended_id"
+		"UPDATE session_admin_internal.ended_id e SET refused = e.refused + 1"
+		" FROM (SELECT ctid FROM session_admin_internal.ended_id"
 		"   WHERE session_hash = ANY ($1) AND application = $2 AND until > clock_timestamp()"
 		"   FOR UPDATE SKIP LOCKED) l"
 		" WHERE e.ctid = l.ctid"
@@ -207,8 +207,8 @@ int64
 sa_ended_ids_purge(bool *more)
 {
 	static SaStatement forget = {.sql =
-		"DELETE FROM session_admin.ended_id WHERE ctid = ANY (ARRAY("
-		"  SELECT ctid FROM session_admin.ended_id WHERE until <= clock_timestamp()"
+		"DELETE FROM session_admin_internal.ended_id WHERE ctid = ANY (ARRAY("
+		"  SELECT ctid FROM session_admin_internal.ended_id WHERE until <= clock_timestamp()"
 		"  ORDER BY until LIMIT $1 FOR UPDATE SKIP LOCKED))"
 	};
 	SaArgs		args = {0};

@@ -200,7 +200,7 @@ static void
 ending_feed_users(UsersLock *lock, bool caller_notifies)
 {
 	static SaStatement insert_users = {.sql =
-		"INSERT INTO session_admin.invalidation (at, scope, application, user_name,"
+		"INSERT INTO session_admin_internal.invalidation (at, scope, application, user_name,"
 		"  session_hash, reason, actor, sessions_ended, tokens_revoked)"
 		" SELECT $4, 'user', $1, u.name, $3, $5, $6, coalesce(e.n, 0), coalesce(r.n, 0)"
 		" FROM unnest($2) WITH ORDINALITY AS u (name, n)"

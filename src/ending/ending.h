@@ -167,7 +167,7 @@ extern void sa_late_end(const char *application, const char *user_name, const ui
 
 /* In SQL: those that may concern a row of session or remember_me_token called "t". */
 #define SA_LATE_ENDINGS_OF(t) \
-	"session_admin.late_ending l WHERE " t ".opened_xid < l.before_xid" \
+	"session_admin_internal.late_ending l WHERE " t ".opened_xid < l.before_xid" \
 	" AND (l.application IS NULL OR l.application = " t ".application)"
 #define SA_LATE_ENDINGS_OF_SESSION(t) \
 	SA_LATE_ENDINGS_OF(t) \
@@ -183,8 +183,8 @@ extern void sa_late_end(const char *application, const char *user_name, const ui
  * row as "a" and "l".
  */
 #define SA_JOIN_TOKEN_LIMITS(t) \
-	" JOIN session_admin.application_state a ON a.name = " t ".application" \
-	" JOIN session_admin.time_limit l ON l.application = " t ".application"
+	" JOIN session_admin_internal.application_state a ON a.name = " t ".application" \
+	" JOIN session_admin_internal.time_limit l ON l.application = " t ".application"
 #define SA_TOKEN_HAS_ENDED(t) \
 	"(" t ".generation <> a.generation" \
 	" OR " t ".created_at + l.remember_me_lifetime <= clock_timestamp()" \

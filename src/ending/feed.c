@@ -34,7 +34,7 @@ void
 sa_feed_write(SaFeedRow *row, const SaEnding *ending, const SaEnded *ended)
 {
 	static SaStatement insert_invalidation = {.sql =
-		"INSERT INTO session_admin.invalidation"
+		"INSERT INTO session_admin_internal.invalidation"
 		" (at, scope, application, user_name, session_hash, reason, actor,"
 		"  sessions_ended, tokens_revoked)"
 		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING id"
@@ -99,8 +99,8 @@ static void
 feed_forget_nodes(TimestampTz cutoff)
 {
 	static SaStatement nodes_forget = {.sql =
-		"DELETE FROM session_admin.node WHERE node = ANY (ARRAY("
-		"  SELECT node FROM session_admin.node_state"
+		"DELETE FROM session_admin_internal.node WHERE node = ANY (ARRAY("
+		"  SELECT node FROM session_admin_internal.node_state"
 		"  WHERE lease_is_over AND join_is_over AND coalesce(lease_expires_at, joined_at) < $1))"
 	};
 	SaArgs		args = {0};
@@ -146,7 +146,7 @@ sa_feed_purge(bool *more)
 		"    FILTER (WHERE name = 'feed_retention'), '1 day'),"
 		"  clock_timestamp() - coalesce(max(value::interval)"
 		"    FILTER (WHERE name = 'node_lease'), '1 day')"
-		" FROM session_admin.effective_policy WHERE name IN ('feed_retention', 'node_lease')"
+		" FROM session_admin_internal.effective_policy WHERE name IN ('feed_retention', 'node_lease')"
 	};
 
 	/*
@@ -154,8 +154,8 @@ sa_feed_purge(bool *more)
 	 * was, too
 	 */
 	static SaStatement set_back = {.sql =
-		"UPDATE session_admin.invalidation SET at = clock_timestamp()"
-		" WHERE id = ANY (ARRAY(SELECT id FROM session_admin.invalidation"
+		"UPDATE session_admin_internal.invalidation SET at = clock_timestamp()"
+		" WHERE id = ANY (ARRAY(SELECT id FROM session_admin_internal.invalidation"
 		"   WHERE at > clock_timestamp() + '1 minute' LIMIT $1 FOR UPDATE SKIP LOCKED))"
 	};
 
@@ -165,29 +165,29 @@ sa_feed_purge(bool *more)
 		"  SELECT xid FROM ("
 		"    SELECT pg_snapshot_xip(pg_current_snapshot())"
 		"    UNION SELECT pg_current_xact_id_if_assigned()) AS r (xid)"
-		"  WHERE xid IS NOT NULL AND (EXISTS (SELECT FROM session_admin.invalidation)"
+		"  WHERE xid IS NOT NULL AND (EXISTS (SELECT FROM session_admin_internal.invalidation)"
 		"    OR EXISTS (SELECT FROM pg_locks WHERE granted AND mode = 'RowExclusiveLock'"
 		"      AND locktype = 'relation' AND pid <> pg_backend_pid()"
-		"      AND relation = 'session_admin.invalidation'::regclass"
+		"      AND relation = 'session_admin_internal.invalidation'::regclass"
 		"      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())))),"
 		" noted AS ("
-		"  INSERT INTO session_admin.feed_running AS r (xid, seen_at)"
+		"  INSERT INTO session_admin_internal.feed_running AS r (xid, seen_at)"
 		"  SELECT xid, clock_timestamp() FROM running"
 		"  ON CONFLICT (xid) DO UPDATE SET seen_at = excluded.seen_at),"
 		" forgotten AS ("
-		"  DELETE FROM session_admin.feed_running"
+		"  DELETE FROM session_admin_internal.feed_running"
 		"  WHERE xid NOT IN (SELECT xid FROM running) AND (seen_at < $1"
-		"    OR seen_at < $3 AND NOT EXISTS (SELECT FROM session_admin.invalidation i"
+		"    OR seen_at < $3 AND NOT EXISTS (SELECT FROM session_admin_internal.invalidation i"
 		"      WHERE i.xid >= feed_running.xid AND i.xid <= feed_running.xid))),"
 		" purged AS ("
-		"  DELETE FROM session_admin.invalidation WHERE id = ANY (ARRAY("
-		"    SELECT id FROM session_admin.invalidation"
+		"  DELETE FROM session_admin_internal.invalidation WHERE id = ANY (ARRAY("
+		"    SELECT id FROM session_admin_internal.invalidation"
 		"    WHERE at < $1 AND xid NOT IN (SELECT xid FROM running)"
-		"      AND xid NOT IN (SELECT xid FROM session_admin.feed_running WHERE seen_at >= $1)"
+		"      AND xid NOT IN (SELECT xid FROM session_admin_internal.feed_running WHERE seen_at >= $1)"
 		"    ORDER BY at LIMIT $2))"
 		"  RETURNING xid),"
 		" raised AS ("
-		"  UPDATE session_admin.feed_horizon SET purged_xid = greatest(purged_xid, highest)"
+		"  UPDATE session_admin_internal.feed_horizon SET purged_xid = greatest(purged_xid, highest)"
 		"  FROM (SELECT xid FROM purged ORDER BY xid DESC LIMIT 1) AS h (highest))"
 		" SELECT count(*) FROM purged"
 	};

@@ -18,13 +18,13 @@ static void
 application_adopt(const char *name)
 {
 	static SaStatement make_mark = {.sql =
-		"INSERT INTO session_admin.installation DEFAULT VALUES ON CONFLICT DO NOTHING"
+		"INSERT INTO session_admin_internal.installation DEFAULT VALUES ON CONFLICT DO NOTHING"
 	};
 	static SaStatement lock_application = {.sql =
 		"SELECT FROM session_admin.application WHERE name = $1 FOR NO KEY UPDATE"
 	};
 	static SaStatement find_state = {.sql =
-		"SELECT restored, restored_at FROM session_admin.application_state"
+		"SELECT restored, restored_at FROM session_admin_internal.application_state"
 		" WHERE name = $1 AND moved"
 	};
 	static SaStatement keep = {.sql =
@@ -41,7 +41,7 @@ application_adopt(const char *name)
 		"  WHERE application = $1 AND opened_xid > pg_current_xact_id()"
 		")"
 		" UPDATE session_admin.application"
-		" SET home = (SELECT home FROM session_admin.installation_mark) WHERE name = $1"
+		" SET home = (SELECT home FROM session_admin_internal.installation_mark) WHERE name = $1"
 	};
 	SaArgs		args = {0};
 
@@ -90,7 +90,7 @@ void
 sa_adopt_all(void)
 {
 	static SaStatement list_moved = {.sql =
-		"SELECT name::text FROM session_admin.application_state WHERE moved ORDER BY name"
+		"SELECT name::text FROM session_admin_internal.application_state WHERE moved ORDER BY name"
 	};
 	uint64		n = sa_run(&list_moved, NULL);
 	char	  **names = palloc((n + 1) * sizeof(char *));
@@ -111,8 +111,8 @@ SaDatabaseState
 sa_database_state(void)
 {
 	static SaStatement find_state = {.sql =
-		"SELECT (SELECT bool_and(NOT moved) FROM session_admin.application_state),"
-		" (SELECT made_by::bigint FROM session_admin.installation)"
+		"SELECT (SELECT bool_and(NOT moved) FROM session_admin_internal.application_state),"
+		" (SELECT made_by::bigint FROM session_admin_internal.installation)"
 	};
 	bool		unused;
 	bool		all_here;

@@ -53,7 +53,7 @@ generation_count(const char *application, SaEnded *ended)
 		"    WHERE $1 IS NULL OR application = $1) ELSE -1 END"
 	};
 	static SaStatement count_live_sessions = {.generic = true, .sql =
-		"SELECT count(*) FROM session_admin.session_state"
+		"SELECT count(*) FROM session_admin_internal.session_state"
 		" WHERE ($1 IS NULL OR application = $1) AND ended_at IS NULL"
 	};
 	static SaStatement count_tokens = {.generic = true, .sql =
@@ -121,12 +121,12 @@ generation_begin_next(ArrayBuildState *names, const SaEnding *ending)
 		"  SELECT name, generation FROM session_admin.application"
 		"  WHERE name = ANY ($1) ORDER BY name FOR NO KEY UPDATE"
 		"), noted AS ("
-		"  INSERT INTO session_admin.application_generation"
+		"  INSERT INTO session_admin_internal.application_generation"
 		"    (application, generation, ended_at, reason, ended_by, actor)"
 		"  SELECT name, generation, $2, $3, coalesce($5, session_user), $4 FROM locked"
 		")"
 		" UPDATE session_admin.application a SET generation = locked.generation + 1,"
-		"  home = (SELECT home FROM session_admin.installation_mark)"
+		"  home = (SELECT home FROM session_admin_internal.installation_mark)"
 		" FROM locked WHERE a.name = locked.name"
 	};
 	SaArgs		args = {0};

@@ -95,12 +95,12 @@ static void
 invalidate_session_by_ref(const char *ref, const char *application, uint8 *hash)
 {
 	static SaStatement by_hash = {.sql =
-		"SELECT session_hash FROM session_admin.session_state"
+		"SELECT session_hash FROM session_admin_internal.session_state"
 		" WHERE application = $1 AND session_hash BETWEEN decode($2, 'hex') AND decode($3, 'hex')"
 		"   AND ended_at IS NULL LIMIT 2"
 	};
 	static SaStatement by_log_id = {.sql =
-		"SELECT session_hash FROM session_admin.session_state"
+		"SELECT session_hash FROM session_admin_internal.session_state"
 		" WHERE application = $1 AND log_id = $2 AND ended_at IS NULL LIMIT 2"
 	};
 	size_t		length = strlen(ref);
@@ -187,7 +187,7 @@ invalidate_find(void *argument)
 {
 	static SaStatement find_sessions = {.sql =
 		"SELECT coalesce(array_agg(session_hash), '{}')"
-		" FROM session_admin.sessions_to_invalidate($1, $2, $3, $4, $5, $6, $7, $8)"
+		" FROM session_admin_internal.sessions_to_invalidate($1, $2, $3, $4, $5, $6, $7, $8)"
 	};
 
 	sa_run(&find_sessions, argument);
@@ -243,7 +243,7 @@ static void
 invalidate_make_account(SaBusy *busy, void *argument)
 {
 	static SaStatement insert_account = {.sql =
-		"INSERT INTO session_admin.account (application, user_name) VALUES ($1, $2)"
+		"INSERT INTO session_admin_internal.account (application, user_name) VALUES ($1, $2)"
 		" ON CONFLICT (application, user_name) DO NOTHING"
 	};
 	AccountMaking *making = argument;
@@ -263,7 +263,7 @@ static bool
 invalidate_user_is_known(const char *application, const char *user_name, SaEnding *ending)
 {
 	static SaStatement find_account = {.sql =
-		"SELECT FROM session_admin.account WHERE application = $1 AND user_name = $2"
+		"SELECT FROM session_admin_internal.account WHERE application = $1 AND user_name = $2"
 	};
 	AccountMaking making = {application, user_name, false};
 	SaArgs		args = {0};

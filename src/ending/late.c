@@ -24,7 +24,7 @@ sa_late_end(const char *application, const char *user_name, const uint8 *hash, c
 			bool tokens, const SaEnding *ending)
 {
 	static SaStatement insert_ending = {.sql =
-		"INSERT INTO session_admin.late_ending"
+		"INSERT INTO session_admin_internal.late_ending"
 		" (application, user_name, session_hash, tokens, before_xid, at, reason, ended_by, actor,"
 		"  keep_hash)"
 		" VALUES ($1, $2, $3, $4, $5, $6, $7, coalesce($8, session_user), $9, $10)"
@@ -56,10 +56,10 @@ int64
 sa_late_purge(pg_attribute_unused() bool *more)
 {
 	static SaStatement any_ending = {.sql =
-		"SELECT FROM session_admin.late_ending LIMIT 1"
+		"SELECT FROM session_admin_internal.late_ending LIMIT 1"
 	};
 	static SaStatement forget_endings = {.sql =
-		"DELETE FROM session_admin.late_ending l"
+		"DELETE FROM session_admin_internal.late_ending l"
 		" WHERE l.before_xid <= pg_snapshot_xmin(pg_current_snapshot())"
 		"  AND NOT EXISTS (SELECT FROM session_admin.session s"
 		"    WHERE s.opened_xid < l.before_xid"
@@ -74,7 +74,7 @@ sa_late_purge(pg_attribute_unused() bool *more)
 	};
 
 	static SaStatement forget_repeated = {.sql =
-		"DELETE FROM session_admin.late_ending l USING session_admin.late_ending n"
+		"DELETE FROM session_admin_internal.late_ending l USING session_admin_internal.late_ending n"
 		" WHERE n.id > l.id AND n.before_xid >= l.before_xid AND n.reason = l.reason"
 		"  AND n.tokens >= l.tokens"
 		"  AND n.application IS NOT DISTINCT FROM l.application"

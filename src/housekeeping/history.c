@@ -71,11 +71,11 @@ sa_history_forget(bool *more)
 	for (size_t i = 0; i < lengthof(histories); i++)
 		rows += sa_task_batch_done(history_run("DELETE FROM session_admin.%s WHERE (tableoid, ctid) IN ("
 											   " SELECT h.tableoid, h.ctid FROM session_admin.%s h"
-											   " JOIN session_admin.effective_policy p ON p.application = h.application"
+											   " JOIN session_admin_internal.effective_policy p ON p.application = h.application"
 											   "   AND p.name = '%s'"
 											   " WHERE h.%s < clock_timestamp() - p.value::interval"
 											   "   AND h.%s < (SELECT clock_timestamp() - min(value::interval)"
-											   "     FROM session_admin.effective_policy WHERE name = '%s')"
+											   "     FROM session_admin_internal.effective_policy WHERE name = '%s')"
 											   " LIMIT %d FOR UPDATE OF h SKIP LOCKED)",
 											   histories[i].table, histories[i].table, histories[i].retention,
 											   histories[i].column, histories[i].column, histories[i].retention, SA_TASK_BATCH),
@@ -155,7 +155,7 @@ int64
 sa_history_drop_partitions(pg_attribute_unused() bool *more)
 {
 	static SaStatement longest_retention = {.sql =
-		"SELECT coalesce(max(value::interval), '2 years') FROM session_admin.effective_policy"
+		"SELECT coalesce(max(value::interval), '2 years') FROM session_admin_internal.effective_policy"
 		" WHERE name = $1"
 	};
 	static SaStatement old_partitions = {.sql =

@@ -204,7 +204,7 @@ Datum
 sa_maintain(PG_FUNCTION_ARGS)
 {
 	static SaStatement one_at_a_time = {.sql =
-		"LOCK TABLE session_admin.ended_session IN SHARE UPDATE EXCLUSIVE MODE"
+		"LOCK TABLE session_admin_internal.ended_session IN SHARE UPDATE EXCLUSIVE MODE"
 	};
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	Maintained	maintained = {0};

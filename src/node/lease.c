@@ -32,7 +32,7 @@ sa_node_lease(const char *name)
 {
 	static SaStatement default_lease = {.sql =
 		"SELECT (1000000 * extract(epoch FROM default_value::interval))::bigint"
-		" FROM session_admin.policy_definition WHERE name = 'node_lease'"
+		" FROM session_admin_internal.policy_definition WHERE name = 'node_lease'"
 	};
 	SaApplication application;
 

@@ -33,7 +33,7 @@ end_all(TimestampTz at)
 {
 	static SaStatement list_applications = {.sql =
 		"SELECT CASE WHEN value = 'invalidate' THEN application::text END"
-		" FROM session_admin.effective_policy WHERE name = 'on_lost_history' ORDER BY 1"
+		" FROM session_admin_internal.effective_policy WHERE name = 'on_lost_history' ORDER BY 1"
 	};
 	uint64		n;
 	uint64		n_ended = 0;
@@ -194,7 +194,7 @@ sa_witness_invalidations(PG_FUNCTION_ARGS)
 		"   session text, keep text, reason text, at timestamptz)"
 		" JOIN session_admin.application a"
 		"   ON w.application = a.name OR w.application IS NULL AND w.scope NOT IN ('user', 'session', 'token')"
-		" JOIN session_admin.effective_policy p ON p.application = a.name"
+		" JOIN session_admin_internal.effective_policy p ON p.application = a.name"
 		"   AND p.name = 'on_lost_history' AND p.value = 'witness'"
 		" WHERE w.scope IS NOT NULL AND w.reason IS DISTINCT FROM 'resync'"
 	};

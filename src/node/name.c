@@ -65,7 +65,7 @@ void
 sa_node_check_role(const char *node, bool joins)
 {
 	static SaStatement node_of_another = {.sql =
-		"SELECT FROM session_admin.node_state n WHERE node = $1 AND joined_by <> session_user"
+		"SELECT FROM session_admin_internal.node_state n WHERE node = $1 AND joined_by <> session_user"
 		"  AND NOT ($2 AND lease_is_over AND join_is_over)"
 		"  AND NOT EXISTS (SELECT FROM pg_roles"
 		"    WHERE rolname = n.joined_by AND pg_has_role(session_user, oid, 'MEMBER'))"

@@ -16,7 +16,7 @@ PG_FUNCTION_INFO_V1(sa_leave_node);
 
 /* Gives the position now, with the key that signs what it claims. */
 SaStatement sa_position_now = {.sql =
-	"SELECT session_admin.feed_position(), (SELECT id::text FROM session_admin.installation)"
+	"SELECT session_admin_internal.feed_position(), (SELECT id::text FROM session_admin_internal.installation)"
 };
 
 /*
@@ -32,7 +32,7 @@ sa_join_node(PG_FUNCTION_ARGS)
 	 * to run out.
 	 */
 	static SaStatement node_join = {.sql =
-		"INSERT INTO session_admin.node AS n"
+		"INSERT INTO session_admin_internal.node AS n"
 		"  (node, application, handed, joined_at, joined_ahead, joined_run)"
 		" VALUES ($1, $2, $3, $4, $5, $6)"
 		" ON CONFLICT (node) DO UPDATE SET application = excluded.application,"
@@ -79,7 +79,7 @@ Datum
 sa_leave_node(PG_FUNCTION_ARGS)
 {
 	static SaStatement node_leave = {.sql =
-		"DELETE FROM session_admin.node WHERE node = $1"
+		"DELETE FROM session_admin_internal.node WHERE node = $1"
 	};
 	char	   *node = sa_node_arg(fcinfo, 0);
 	SaArgs		args = {0};

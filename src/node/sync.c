@@ -101,7 +101,7 @@ sync_find(Sync *sync)
 		"SELECT application,"
 		"       coalesce($2::text IN (handed::text, applied::text), false),"
 		"       joined_by = session_user"
-		" FROM session_admin.node WHERE node = $1"
+		" FROM session_admin_internal.node WHERE node = $1"
 	};
 	SaArgs		args = {0};
 	bool		isnull;
@@ -135,21 +135,21 @@ sync_fetch(Sync *sync)
 	 * table.  The rest is read once.
 	 */
 	static SaStatement fetch = {.generic = true, .sql =
-		"SELECT (SELECT session_admin.feed_position()),"
-		"  (SELECT id::text FROM session_admin.installation),"
+		"SELECT (SELECT session_admin_internal.feed_position()),"
+		"  (SELECT id::text FROM session_admin_internal.installation),"
 		"  (SELECT pg_snapshot_xmax($1) > purged_xid AND NOT EXISTS ("
 		"     SELECT FROM pg_snapshot_xip($1) AS p (xid)"
 		"     WHERE p.xid <= h.purged_xid AND p.xid >= '" CppAsString2(SA_POSITION_XID_MIN) "'"
-		"       AND NOT EXISTS (SELECT FROM session_admin.feed_running r WHERE r.xid = p.xid))"
-		"   FROM session_admin.feed_horizon h),"
+		"       AND NOT EXISTS (SELECT FROM session_admin_internal.feed_running r WHERE r.xid = p.xid))"
+		"   FROM session_admin_internal.feed_horizon h),"
 		"  i.id, i.scope, i.application, i.user_name, i.session_hash, i.reason, i.at"
 		" FROM (SELECT) AS one LEFT JOIN ("
-		"   SELECT * FROM session_admin.invalidation"
+		"   SELECT * FROM session_admin_internal.invalidation"
 		"   WHERE xid >= pg_snapshot_xmax($1)"
 		"     AND xid < greatest(pg_snapshot_xmax($1), '9223372036854775807')"
 		"   UNION ALL"
 		"   SELECT r.* FROM pg_snapshot_xip($1) AS p (xid)"
-		"   CROSS JOIN LATERAL (SELECT * FROM session_admin.invalidation"
+		"   CROSS JOIN LATERAL (SELECT * FROM session_admin_internal.invalidation"
 		"     WHERE xid >= p.xid AND xid <= p.xid OFFSET 0) AS r"
 		"   WHERE p.xid >= '" CppAsString2(SA_POSITION_XID_MIN) "') AS i"
 		"   ON i.xid IS DISTINCT FROM pg_current_xact_id_if_assigned()"
@@ -225,13 +225,13 @@ static void
 sync_note(const Sync *sync, Datum handed)
 {
 	static SaStatement node_insert = {.sql =
-		"INSERT INTO session_admin.node"
+		"INSERT INTO session_admin_internal.node"
 		"  (node, application, last_sync_at, lease_expires_at, applied, handed,"
 		"   synced_ahead, synced_run, joined_at, joined_ahead, joined_run)"
 		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $3, $7, $8)"
 	};
 	static SaStatement node_update = {.sql =
-		"UPDATE session_admin.node"
+		"UPDATE session_admin_internal.node"
 		" SET last_sync_at = $3, lease_expires_at = $4, applied = $5, handed = $6,"
 		"  synced_ahead = $7, synced_run = $8"
 		" WHERE node = $1 AND application = $2"

@@ -53,7 +53,7 @@ wait_xid(int64 id)
 {
 	static SaStatement invalidation_find = {.sql =
 		"SELECT xid, coalesce(xid = pg_current_xact_id_if_assigned(), false)"
-		" FROM session_admin.invalidation WHERE id = $1"
+		" FROM session_admin_internal.invalidation WHERE id = $1"
 	};
 	SaArgs		args = {0};
 	bool		isnull;
@@ -84,14 +84,14 @@ sa_wait_for_nodes(PG_FUNCTION_ARGS)
 		"  WHEN pg_visible_in_snapshot($1, applied) THEN 'applied'"
 		"  WHEN lease_is_over THEN 'lease expired'"
 		"  ELSE 'behind' END"
-		" FROM session_admin.node_state"
+		" FROM session_admin_internal.node_state"
 
 		/*
 		 * a product's own row of a session that has ended still lets its user
 		 * in there
 		 */
 		" UNION ALL SELECT DISTINCT '" SA_PRODUCT_PREFIX "' || product, 'behind'"
-		"  FROM session_admin.product_remains WHERE xid = $1"
+		"  FROM session_admin_internal.product_remains WHERE xid = $1"
 		" ORDER BY 1"
 	};
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;

@@ -162,8 +162,8 @@ application_load(const char *name)
 {
 	static SaStatement read_policies = {.sql =
 		"SELECT a.generation, e.name::text, e.value, a.moved"
-		" FROM session_admin.application_state a"
-		" JOIN session_admin.effective_policy e ON e.application = a.name"
+		" FROM session_admin_internal.application_state a"
+		" JOIN session_admin_internal.effective_policy e ON e.application = a.name"
 		" WHERE a.name = $1"
 	};
 	SaApplication loaded = {0};
@@ -321,8 +321,8 @@ sa_application_insert(const char *name, SaApplication *application)
 	static SaStatement insert_application = {.sql =
 		/* after whatever is left of one of this name, whose row a DBA deleted */
 		"INSERT INTO session_admin.application (name, home, generation)"
-		" SELECT $1, (SELECT home FROM session_admin.installation_mark), 1 + greatest(0,"
-		"  (SELECT max(generation) FROM session_admin.application_generation WHERE application = $1),"
+		" SELECT $1, (SELECT home FROM session_admin_internal.installation_mark), 1 + greatest(0,"
+		"  (SELECT max(generation) FROM session_admin_internal.application_generation WHERE application = $1),"
 		"  (SELECT max(generation) FROM session_admin.session WHERE application = $1),"
 		"  (SELECT max(generation) FROM session_admin.remember_me_token WHERE application = $1))"
 		" ON CONFLICT (name) DO NOTHING"
@@ -363,11 +363,11 @@ sa_policy_number(const char *application, const char *user_name, const char *nam
 {
 	static SaStatement find_number = {.sql =
 		"SELECT coalesce("
-		" (SELECT value FROM session_admin.policy"
+		" (SELECT value FROM session_admin_internal.policy"
 		"  WHERE application = $1 AND user_name = $2 AND name = $3),"
-		" (SELECT value FROM session_admin.policy"
+		" (SELECT value FROM session_admin_internal.policy"
 		"  WHERE application = $1 AND user_name IS NULL AND name = $3),"
-		" (SELECT default_value FROM session_admin.policy_definition WHERE name = $3))::bigint"
+		" (SELECT default_value FROM session_admin_internal.policy_definition WHERE name = $3))::bigint"
 	};
 	SaArgs		args = {0};
 

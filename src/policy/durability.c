@@ -22,7 +22,7 @@ static SaDurability
 policy_durability(const char *application)
 {
 	static SaStatement find_strictest = {.sql =
-		"SELECT EXISTS (SELECT FROM session_admin.policy"
+		"SELECT EXISTS (SELECT FROM session_admin_internal.policy"
 		"  WHERE name = 'invalidation_durability' AND value = 'remote_apply')"
 	};
 	SaApplication found;

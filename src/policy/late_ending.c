@@ -14,7 +14,7 @@ void
 sa_late_endings_read(SaApplication *application, MemoryContext context)
 {
 	static SaStatement read_endings = {.sql =
-		"SELECT user_name::text, session_hash, before_xid, keep_hash FROM session_admin.late_ending"
+		"SELECT user_name::text, session_hash, before_xid, keep_hash FROM session_admin_internal.late_ending"
 		" WHERE application IS NULL OR application = $1"
 	};
 	SaArgs		args = {0};

@@ -32,7 +32,7 @@ void
 sa_probe_rules_read(SaApplication *application, MemoryContext context)
 {
 	static SaStatement read_rules = {.sql =
-		"SELECT user_agent_like, address::text, address::inet FROM session_admin.probe_rule"
+		"SELECT user_agent_like, address::text, address::inet FROM session_admin_internal.probe_rule"
 		" WHERE application = $1 ORDER BY probe_rule.user_agent_like, probe_rule.address"
 	};
 	SaArgs		args = {0};

@@ -33,7 +33,7 @@ policy_names(bool per_user)
 {
 	static SaStatement list_definitions = {.sql =
 		"SELECT string_agg(format('\"%s\"', name), ', ' ORDER BY name)"
-		" FROM session_admin.policy_definition WHERE per_user OR NOT $1"
+		" FROM session_admin_internal.policy_definition WHERE per_user OR NOT $1"
 	};
 	SaArgs		args = {0};
 
@@ -50,7 +50,7 @@ policy_definition_get(const char *name, PolicyDefinition *definition)
 		"SELECT type, lowest, highest, per_user,"
 		" (SELECT string_agg(format('\"%s\"', a), ', ' ORDER BY n)"
 		"  FROM unnest(allowed) WITH ORDINALITY AS u (a, n))"
-		" FROM session_admin.policy_definition WHERE name = $1"
+		" FROM session_admin_internal.policy_definition WHERE name = $1"
 	};
 	SaArgs		args = {0};
 	bool		isnull;
@@ -118,7 +118,7 @@ policy_checked_value(const PolicyDefinition *definition, const char *value)
 		" FROM CAST($1 AS cidr[]) AS v"
 	};
 	static SaStatement check_choice = {.sql =
-		"SELECT $1, $1 = ANY (allowed) FROM session_admin.policy_definition WHERE name = $2"
+		"SELECT $1, $1 = ANY (allowed) FROM session_admin_internal.policy_definition WHERE name = $2"
 	};
 	SaStatement *check = strcmp(definition->type, "interval") == 0 ? &check_interval :
 	strcmp(definition->type, "integer") == 0 ? &check_integer :
@@ -159,19 +159,19 @@ static char *
 policy_write(const char *application, const char *user_name, const char *name, char *value)
 {
 	static SaStatement delete_policy = {.sql =
-		"DELETE FROM session_admin.policy"
+		"DELETE FROM session_admin_internal.policy"
 		" WHERE application = $1 AND user_name IS NOT DISTINCT FROM $2 AND name = $3"
 	};
 	static SaStatement upsert_policy = {.sql =
-		"INSERT INTO session_admin.policy (application, user_name, name, value)"
+		"INSERT INTO session_admin_internal.policy (application, user_name, name, value)"
 		" VALUES ($1, $2, $3, $4)"
 		" ON CONFLICT (application, user_name, name) DO UPDATE SET value = excluded.value"
 	};
 	static SaStatement find_value = {.sql =
 		"SELECT coalesce("
-		" (SELECT value FROM session_admin.policy"
+		" (SELECT value FROM session_admin_internal.policy"
 		"  WHERE application = $1 AND user_name IS NULL AND name = $2),"
-		" (SELECT default_value FROM session_admin.policy_definition WHERE name = $2))"
+		" (SELECT default_value FROM session_admin_internal.policy_definition WHERE name = $2))"
 	};
 	SaArgs		args = {0};
 	SaArgs		remaining = {0};

@@ -28,7 +28,7 @@ sa_user_limits_read(SaApplication *application, MemoryContext context)
 		"       max(value) FILTER (WHERE name = 'absolute_timeout'),"
 		"       max(value) FILTER (WHERE name = 'max_sessions_per_user'),"
 		"       max(value) FILTER (WHERE name = 'on_session_limit')"
-		" FROM session_admin.policy"
+		" FROM session_admin_internal.policy"
 		" WHERE application = $1 AND user_name IS NOT NULL"
 		"   AND name IN ('idle_timeout', 'absolute_timeout',"
 		"                'max_sessions_per_user', 'on_session_limit')"

@@ -19,17 +19,17 @@ PG_FUNCTION_INFO_V1(sa_forget_product);
 
 /* All that describes a product. */
 #define DELETE_PRODUCT_SQL \
-	"WITH marks AS (DELETE FROM session_admin.product_mark WHERE product = $1)," \
-	" columns AS (DELETE FROM session_admin.product_column WHERE product = $1)," \
-	" parts AS (DELETE FROM session_admin.product_part WHERE product = $1)" \
-	" DELETE FROM session_admin.product WHERE product = $1"
+	"WITH marks AS (DELETE FROM session_admin_internal.product_mark WHERE product = $1)," \
+	" columns AS (DELETE FROM session_admin_internal.product_column WHERE product = $1)," \
+	" parts AS (DELETE FROM session_admin_internal.product_part WHERE product = $1)" \
+	" DELETE FROM session_admin_internal.product WHERE product = $1"
 
 /* The argument as the name of a product that may be described. */
 static char *
 product_arg(FunctionCallInfo fcinfo, int argno)
 {
 	static SaStatement is_built_in = {.sql =
-		"SELECT FROM session_admin.product WHERE product = $1 AND built_in"
+		"SELECT FROM session_admin_internal.product WHERE product = $1 AND built_in"
 	};
 	char	   *product = sa_text_or_null(fcinfo, argno);
 	SaArgs		args = {0};
@@ -63,8 +63,8 @@ check_description(SaArgs *parts)
 		"  SELECT 0, NULL, NULL, 'parts must be an object, with at least one part',"
 		"    '{\"account\": {\"tables\": \"users\", \"columns\": {\"user_name\": \"email\"}}}'"
 		"  WHERE $1 = '{}' OR jsonb_typeof($1) <> 'object'"
-		"  UNION ALL SELECT 1, part, NULL, problem, hint FROM session_admin.described_parts($1)"
-		"  UNION ALL SELECT 2, part, role, problem, hint FROM session_admin.described_columns($1)"
+		"  UNION ALL SELECT 1, part, NULL, problem, hint FROM session_admin_internal.described_parts($1)"
+		"  UNION ALL SELECT 2, part, role, problem, hint FROM session_admin_internal.described_columns($1)"
 		" ) p (n, part, role, problem, hint)"
 		" WHERE p.problem IS NOT NULL ORDER BY p.n, p.part, p.role LIMIT 1"
 	};
@@ -87,7 +87,7 @@ tell_attached(const char *product)
 {
 	static SaStatement list_applications = {.sql =
 		"SELECT string_agg(DISTINCT format('\"%s\"', application), ', ')"
-		" FROM session_admin.attachment WHERE product = $1"
+		" FROM session_admin_internal.attachment WHERE product = $1"
 	};
 	SaArgs		args = {0};
 	char	   *applications;
@@ -108,15 +108,15 @@ sa_describe_product(PG_FUNCTION_ARGS)
 {
 	static SaStatement describe[] = {
 		{.sql = DELETE_PRODUCT_SQL},
-		{.sql = "INSERT INTO session_admin.product (product, title, notes, alias_pattern)"
+		{.sql = "INSERT INTO session_admin_internal.product (product, title, notes, alias_pattern)"
 		" VALUES ($1, coalesce($3, $1), ARRAY(SELECT n FROM unnest($4) AS n WHERE n IS NOT NULL), $5)"},
-		{.sql = "INSERT INTO session_admin.product_part (product, part, relations, key_of, required, ends, clear_to)"
+		{.sql = "INSERT INTO session_admin_internal.product_part (product, part, relations, key_of, required, ends, clear_to)"
 			" SELECT $1, part, relations, key_of, required, ends, clear_to"
-		" FROM session_admin.described_parts($2)"},
-		{.sql = "INSERT INTO session_admin.product_column"
+		" FROM session_admin_internal.described_parts($2)"},
+		{.sql = "INSERT INTO session_admin_internal.product_column"
 			" (product, part, role, columns, required, reading, path, excludes)"
 			" SELECT $1, part, role, columns, required, reading, path, excludes"
-		" FROM session_admin.described_columns($2)"}
+		" FROM session_admin_internal.described_columns($2)"}
 	};
 	char	   *title = sa_cleaned_or_null(fcinfo, 2, SA_LABEL_MAX);
 	char	   *alias_pattern = sa_text_or_null(fcinfo, 4);
@@ -158,7 +158,7 @@ sa_forget_product(PG_FUNCTION_ARGS)
 {
 	static SaStatement delete_product = {.sql = DELETE_PRODUCT_SQL};
 	static SaStatement is_attached = {.sql =
-		"SELECT application::text FROM session_admin.attachment WHERE product = $1 LIMIT 1"
+		"SELECT application::text FROM session_admin_internal.attachment WHERE product = $1 LIMIT 1"
 	};
 	char	   *product;
 	SaArgs		attached_args = {0};

@@ -195,8 +195,8 @@ watch_load(Relation relation, MemoryContext context)
 		"SELECT a.application::text, a.product::text, a.part::text, a.key_of::text,"
 		"  a.alias_pattern, c.role::text, c.column_name::text, c.reading,"
 		"  c.path, c.excludes, a.ends, a.clear_to"
-		" FROM session_admin.attachment a"
-		" JOIN session_admin.attachment_column c USING (application, product, part)"
+		" FROM session_admin_internal.attachment a"
+		" JOIN session_admin_internal.attachment_column c USING (application, product, part)"
 		" WHERE a.relation = $1"
 		" ORDER BY a.application, a.product, a.part"
 	};

@@ -353,7 +353,7 @@ sa_limit_user(const SaApplication *application, const char *user_name, const uin
 {
 	static SaStatement find_oldest = {.sql =
 		"SELECT coalesce(array_agg(session_hash), '{}') FROM ("
-		"  SELECT session_hash FROM session_admin.session_state"
+		"  SELECT session_hash FROM session_admin_internal.session_state"
 		"  WHERE application = $1 AND user_name = $2 AND session_hash <> $3 AND ended_at IS NULL"
 		"  ORDER BY last_access_at DESC, created_at DESC, session_hash OFFSET $4) o"
 	};

@@ -263,12 +263,12 @@ write_count(const CounterKey *key, bool is_shared, const char *application,
 			const char *user_agent_like, const char *address)
 {
 	static SaStatement lock_rule = {.sql =
-		"SELECT FROM session_admin.probe_rule WHERE application = $1"
+		"SELECT FROM session_admin_internal.probe_rule WHERE application = $1"
 		" AND user_agent_like IS NOT DISTINCT FROM $2"
 		" AND address IS NOT DISTINCT FROM $3::cidr FOR NO KEY UPDATE SKIP LOCKED"
 	};
 	static SaStatement add = {.sql =
-		"UPDATE session_admin.probe_rule"
+		"UPDATE session_admin_internal.probe_rule"
 		" SET probes = probes + $4, last_probe_at = greatest(last_probe_at, $5)"
 		" WHERE application = $1 AND user_agent_like IS NOT DISTINCT FROM $2"
 		" AND address IS NOT DISTINCT FROM $3::cidr"
@@ -376,7 +376,7 @@ int64
 sa_probes_flush(pg_attribute_unused() bool *more)
 {
 	static SaStatement list_rules = {.sql =
-		"SELECT application::text, user_agent_like, address::text FROM session_admin.probe_rule"
+		"SELECT application::text, user_agent_like, address::text FROM session_admin_internal.probe_rule"
 	};
 	Oid			session_relid = get_relname_relid("session", get_namespace_oid("session_admin", false));
 	bool		any_shared = sa_shmem_usable() && shared_counters != NULL &&
@@ -457,7 +457,7 @@ Datum
 sa_add_probe_rule(PG_FUNCTION_ARGS)
 {
 	static SaStatement insert_rule = {.sql =
-		"INSERT INTO session_admin.probe_rule (application, user_agent_like, address)"
+		"INSERT INTO session_admin_internal.probe_rule (application, user_agent_like, address)"
 		" VALUES ($1, $2, $3)"
 		" ON CONFLICT (application, user_agent_like, address) DO NOTHING"
 	};
@@ -479,7 +479,7 @@ Datum
 sa_remove_probe_rule(PG_FUNCTION_ARGS)
 {
 	static SaStatement delete_rule = {.sql =
-		"DELETE FROM session_admin.probe_rule WHERE application = $1"
+		"DELETE FROM session_admin_internal.probe_rule WHERE application = $1"
 		" AND user_agent_like IS NOT DISTINCT FROM $2 AND address IS NOT DISTINCT FROM $3"
 	};
 	SaArgs		args = {0};

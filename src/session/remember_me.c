@@ -177,7 +177,7 @@ series_lock(const char *application, const char *series_name, Series *series)
 		"SELECT t.user_name, t.generation = a.generation, t.validator_hash,"
 		" t.parent_hash, t.salt, t.rotated_at, t.created_at"
 		" FROM session_admin.remember_me_token t"
-		" JOIN session_admin.application_state a ON a.name = t.application"
+		" JOIN session_admin_internal.application_state a ON a.name = t.application"
 		" WHERE t.series = $1 AND t.application = $2"
 		"  AND NOT " SA_TOKEN_ENDED_LATE("t")
 		" FOR NO KEY UPDATE OF t"
@@ -215,7 +215,7 @@ series_classify(const char *application, const char *series_name, const Series *
 				const uint8 *hash)
 {
 	static SaStatement find = {.sql =
-		"SELECT FROM session_admin.remember_me_ancestor"
+		"SELECT FROM session_admin_internal.remember_me_ancestor"
 		" WHERE series = $1 AND application = $2 AND validator_hash = $3"
 	};
 	SaArgs		args = {0};
@@ -239,7 +239,7 @@ static void
 series_rotate(Redemption *redemption, const Series *series)
 {
 	static SaStatement keep_parent = {.sql =
-		"INSERT INTO session_admin.remember_me_ancestor (series, application, validator_hash)"
+		"INSERT INTO session_admin_internal.remember_me_ancestor (series, application, validator_hash)"
 		" SELECT series, application, parent_hash FROM session_admin.remember_me_token"
 		" WHERE series = $1 AND application = $2 AND parent_hash IS NOT NULL"
 		" ON CONFLICT DO NOTHING"

@@ -189,8 +189,8 @@ session_copy(const SaSessionId *old_id, const SaSessionId *new_id, const char *a
 		" last_access_at, requests, user_name, login_method, client_address, peer_address,"
 		" log_id, user_agent, device, node, reauthenticated_at, opened_xid)"
 		" SELECT $3, application, generation, created_at,"
-		"  greatest(last_access_at, session_admin.live_last_access(session_hash, application), $5),"
-		"  requests + coalesce(session_admin.live_requests(session_hash, application), 0),"
+		"  greatest(last_access_at, session_admin_internal.live_last_access(session_hash, application), $5),"
+		"  requests + coalesce(session_admin_internal.live_requests(session_hash, application), 0),"
 		"  user_name, login_method, client_address, peer_address, $4, user_agent, device, node,"
 
 		/*
@@ -198,7 +198,7 @@ session_copy(const SaSessionId *old_id, const SaSessionId *new_id, const char *a
 		 * new id, too
 		 */
 		"  reauthenticated_at,"
-		"  CASE WHEN EXISTS (SELECT FROM session_admin.late_ending WHERE keep_hash = session_hash)"
+		"  CASE WHEN EXISTS (SELECT FROM session_admin_internal.late_ending WHERE keep_hash = session_hash)"
 		"    THEN pg_current_xact_id() ELSE opened_xid END"
 		" FROM session_admin.session WHERE session_hash = $1 AND application = $2"
 		" FOR NO KEY UPDATE"

@@ -46,16 +46,16 @@ user_run_all(SaStatement *statements, int n, SaArgs *args)
 
 /* What is counted: of one user, to another name. */
 static SaStatement move[] = {
-	{.sql = "UPDATE session_admin.account_seen SET user_name = $3"
+	{.sql = "UPDATE session_admin_internal.account_seen SET user_name = $3"
 	" WHERE application = $1 AND user_name = $2"},
-	{.sql = "UPDATE session_admin.ended_session SET user_name = $3,"
+	{.sql = "UPDATE session_admin_internal.ended_session SET user_name = $3,"
 		"  client_address = CASE WHEN NOT $4 THEN client_address END,"
 		"  peer_address = CASE WHEN NOT $4 THEN peer_address END,"
 		"  log_id = CASE WHEN NOT $4 THEN log_id END,"
 		"  user_agent = CASE WHEN NOT $4 THEN user_agent END,"
 		"  device = CASE WHEN NOT $4 THEN device END"
 	" WHERE application = $1 AND user_name = $2"},
-	{.sql = "UPDATE session_admin.login_event SET user_name = $3,"
+	{.sql = "UPDATE session_admin_internal.login_event SET user_name = $3,"
 		"  client_address = CASE WHEN NOT $4 THEN client_address END,"
 		"  user_agent = CASE WHEN NOT $4 THEN user_agent END,"
 		"  device = CASE WHEN NOT $4 THEN device END"
@@ -66,10 +66,10 @@ static SaStatement move[] = {
 static SaStatement move_more[] = {
 	/* of two logins, the address and method are those of the later one */
 	{.sql = "WITH old AS ("
-		"  DELETE FROM session_admin.account WHERE application = $1 AND user_name = $2"
+		"  DELETE FROM session_admin_internal.account WHERE application = $1 AND user_name = $2"
 		"  RETURNING *"
 		")"
-		" UPDATE session_admin.account a SET"
+		" UPDATE session_admin_internal.account a SET"
 		"  login_count = a.login_count + old.login_count,"
 		"  last_login_at = greatest(a.last_login_at, old.last_login_at),"
 		"  last_login_address = CASE WHEN $4 THEN NULL"
@@ -87,32 +87,32 @@ static SaStatement move_more[] = {
 		"  last_seen_at = greatest(a.last_seen_at, old.last_seen_at),"
 		"  created_at = least(a.created_at, old.created_at)"
 	" FROM old WHERE a.application = $1 AND a.user_name = $3"},
-	{.sql = "UPDATE session_admin.account_key SET user_name = $3"
+	{.sql = "UPDATE session_admin_internal.account_key SET user_name = $3"
 	" WHERE application = $1 AND user_name = $2"},
-	{.sql = "UPDATE session_admin.invalidation SET user_name = $3"
+	{.sql = "UPDATE session_admin_internal.invalidation SET user_name = $3"
 		" WHERE application = $1 AND user_name = $2"
 	"  AND xid <> pg_current_xact_id()"},
-	{.sql = "UPDATE session_admin.capture_failure"
+	{.sql = "UPDATE session_admin_internal.capture_failure"
 		" SET user_names = array_replace(user_names, $2, $3)"
 	" WHERE application = $1 AND $2 = ANY (user_names)"},
-	{.sql = "UPDATE session_admin.product_remains SET user_name = $3"
+	{.sql = "UPDATE session_admin_internal.product_remains SET user_name = $3"
 	" WHERE application = $1 AND user_name = $2"},
 	/* what the new name has of its own stays */
 	{.sql = "WITH old AS ("
-		"  DELETE FROM session_admin.policy WHERE application = $1 AND user_name = $2"
+		"  DELETE FROM session_admin_internal.policy WHERE application = $1 AND user_name = $2"
 		"  RETURNING *"
 		")"
-		" INSERT INTO session_admin.policy (application, user_name, name, value)"
+		" INSERT INTO session_admin_internal.policy (application, user_name, name, value)"
 		" SELECT application, $3, name, value FROM old"
 	" ON CONFLICT (application, user_name, name) DO NOTHING"}
 };
 
 /* What the user did to others. */
 static SaStatement rename_actor[] = {
-	{.sql = "UPDATE session_admin.ended_session SET actor = $3 WHERE application = $1 AND actor = $2"},
-	{.sql = "UPDATE session_admin.application_generation SET actor = $3"
+	{.sql = "UPDATE session_admin_internal.ended_session SET actor = $3 WHERE application = $1 AND actor = $2"},
+	{.sql = "UPDATE session_admin_internal.application_generation SET actor = $3"
 	" WHERE application = $1 AND actor = $2"},
-	{.sql = "UPDATE session_admin.invalidation SET actor = $3 WHERE application = $1 AND actor = $2"}
+	{.sql = "UPDATE session_admin_internal.invalidation SET actor = $3 WHERE application = $1 AND actor = $2"}
 };
 
 /*
@@ -231,24 +231,24 @@ Datum
 sa_erase_user(PG_FUNCTION_ARGS)
 {
 	static SaStatement erase[] = {
-		{.sql = "DELETE FROM session_admin.account_seen WHERE application = $1 AND user_name = $2"},
-		{.sql = "DELETE FROM session_admin.ended_session WHERE application = $1 AND user_name = $2"},
-		{.sql = "DELETE FROM session_admin.login_event WHERE application = $1 AND user_name = $2"}
+		{.sql = "DELETE FROM session_admin_internal.account_seen WHERE application = $1 AND user_name = $2"},
+		{.sql = "DELETE FROM session_admin_internal.ended_session WHERE application = $1 AND user_name = $2"},
+		{.sql = "DELETE FROM session_admin_internal.login_event WHERE application = $1 AND user_name = $2"}
 	};
 	static SaStatement erase_more[] = {
-		{.sql = "DELETE FROM session_admin.account WHERE application = $1 AND user_name = $2"},
-		{.sql = "DELETE FROM session_admin.account_key WHERE application = $1 AND user_name = $2"},
-		{.sql = "DELETE FROM session_admin.invalidation WHERE application = $1 AND user_name = $2"
+		{.sql = "DELETE FROM session_admin_internal.account WHERE application = $1 AND user_name = $2"},
+		{.sql = "DELETE FROM session_admin_internal.account_key WHERE application = $1 AND user_name = $2"},
+		{.sql = "DELETE FROM session_admin_internal.invalidation WHERE application = $1 AND user_name = $2"
 		" AND xid <> pg_current_xact_id()"},
-		{.sql = "UPDATE session_admin.capture_failure"
+		{.sql = "UPDATE session_admin_internal.capture_failure"
 			" SET user_names = array_remove(user_names, $2)"
 		" WHERE application = $1 AND $2 = ANY (user_names)"},
-		{.sql = "DELETE FROM session_admin.product_remains WHERE application = $1 AND user_name = $2"},
-		{.sql = "DELETE FROM session_admin.policy WHERE application = $1 AND user_name = $2"},
-		{.sql = "UPDATE session_admin.ended_session SET actor = NULL WHERE application = $1 AND actor = $2"},
-		{.sql = "UPDATE session_admin.application_generation SET actor = NULL"
+		{.sql = "DELETE FROM session_admin_internal.product_remains WHERE application = $1 AND user_name = $2"},
+		{.sql = "DELETE FROM session_admin_internal.policy WHERE application = $1 AND user_name = $2"},
+		{.sql = "UPDATE session_admin_internal.ended_session SET actor = NULL WHERE application = $1 AND actor = $2"},
+		{.sql = "UPDATE session_admin_internal.application_generation SET actor = NULL"
 		" WHERE application = $1 AND actor = $2"},
-		{.sql = "UPDATE session_admin.invalidation SET actor = NULL WHERE application = $1 AND actor = $2"}
+		{.sql = "UPDATE session_admin_internal.invalidation SET actor = NULL WHERE application = $1 AND actor = $2"}
 	};
 	char	   *user_name = sa_user_name_arg(fcinfo, 0);
 	char	   *application = sa_application_arg(fcinfo, 1);

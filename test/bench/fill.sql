@@ -4,7 +4,7 @@
 SET client_min_messages = warning;
 
 CREATE EXTENSION session_admin;
-INSERT INTO session_admin.application (name, home) SELECT 'default', home FROM session_admin.installation_mark;
+INSERT INTO session_admin.application (name, home) SELECT 'default', home FROM session_admin_internal.installation_mark;
 
 -- as touch_session is declared
 CREATE SCHEMA bench;
@@ -18,7 +18,7 @@ CREATE TABLE bench.session_id AS
 SELECT (1000000000000000000 + n)::text COLLATE "C" AS id, 'user' || (n + 1) / 2 AS user_name
 FROM generate_series(1, :sessions) n;
 
-INSERT INTO session_admin.account (application, user_name)
+INSERT INTO session_admin_internal.account (application, user_name)
 SELECT 'default', 'user' || n FROM generate_series(1, :sessions / 2) n;
 
 INSERT INTO session_admin.session (session_hash, application, generation, created_at,
@@ -36,16 +36,16 @@ FROM bench.session_id, session_admin.application;
 
 -- By hand: the same tables, with the session id for a key as people do it
 CREATE SCHEMA by_hand;
-CREATE TABLE by_hand.account (LIKE session_admin.account INCLUDING ALL);
+CREATE TABLE by_hand.account (LIKE session_admin_internal.account INCLUDING ALL);
 CREATE TABLE by_hand.session (LIKE session_admin.session INCLUDING ALL);
 CREATE TABLE by_hand.remember_me_token (LIKE session_admin.remember_me_token INCLUDING ALL);
-CREATE TABLE by_hand.login_event (LIKE session_admin.login_event_default INCLUDING ALL);
-CREATE TABLE by_hand.ended_session (LIKE session_admin.ended_session_default INCLUDING ALL);
-CREATE TABLE by_hand.invalidation (LIKE session_admin.invalidation INCLUDING ALL);
+CREATE TABLE by_hand.login_event (LIKE session_admin_internal.login_event_default INCLUDING ALL);
+CREATE TABLE by_hand.ended_session (LIKE session_admin_internal.ended_session_default INCLUDING ALL);
+CREATE TABLE by_hand.invalidation (LIKE session_admin_internal.invalidation INCLUDING ALL);
 ALTER TABLE by_hand.session DROP session_hash, ADD session_id text COLLATE "C";
 ALTER TABLE by_hand.ended_session DROP session_hash, ADD session_id text COLLATE "C";
 
-INSERT INTO by_hand.account SELECT * FROM session_admin.account;
+INSERT INTO by_hand.account SELECT * FROM session_admin_internal.account;
 INSERT INTO by_hand.remember_me_token SELECT * FROM session_admin.remember_me_token;
 INSERT INTO by_hand.session (session_id, application, generation, created_at, last_access_at,
     user_name, login_method, client_address, peer_address, log_id, user_agent)

@@ -191,7 +191,7 @@ SELECT is_empty(
     'SELECT kind, object FROM matrix WHERE (kind, object) NOT IN (SELECT kind, object FROM object)',
     'the matrix has nothing that does not exist');
 SELECT is_empty(
-    $$SELECT kind, object FROM session_admin.capability
+    $$SELECT kind, object FROM session_admin_internal.capability
       WHERE (kind, object) NOT IN (SELECT kind, object FROM object)$$,
     'no capability names what does not exist');
 

@@ -266,7 +266,7 @@ SELECT ok(EXISTS (SELECT FROM actual c
 FROM api a;
 
 SELECT is_empty(
-    $$SELECT c.name, c.arguments, c.result, c.traits FROM actual c JOIN session_admin.capability p
+    $$SELECT c.name, c.arguments, c.result, c.traits FROM actual c JOIN session_admin_internal.capability p
           ON p.kind = 'function' AND p.object = c.name
           AND p.capability IN ('application', 'node', 'operator', 'administrator')
       WHERE c.name !~ '^(capability|live|html|health|check)_|^html$|^application_or_current$'
@@ -366,7 +366,7 @@ SELECT is((SELECT string_agg(format('%I %s', a.attname, pg_temp.plain(format_typ
 FROM api_view v;
 
 SELECT is_empty(
-    $$SELECT object FROM session_admin.capability
+    $$SELECT object FROM session_admin_internal.capability
       WHERE kind = 'view' AND object NOT IN (SELECT name FROM api_view)$$,
     'there is no other view to read');
 

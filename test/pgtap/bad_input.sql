@@ -48,7 +48,7 @@ INSERT INTO good_call (signature, arguments) VALUES
 ('session_admin.log_id(text)', $$'a session'$$),
 ('session_admin.log_id(bytea)', $$sha256('a session')$$),
 ('session_admin.client_address(inet,text,cidr[])', $$'10.0.0.1' | '192.0.2.1, 10.0.0.2' | '{10.0.0.0/8}'$$),
-('session_admin.check_filter(integer,interval)', $$1 | '1 hour'$$);
+('session_admin_internal.check_filter(integer,interval)', $$1 | '1 hour'$$);
 
 -- sessions
 INSERT INTO good_call (signature, arguments) VALUES
@@ -69,9 +69,9 @@ INSERT INTO good_call (signature, arguments) VALUES
 ('session_admin.close_session(bytea,text)', $$sha256('alice''s session') | NULL$$),
 ('session_admin.login_failed(text,inet,text,text,text,text)',
  $$'alice' | '10.0.0.1' | '192.0.2.1' | 'Mozilla/5.0' | 'password' | NULL$$),
-('session_admin.live_last_access(bytea,text)', $$sha256('alice''s session') | 'bad input'$$),
-('session_admin.live_requests(bytea,text)', $$sha256('alice''s session') | 'bad input'$$),
-('session_admin.ended_until(text,text,text,interval,timestamptz,timestamptz)',
+('session_admin_internal.live_last_access(bytea,text)', $$sha256('alice''s session') | 'bad input'$$),
+('session_admin_internal.live_requests(bytea,text)', $$sha256('alice''s session') | 'bad input'$$),
+('session_admin_internal.ended_until(text,text,text,interval,timestamptz,timestamptz)',
  $$'bad input' | 'alice' | 'jira' | '1 hour' | now() | now()$$);
 
 -- invalidation
@@ -85,7 +85,7 @@ INSERT INTO good_call (signature, arguments) VALUES
  $$'alice' | '10.0.0.0/8' | 'Mozilla%' | NULL | NULL | now() + '1 day' | false | 'admin' | NULL$$),
 ('session_admin.preview_invalidation(text,cidr,text,text,interval,timestamptz,boolean,text)',
  $$'alice' | '10.0.0.0/8' | 'Mozilla%' | NULL | NULL | now() + '1 day' | false | NULL$$),
-('session_admin.sessions_to_invalidate(text,cidr,text,text,interval,timestamptz,boolean,text)',
+('session_admin_internal.sessions_to_invalidate(text,cidr,text,text,interval,timestamptz,boolean,text)',
  $$'alice' | '10.0.0.0/8' | 'Mozilla%' | NULL | NULL | now() + '1 day' | false | 'bad input'$$),
 ('session_admin.invalidate_application(text,text)', $$'admin' | NULL$$),
 ('session_admin.invalidate_all(text)', $$'admin'$$);
@@ -94,12 +94,12 @@ INSERT INTO good_call (signature, arguments) VALUES
 INSERT INTO good_call (signature, arguments, state) VALUES
 ('session_admin.join_node(text,text)', $$'node 2' | NULL$$, '00000'),
 ('session_admin.sync_node(text,pg_snapshot)',
- $$'node 1' | (SELECT handed FROM session_admin.node WHERE node = 'node 1')$$, '00000'),
+ $$'node 1' | (SELECT handed FROM session_admin_internal.node WHERE node = 'node 1')$$, '00000'),
 ('session_admin.leave_node(text)', $$'node 1'$$, '00000'),
 -- here, nothing was lost
 ('session_admin.witness_invalidations(text,jsonb)', $$'node 1' | '[]'$$, '55000'),
-('session_admin.health_pending(pg_snapshot)', $$'10:20:15'$$, '00000'),
-('session_admin.health_lease_is_over(timestamptz,timestamptz,bigint,text,bigint,text)',
+('session_admin_internal.health_pending(pg_snapshot)', $$'10:20:15'$$, '00000'),
+('session_admin_internal.health_lease_is_over(timestamptz,timestamptz,bigint,text,bigint,text)',
  $$now() | now() | 0 | '0/1' | 0 | '0/1'$$, '00000'),
 ('session_admin.wait_for_nodes(bigint,interval)',
  $$(SELECT invalidation_id FROM session_admin.invalidate_user('alice')) | '1 second'$$, '55000');
@@ -129,30 +129,30 @@ INSERT INTO good_call (signature, arguments) VALUES
 INSERT INTO good_call (signature, arguments)
 SELECT 'session_admin.set_policy(text,text,text,text)',
        format($$%L | %L | %s | NULL$$, name, default_value, CASE WHEN per_user THEN '''alice''' ELSE 'NULL' END)
-FROM session_admin.policy_definition;
+FROM session_admin_internal.policy_definition;
 INSERT INTO good_call (signature, arguments) VALUES
 ('session_admin.add_probe_rule(text,cidr,text)', $$'kube-probe/%' | '192.0.2.0/24' | NULL$$),
 ('session_admin.remove_probe_rule(text,cidr,text)', $$'kube-probe/%' | '192.0.2.0/24' | NULL$$),
-('session_admin.live_probes(text,text,cidr)', $$'bad input' | 'kube-probe/%' | '192.0.2.0/24'$$),
+('session_admin_internal.live_probes(text,text,cidr)', $$'bad input' | 'kube-probe/%' | '192.0.2.0/24'$$),
 ('session_admin.grant_access(regrole,text)', $$'session_admin_bad_input' | 'auditor'$$),
 ('session_admin.revoke_access(regrole,text)', $$'session_admin_bad_input' | 'auditor'$$);
 INSERT INTO good_call (signature, arguments)
 SELECT format('session_admin.capability_%s()', capability)::regprocedure, ''
-FROM (SELECT DISTINCT capability FROM session_admin.capability) AS c;
+FROM (SELECT DISTINCT capability FROM session_admin_internal.capability) AS c;
 
 -- products
 INSERT INTO good_call (signature, arguments) VALUES
-('session_admin.match_product(text,text)', $$'jira' | 'product'$$),
-('session_admin.refused_ending(text,text,text,text,oid,text,text)',
+('session_admin_internal.match_product(text,text)', $$'jira' | 'product'$$),
+('session_admin_internal.refused_ending(text,text,text,text,oid,text,text)',
  $$'bad input' | 'jira' | 'product' | 'account' | 'session_admin.session'::regclass::oid | 'user_name' | 'token'$$),
 ('session_admin.describe_product(text,jsonb,text,text[],text)',
  $$'shop' | '{"account": {"tables": "users", "columns": {"user_name": "email"}}}' | 'Shop' | '{"a note"}' | '^x'$$),
 ('session_admin.forget_product(text)', $$'shop'$$),
 ('session_admin.detect_product(text)', $$'product'$$),
-('session_admin.json_names(jsonb)', $$'["a", "b"]'$$),
-('session_admin.described_parts(jsonb)', $$'{"account": {"tables": "users", "columns": {"user_name": "email"}}}'$$),
-('session_admin.described_columns(jsonb)', $$'{"account": {"tables": "users", "columns": {"user_name": "email"}}}'$$),
-('session_admin.refused_type(text,oid,text[])', $$'created_at' | 25 | NULL$$),
+('session_admin_internal.json_names(jsonb)', $$'["a", "b"]'$$),
+('session_admin_internal.described_parts(jsonb)', $$'{"account": {"tables": "users", "columns": {"user_name": "email"}}}'$$),
+('session_admin_internal.described_columns(jsonb)', $$'{"account": {"tables": "users", "columns": {"user_name": "email"}}}'$$),
+('session_admin_internal.refused_type(text,oid,text[])', $$'created_at' | 25 | NULL$$),
 ('session_admin.verify_attachments()', ''),
 ('session_admin.acknowledge_failures(text)', 'NULL'),
 ('session_admin.backfill_batch(integer,text)', $$1000 | NULL$$),
@@ -162,22 +162,22 @@ INSERT INTO good_call (signature, arguments) VALUES
 
 -- housekeeping and reports
 INSERT INTO good_call (signature, arguments) VALUES
-('session_admin.feed_position()', ''),
+('session_admin_internal.feed_position()', ''),
 ('session_admin.maintain()', ''),
-('session_admin.health_items()', ''),
-('session_admin.worker_status()', ''),
-('session_admin.live_status()', ''),
-('session_admin.note_database()', ''),
-('session_admin.application_or_current(text)', $$'bad input'$$),
+('session_admin_internal.health_items()', ''),
+('session_admin_internal.worker_status()', ''),
+('session_admin_internal.live_status()', ''),
+('session_admin_internal.note_database()', ''),
+('session_admin_internal.application_or_current(text)', $$'bad input'$$),
 ('session_admin.dormant_users(timestamptz,text)', $$now() | NULL$$),
-('session_admin.check_steps(timestamptz,timestamptz,interval)', $$now() - '1 day'::interval | now() | '1 hour'$$),
+('session_admin_internal.check_steps(timestamptz,timestamptz,interval)', $$now() - '1 day'::interval | now() | '1 hour'$$),
 ('session_admin.concurrent_sessions(timestamptz,timestamptz,interval,text)',
  $$now() - '1 day'::interval | now() | '1 hour' | NULL$$),
 ('session_admin.html_report(timestamptz,bigint,text)', $$now() - '1 day'::interval | 100 | NULL$$),
-('session_admin.html(text)', $$'<>&"'$$),
-('session_admin.html_time(timestamptz)', $$now()$$),
-('session_admin.html_row(text[])', $$'{a,b}'$$),
-('session_admin.html_table(text,text,text[],text,bigint,bigint)',
+('session_admin_internal.html(text)', $$'<>&"'$$),
+('session_admin_internal.html_time(timestamptz)', $$now()$$),
+('session_admin_internal.html_row(text[])', $$'{a,b}'$$),
+('session_admin_internal.html_table(text,text,text[],text,bigint,bigint)',
  $$'t' | 'Title' | '{A,B}' | '<tr><td>a</td><td>b</td></tr>' | 1 | 100$$);
 
 -- triggers cannot be called
@@ -374,24 +374,24 @@ BEGIN
     RETURN (SELECT left(kept, 100) FROM (
         SELECT unnest(ARRAY[login_method, user_agent, device, node, log_id]) AS kept FROM session_admin.session
         UNION ALL
-        SELECT unnest(ARRAY[login_method, user_agent, device, node, log_id, end_reason, actor]) FROM session_admin.ended_session
+        SELECT unnest(ARRAY[login_method, user_agent, device, node, log_id, end_reason, actor]) FROM session_admin_internal.ended_session
         UNION ALL
-        SELECT unnest(ARRAY[event, login_method, user_agent, device, node, session_ref, detail]) FROM session_admin.login_event
+        SELECT unnest(ARRAY[event, login_method, user_agent, device, node, session_ref, detail]) FROM session_admin_internal.login_event
         UNION ALL
-        SELECT user_name FROM session_admin.login_event WHERE event = 'login_failed'
+        SELECT user_name FROM session_admin_internal.login_event WHERE event = 'login_failed'
         UNION ALL
         SELECT unnest(ARRAY[user_agent, device]) FROM session_admin.remember_me_token
         UNION ALL
-        SELECT node FROM session_admin.node
+        SELECT node FROM session_admin_internal.node
         UNION ALL
         SELECT name FROM session_admin.application
         UNION ALL
-        SELECT unnest(ARRAY[reason, actor]) FROM session_admin.invalidation
+        SELECT unnest(ARRAY[reason, actor]) FROM session_admin_internal.invalidation
         UNION ALL
-        SELECT unnest(ARRAY[reason, actor]) FROM session_admin.application_generation
+        SELECT unnest(ARRAY[reason, actor]) FROM session_admin_internal.application_generation
         UNION ALL
         -- a change of a product's table that was not understood is harm, too
-        SELECT E'\n' || message FROM session_admin.capture_failure
+        SELECT E'\n' || message FROM session_admin_internal.capture_failure
     ) AS t
     WHERE kept ~ E'[\x01-\x1f\x7f\u0080-\u009f]' OR octet_length(kept) > 1024
     LIMIT 1);

@@ -147,7 +147,7 @@ INSERT INTO call (command) VALUES
     ($$maintain()$$);
 CREATE ROLE regress_hostile;
 SELECT is_empty($$
-    SELECT DISTINCT object FROM session_admin.capability
+    SELECT DISTINCT object FROM session_admin_internal.capability
     WHERE kind = 'function' AND object NOT LIKE 'capability\_%'
       -- called by views and reports
       AND object NOT IN ('live_last_access', 'live_requests', 'live_probes', 'application_or_current', 'health_items',
@@ -184,17 +184,17 @@ FROM unnest(ARRAY[
     $$UPDATE product.cwd_user SET credential = 'new'$$,
     $$UPDATE product.cwd_user SET user_name = 'heidi', lower_user_name = 'heidi'$$,
     $$DELETE FROM product.cwd_user$$]) AS command;
-SELECT is_empty('SELECT message FROM session_admin.capture_failure', 'is understood');
+SELECT is_empty('SELECT message FROM session_admin_internal.capture_failure', 'is understood');
 SELECT is(concat(user_name, ', ', end_reason), 'heidi, password_changed', 'and has ended the session')
-FROM session_admin.ended_session WHERE session_hash = sha256('s10');
+FROM session_admin_internal.ended_session WHERE session_hash = sha256('s10');
 SELECT is(pg_temp.state_of(format('SELECT * FROM session_admin.%I', object)), 'done', format('view %s', object))
-FROM session_admin.capability WHERE kind = 'view' GROUP BY object ORDER BY object;
+FROM session_admin_internal.capability WHERE kind = 'view' GROUP BY object ORDER BY object;
 
 -- A DBA's own DELETE goes through the door, whatever is in the way.
 SELECT is(pg_temp.state_of($$SELECT session_admin.open_session('s6', 'erin')$$), 'done', 'open_session');
 SELECT is(pg_temp.state_of($$DELETE FROM session_admin.session$$), 'done', 'DELETE FROM session');
 SELECT is(count(*), 1::bigint, 'it is in the history')
-FROM session_admin.ended_session WHERE user_name = 'erin';
+FROM session_admin_internal.ended_session WHERE user_name = 'erin';
 SELECT is_empty($$SELECT planted FROM pg_temp.session$$, 'nothing came into a table of somebody else');
 
 -- A cast that an argument needs is the caller's, and runs with the caller's rights.

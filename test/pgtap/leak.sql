@@ -17,7 +17,7 @@ WHERE application = 'leak' AND user_name = 'hidden';
 UPDATE session_admin.remember_me_token SET created_at = created_at - interval '1 year'
 WHERE application = 'leak' AND user_name = 'hidden';
 -- the planner looks at what is frequent
-ANALYZE session_admin.session, session_admin.remember_me_token, session_admin.account;
+ANALYZE session_admin.session, session_admin.remember_me_token, session_admin_internal.account;
 
 CREATE SCHEMA leak;
 CREATE TABLE leak.seen (value text);
@@ -44,7 +44,7 @@ SELECT * FROM session_admin.current_sessions WHERE application = 'leak';
 GRANT SELECT ON leak.part TO regress_part;
 -- a view checks who may call its functions as if they stood in the query
 GRANT USAGE ON SCHEMA session_admin TO regress_part;
-GRANT EXECUTE ON FUNCTION session_admin.live_last_access, session_admin.live_requests, session_admin.session_ref(bytea)
+GRANT EXECUTE ON FUNCTION session_admin_internal.live_last_access, session_admin_internal.live_requests, session_admin.session_ref(bytea)
     TO regress_part;
 
 -- Runs it as this role and gives what the function has seen
@@ -80,7 +80,7 @@ CREATE TEMP TABLE reading (view text, columns text, conditions text, operators t
 INSERT INTO reading
 SELECT c.object, string_agg(format('%I::text', a.attname), ', '), string_agg(format('leak.leak(%I::text)', a.attname), ' AND '),
        string_agg(format('%I::text OPERATOR(leak.===) ''x''', a.attname), ' AND ')
-FROM (SELECT DISTINCT object FROM session_admin.capability WHERE kind = 'view') AS c
+FROM (SELECT DISTINCT object FROM session_admin_internal.capability WHERE kind = 'view') AS c
 JOIN pg_attribute a ON a.attrelid = format('session_admin.%I', c.object)::regclass AND a.attnum > 0
 GROUP BY c.object;
 SELECT is_empty($$

@@ -85,7 +85,7 @@ class Final:
         """Each session that has ended is there once, with its reason; none that has not."""
         rows = {}
         for session_hash, application, reason in self.rows(
-                "SELECT session_hash, application::text, end_reason FROM session_admin.ended_session"):
+                "SELECT session_hash, application::text, end_reason FROM session_admin_internal.ended_session"):
             rows.setdefault((bytes(session_hash), application), []).append(reason)
         for session in self.ledger.sessions.values():
             if session.how == 'token':
@@ -118,7 +118,7 @@ class Final:
                 self.count.add(counter)
         live = {sha256(s.sid).hex(): (s.application, s.user) for s in self.ledger.live.values() if s.how != 'token'}
         there = {h: (a, u) for h, a, u in self.rows(
-            "SELECT encode(session_hash, 'hex'), application::text, user_name::text FROM session_admin.session_state"
+            "SELECT encode(session_hash, 'hex'), application::text, user_name::text FROM session_admin_internal.session_state"
             " WHERE ended_at IS NULL AND application = ANY (%s)", (list(APPLICATIONS),))}
         compare('session', 'table', 'judged_table', live, there)
         compare('shop.http_session', 'product', 'judged_product',
@@ -157,7 +157,7 @@ class Final:
             elif session.opening in self.unknown:
                 unsure[key] = unsure.get(key, 0) + 1
         for application, user, n in self.rows(
-                "SELECT application::text, user_name::text, login_count FROM session_admin.account"
+                "SELECT application::text, user_name::text, login_count FROM session_admin_internal.account"
                 " WHERE application = ANY (%s)", (list(APPLICATIONS),)):
             key = (application, user)
             least = sure.get(key, 0) + 1    # the first one, by which the user is known
@@ -185,7 +185,7 @@ class Final:
     # nodes
 
     def nodes(self):
-        committed = dict(self.rows('SELECT id, application::text FROM session_admin.invalidation WHERE id > %s',
+        committed = dict(self.rows('SELECT id, application::text FROM session_admin_internal.invalidation WHERE id > %s',
                                    (self.options.first_invalidation,)))
         dead = self.dead()
         for number in range(self.options.nodes):
@@ -256,7 +256,7 @@ class Final:
     def wait_for_housekeeping(self):
         """The worker archives what has ended, whatever the clock says."""
         deadline = now() + int(self.options.patience * 1e9)
-        while self.rows('SELECT FROM session_admin.session_state WHERE ended_at IS NOT NULL'
+        while self.rows('SELECT FROM session_admin_internal.session_state WHERE ended_at IS NOT NULL'
                         " AND application <> 'brief' LIMIT 1"):
             if now() > deadline:
                 return self.bad('housekeeping', f'the worker has not archived what has ended for {self.options.patience} s')
@@ -266,7 +266,7 @@ class Final:
     def archive(self):
         for _ in range(100):
             self.rows('SELECT count(*) FROM session_admin.maintain()')
-            if not self.rows('SELECT FROM session_admin.session_state WHERE ended_at IS NOT NULL LIMIT 1'):
+            if not self.rows('SELECT FROM session_admin_internal.session_state WHERE ended_at IS NOT NULL LIMIT 1'):
                 return
         self.bad('housekeeping', 'maintain() does not archive what has ended')
 

@@ -64,7 +64,7 @@ def set_up(options):
     rows = cursor.fetchall()
     options.reconcile = None if not rows else ('CALL session_admin.reconcile_sessions()' if rows[0][0]
                                                else 'SELECT count(*) FROM session_admin.reconcile_sessions()')
-    cursor.execute('SELECT coalesce(max(id), 0) FROM session_admin.invalidation')
+    cursor.execute('SELECT coalesce(max(id), 0) FROM session_admin_internal.invalidation')
     options.first_invalidation, = cursor.fetchone()
     connection.close()
 

@@ -415,7 +415,7 @@ class Writer:
             self.count.add('lost')
         while outcome == LOST:
             try:
-                rows = self.db.run('SELECT FROM session_admin.invalidation WHERE reason = %s', (reason,))
+                rows = self.db.run('SELECT FROM session_admin_internal.invalidation WHERE reason = %s', (reason,))
                 outcome = COMMITTED if rows else FAILED
             except Failed:
                 pass

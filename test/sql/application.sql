@@ -12,8 +12,8 @@ SELECT count(session_admin.login_failed('alice', '192.0.2.1', application => 'ma
 FROM generate_series(1, 20) AS n;
 SELECT pg_temp.applications();
 SELECT count(*), count(DISTINCT application), min(user_name), min(client_address)
-FROM session_admin.login_event WHERE application LIKE 'made by failure%';
-SELECT count(*) FROM session_admin.account WHERE application LIKE 'made by failure%';
+FROM session_admin_internal.login_event WHERE application LIKE 'made by failure%';
+SELECT count(*) FROM session_admin_internal.account WHERE application LIKE 'made by failure%';
 
 -- Nor does a node, which may start before the first login, or whoever asks.
 SELECT session_admin.join_node('early', 'made by node') AS p \gset
@@ -33,7 +33,7 @@ SELECT session_admin.set_policy('node_lease', '3 seconds', application => 'made 
 SELECT lease FROM session_admin.sync_node('early', :'p');
 SELECT pg_temp.applications();
 SELECT session_admin.login_failed('alice', application => 'made by session');
-SELECT total_failed_count FROM session_admin.account WHERE application = 'made by session';
+SELECT total_failed_count FROM session_admin_internal.account WHERE application = 'made by session';
 
 -- But no more than there may be.
 SELECT count(*) + 1 AS maximum FROM session_admin.application \gset
@@ -61,7 +61,7 @@ RESET session_admin.max_applications;
 SELECT session_admin.leave_node('early'), session_admin.leave_node('earlier');
 DELETE FROM session_admin.session WHERE application LIKE 'made by%';
 DELETE FROM session_admin.remember_me_token WHERE application LIKE 'made by%';
-DELETE FROM session_admin.account WHERE application LIKE 'made by%';
-DELETE FROM session_admin.login_event WHERE application LIKE 'made by%';
-DELETE FROM session_admin.policy WHERE application LIKE 'made by%';
+DELETE FROM session_admin_internal.account WHERE application LIKE 'made by%';
+DELETE FROM session_admin_internal.login_event WHERE application LIKE 'made by%';
+DELETE FROM session_admin_internal.policy WHERE application LIKE 'made by%';
 DELETE FROM session_admin.application WHERE name LIKE 'made by%';

@@ -36,7 +36,7 @@ CREATE FUNCTION pg_temp.damaged(damage text, statements text,
     OUT feed text, OUT failures text, OUT health text)
 LANGUAGE plpgsql AS $$
 DECLARE
-    last_id bigint := coalesce(max(id), 0) FROM session_admin.invalidation;
+    last_id bigint := coalesce(max(id), 0) FROM session_admin_internal.invalidation;
 BEGIN
     PERFORM session_admin.open_session('alice 1', 'alice'), session_admin.open_session('bob 1', 'bob');
     INSERT INTO jira.remembermetoken (id, created, token, username) VALUES
@@ -55,7 +55,7 @@ BEGIN
     SELECT string_agg(coalesce(t.j ->> 'username', '?'), ' ' ORDER BY t.j ->> 'id') INTO tokens
     FROM (SELECT to_jsonb(r) AS j FROM jira.remembermetoken r) t;
     SELECT string_agg(concat_ws(' ', i.scope, i.user_name, i.reason), E'\n' ORDER BY i.id) INTO feed
-    FROM session_admin.invalidation i WHERE id > last_id;
+    FROM session_admin_internal.invalidation i WHERE id > last_id;
     SELECT string_agg(concat_ws(' ', f.event, f.message, coalesce(f.user_names::text, 'everybody')), E'\n' ORDER BY f.at)
     INTO failures FROM session_admin.capture_failures f;
     SELECT string_agg(h.name || ' ' || h.status, E'\n' ORDER BY h.name) INTO health FROM session_admin.health h
@@ -157,7 +157,7 @@ INSERT INTO happens (what, damage, statements) VALUES
  $$INSERT INTO jira.session VALUES ('bob 2', '{"passport": {"user": "bob"}}', now() + interval '1 hour');
    CREATE FUNCTION jira.refuse() RETURNS trigger LANGUAGE plpgsql AS
    'BEGIN IF new.end_reason = ''logout'' THEN RAISE ''no room''; END IF; RETURN new; END';
-   CREATE TRIGGER refuse BEFORE INSERT ON session_admin.ended_session FOR EACH ROW EXECUTE FUNCTION jira.refuse()$$,
+   CREATE TRIGGER refuse BEFORE INSERT ON session_admin_internal.ended_session FOR EACH ROW EXECUTE FUNCTION jira.refuse()$$,
  $$DELETE FROM jira.session$$),
 -- by policy, it is the product's failure
 ('on_capture_failure = error: a column is renamed',
@@ -167,11 +167,11 @@ INSERT INTO happens (what, damage, statements) VALUES
  $$ALTER TABLE jira.cwd_user RENAME credential TO password; SELECT session_admin.set_policy('on_capture_failure', 'error')$$,
  $$UPDATE jira.cwd_user SET active = 0 WHERE id = 20$$),
 ('... something of ours fails',
- $$ALTER TABLE session_admin.account_key ADD CONSTRAINT "no number 666" CHECK (key <> '666');
+ $$ALTER TABLE session_admin_internal.account_key ADD CONSTRAINT "no number 666" CHECK (key <> '666');
    SELECT session_admin.set_policy('on_capture_failure', 'error')$$,
  $$INSERT INTO jira.cwd_user (id, user_name, lower_user_name) VALUES (666, 'fred', 'fred')$$),
 ('on_capture_failure = record: the same',
- $$ALTER TABLE session_admin.account_key ADD CONSTRAINT "no number 666" CHECK (key <> '666')$$,
+ $$ALTER TABLE session_admin_internal.account_key ADD CONSTRAINT "no number 666" CHECK (key <> '666')$$,
  $$INSERT INTO jira.cwd_user (id, user_name, lower_user_name) VALUES (666, 'fred', 'fred')$$);
 
 \x on
@@ -194,19 +194,19 @@ ROLLBACK;
 --
 -- What is understood by now is acknowledged; what is old is forgotten
 --
-INSERT INTO session_admin.capture_failure (at, application, relation, event, message) VALUES
+INSERT INTO session_admin_internal.capture_failure (at, application, relation, event, message) VALUES
     ('2020-01-01', 'jira', 'jira.cwd_user', 'UPDATE', 'long ago'), (now(), 'jira', 'jira.cwd_user', 'UPDATE', 'today'),
     (now(), 'other', 'jira.cwd_user', 'UPDATE', 'of another application');
-INSERT INTO session_admin.account_key (application, product, part, key, user_name, gone_at) VALUES
+INSERT INTO session_admin_internal.account_key (application, product, part, key, user_name, gone_at) VALUES
     ('jira', 'jira', 'account', '1', 'long gone', '2020-01-01'), ('jira', 'jira', 'account', '2', 'just gone', now());
 SELECT object, status FROM session_admin.verify_attachments() WHERE status <> 'ok';
 SELECT session_admin.acknowledge_failures();
 SELECT object, status FROM session_admin.verify_attachments() WHERE status <> 'ok';
 SELECT task, done FROM session_admin.maintain() WHERE task = 'history forgotten';
 SELECT message, acknowledged_by = session_user AS acknowledged FROM session_admin.capture_failures ORDER BY message;
-SELECT key, user_name FROM session_admin.account_key WHERE gone_at IS NOT NULL;
+SELECT key, user_name FROM session_admin_internal.account_key WHERE gone_at IS NOT NULL;
 SELECT value, status FROM session_admin.health WHERE name = 'changes not understood';
-DELETE FROM session_admin.capture_failure;
+DELETE FROM session_admin_internal.capture_failure;
 
 -- A product whose table is another one now: the old one is left alone
 ALTER TABLE jira.cwd_user RENAME TO cwd_user_old;

@@ -55,27 +55,27 @@ CREATE FUNCTION pg_temp.follows(statements text,
     OUT feed text, OUT history text, OUT alice text, OUT bob text, OUT tokens text, OUT events text)
 LANGUAGE plpgsql AS $$
 DECLARE
-    last_id bigint := coalesce(max(id), 0) FROM session_admin.invalidation;
+    last_id bigint := coalesce(max(id), 0) FROM session_admin_internal.invalidation;
 BEGIN
     PERFORM session_admin.open_session(u || ' ' || n, u)
     FROM unnest('{alice,bob}'::text[]) u, generate_series(1, 2) n;
     INSERT INTO jira.remembermetoken (id, created, token, username) VALUES
         (1, '2026-01-01', 'secret of alice', 'alice'), (2, '2026-01-01', 'secret of bob', 'JIRAUSER2');
-    DELETE FROM session_admin.login_event;
+    DELETE FROM session_admin_internal.login_event;
     EXECUTE statements;
     SELECT string_agg(concat_ws(' ', scope, coalesce(user_name, '-'), reason, 'by ' || actor,
                                 CASE WHEN scope <> 'all' THEN sessions_ended END,
                                 CASE WHEN scope <> 'all' THEN tokens_revoked END), E'\n' ORDER BY id)
-    INTO feed FROM session_admin.invalidation WHERE id > last_id;
+    INTO feed FROM session_admin_internal.invalidation WHERE id > last_id;
     SELECT string_agg(concat_ws(' ', user_name, end_reason, 'by ' || actor), E'\n'
                       ORDER BY user_name COLLATE "C", end_reason)
-    INTO history FROM session_admin.ended_session WHERE application = 'jira';
+    INTO history FROM session_admin_internal.ended_session WHERE application = 'jira';
     SELECT string_agg(session_admin.touch_session('alice ' || n)::text, ' ' ORDER BY n),
            string_agg(session_admin.touch_session('bob ' || n)::text, ' ' ORDER BY n)
     INTO alice, bob FROM generate_series(1, 2) n;
     SELECT string_agg(username, ' ' ORDER BY id) INTO tokens FROM jira.remembermetoken;
     SELECT string_agg(concat_ws(' ', user_name, event, detail), E'\n' ORDER BY event, user_name, detail)
-    INTO events FROM session_admin.login_event WHERE application = 'jira';
+    INTO events FROM session_admin_internal.login_event WHERE application = 'jira';
     RAISE EXCEPTION 'all back' USING ERRCODE = 'RB000';
 EXCEPTION WHEN SQLSTATE 'RB000' THEN
 END $$;
@@ -143,14 +143,14 @@ INSERT INTO happens (what, statements) VALUES
    WHEN NOT MATCHED THEN INSERT (id, directory_id, user_name, lower_user_name, active)
         VALUES (s.id, s.directory_id, s.user_name, s.lower_user_name, s.active);
    DELETE FROM jira.cwd_user u WHERE NOT EXISTS (SELECT FROM staging s WHERE s.id = u.id);
-   DO 'BEGIN ASSERT (SELECT count(*) > 3000 FROM session_admin.account WHERE application = ''jira''); END'$$),
+   DO 'BEGIN ASSERT (SELECT count(*) > 3000 FROM session_admin_internal.account WHERE application = ''jira''); END'$$),
 ('12,000 users, deactivated at once',
  $$INSERT INTO jira.cwd_user (id, directory_id, user_name, lower_user_name, active)
    SELECT n, 2, 'user ' || n, 'user ' || n, 1 FROM generate_series(100001, 112000) n;
    UPDATE jira.cwd_user SET active = 0 WHERE id > 100000 OR id = 20;
-   DO 'BEGIN ASSERT (SELECT count(*) = 12001 FROM session_admin.invalidation
+   DO 'BEGIN ASSERT (SELECT count(*) = 12001 FROM session_admin_internal.invalidation
                      WHERE reason = ''user_deactivated'' AND application = ''jira''); END';
-   DELETE FROM session_admin.invalidation WHERE user_name LIKE 'user %'$$),
+   DELETE FROM session_admin_internal.invalidation WHERE user_name LIKE 'user %'$$),
 -- may the user come in?
 ('deactivated',
  $$UPDATE jira.cwd_user SET active = 0 WHERE id = 20$$),
@@ -217,10 +217,10 @@ SELECT h.what, f.* FROM happens h, LATERAL pg_temp.follows(h.statements) f ORDER
 \x off
 
 -- nothing of it is left
-VACUUM session_admin.account, session_admin.account_key, session_admin.invalidation;
+VACUUM session_admin_internal.account, session_admin_internal.account_key, session_admin_internal.invalidation;
 SELECT count(*) FROM session_admin.session WHERE application = 'jira';
-SELECT count(*) FROM session_admin.invalidation WHERE application = 'jira';
-SELECT user_name FROM session_admin.account WHERE application = 'jira' ORDER BY user_name;
+SELECT count(*) FROM session_admin_internal.invalidation WHERE application = 'jira';
+SELECT user_name FROM session_admin_internal.account WHERE application = 'jira' ORDER BY user_name;
 
 --
 -- Logins, as Jira notes them: attributes that it updates, or deletes and inserts,
@@ -232,17 +232,17 @@ CREATE FUNCTION pg_temp.follows_login(statements text,
     OUT last_failed numeric, OUT current_failed bigint, OUT total_failed bigint)
 LANGUAGE plpgsql AS $$
 BEGIN
-    DELETE FROM session_admin.login_event;
+    DELETE FROM session_admin_internal.login_event;
     EXECUTE statements;
     SELECT string_agg(format('%s %s +%s', user_name, event, round(extract(epoch FROM at) - 1700000000, 3)),
                       E'\n' ORDER BY at, event)
-    INTO events FROM session_admin.login_event WHERE application = 'jira';
+    INTO events FROM session_admin_internal.login_event WHERE application = 'jira';
     SELECT a.login_count, round(extract(epoch FROM a.last_login_at) - 1700000000),
            round(extract(epoch FROM a.previous_login_at) - 1700000000),
            round(extract(epoch FROM a.last_failed_login_at) - 1700000000),
            a.current_failed_count, a.total_failed_count
     INTO login_count, last_login, previous_login, last_failed, current_failed, total_failed
-    FROM session_admin.account a WHERE application = 'jira' AND user_name = 'alice';
+    FROM session_admin_internal.account a WHERE application = 'jira' AND user_name = 'alice';
     RAISE EXCEPTION 'all back' USING ERRCODE = 'RB000';
 EXCEPTION WHEN SQLSTATE 'RB000' THEN
 END $$;
@@ -288,7 +288,7 @@ INSERT INTO happens (what, statements) VALUES
  $$INSERT INTO jira.cwd_user_attributes (id, user_id, attribute_name, attribute_value) VALUES
      (101, 20, 'login.lastLoginMillis', '1700000060250');
    UPDATE jira.cwd_user_attributes SET attribute_value = '1700000070250' WHERE id = 101;
-   DO 'BEGIN ASSERT (SELECT login_count = 2 FROM session_admin.account
+   DO 'BEGIN ASSERT (SELECT login_count = 2 FROM session_admin_internal.account
                      WHERE application = ''jira'' AND user_name = ''bob''); END'$$),
 ('nonsense',
  pg_temp.attribute('login.lastLoginMillis', 9223372036854775807) ||
@@ -317,7 +317,7 @@ WHERE application = 'jira' AND user_name IN ('dave', 'erin', 'Dave', '') ORDER B
 SELECT session_admin.open_session('Dave 1', 'Dave') IS NOT NULL AS opened;
 UPDATE jira.cwd_user SET credential = 'new' WHERE id = 40;
 SELECT session_admin.touch_session('Dave 1');
-SELECT scope, user_name, reason FROM session_admin.invalidation
+SELECT scope, user_name, reason FROM session_admin_internal.invalidation
 WHERE application = 'jira' ORDER BY user_name COLLATE "C";
 
 -- an anonymized user leaves no name, not even as a key
@@ -325,7 +325,7 @@ BEGIN;
 UPDATE jira.app_user SET lower_user_name = 'jirauser10', user_key = 'JIRAUSER10' WHERE id = 1;
 UPDATE jira.cwd_user SET user_name = 'jirauser10', lower_user_name = 'jirauser10'
 WHERE lower_user_name = 'alice';
-SELECT part, key, user_name FROM session_admin.account_key
+SELECT part, key, user_name FROM session_admin_internal.account_key
 WHERE 'alice' IN (key, user_name) OR user_name = 'jirauser10' ORDER BY part, key;
 ROLLBACK;
 
@@ -336,15 +336,15 @@ BEGIN;
 DROP INDEX jira.uk_user_name_dir_id, jira.uk_lower_user_name;
 CREATE TEMP VIEW who AS
 SELECT coalesce(o.user_name, '-') AS was, count(*) AS logins, e.user_name AS is_now,
-       (SELECT login_count FROM session_admin.account a
+       (SELECT login_count FROM session_admin_internal.account a
         WHERE a.application = 'jira' AND a.user_name = e.user_name) AS login_count
-FROM session_admin.login_event e
+FROM session_admin_internal.login_event e
 JOIN (VALUES ('bob', 'bob 1'), ('carol', 'carol 1'), ('dave', 'dave 1')) AS o (user_name, id)
     ON e.session_ref = session_admin.session_ref(o.id)
 WHERE e.application = 'jira' AND e.event = 'login' GROUP BY 1, 3 ORDER BY 1;
 CREATE TEMP TABLE renaming (old_name text, new_name text);
 INSERT INTO renaming VALUES ('bob', 'carol'), ('carol', 'dave'), ('dave', 'bob');
-UPDATE session_admin.account SET login_count = ascii(user_name)
+UPDATE session_admin_internal.account SET login_count = ascii(user_name)
 WHERE application = 'jira' AND user_name IN ('bob', 'carol', 'dave');
 SELECT * FROM who;
 UPDATE jira.cwd_user SET user_name = new_name, lower_user_name = new_name FROM renaming
@@ -352,9 +352,9 @@ WHERE lower_user_name = old_name;
 SELECT * FROM who;
 UPDATE jira.app_user SET lower_user_name = new_name FROM renaming WHERE lower_user_name = old_name;
 SELECT * FROM who;
-SELECT part, key, user_name FROM session_admin.account_key
+SELECT part, key, user_name FROM session_admin_internal.account_key
 WHERE user_name IN ('bob', 'carol', 'dave') OR user_name ~ '[[:cntrl:]]' ORDER BY part, key;
-SELECT user_name FROM session_admin.account WHERE user_name ~ '[[:cntrl:]]';
+SELECT user_name FROM session_admin_internal.account WHERE user_name ~ '[[:cntrl:]]';
 SELECT session_admin.touch_sessions('{bob 1,carol 1,dave 1}') AS ended;
 ROLLBACK;
 
@@ -381,18 +381,18 @@ SELECT session_admin.acknowledge_failures();
 CREATE FUNCTION pg_temp.failures(OUT failure text, OUT ended text)
 BEGIN ATOMIC
     SELECT (SELECT concat_ws(' ', application, relation, event, message, coalesce(user_names::text, 'everybody'))
-            FROM session_admin.capture_failure ORDER BY at DESC LIMIT 1),
+            FROM session_admin_internal.capture_failure ORDER BY at DESC LIMIT 1),
            (SELECT concat_ws(' ', scope, user_name, reason)
-            FROM session_admin.invalidation WHERE application = 'jira' ORDER BY id DESC LIMIT 1);
+            FROM session_admin_internal.invalidation WHERE application = 'jira' ORDER BY id DESC LIMIT 1);
 END;
 BEGIN;
-ALTER TABLE session_admin.invalidation ADD CONSTRAINT "no passwords" CHECK (reason <> 'password_changed') NOT VALID;
+ALTER TABLE session_admin_internal.invalidation ADD CONSTRAINT "no passwords" CHECK (reason <> 'password_changed') NOT VALID;
 UPDATE jira.cwd_user SET credential = 'newest' WHERE id = 20;
 SELECT * FROM pg_temp.failures();
 SELECT credential FROM jira.cwd_user WHERE id = 20;
 ROLLBACK;
 BEGIN;
-ALTER TABLE session_admin.account_key ADD CONSTRAINT "no number 666" CHECK (key <> '666');
+ALTER TABLE session_admin_internal.account_key ADD CONSTRAINT "no number 666" CHECK (key <> '666');
 INSERT INTO jira.cwd_user (id, user_name, lower_user_name) VALUES (666, 'fred', 'fred');
 SELECT failure FROM pg_temp.failures();
 SELECT count(*) FROM jira.cwd_user WHERE id = 666;
@@ -429,7 +429,7 @@ SET ROLE regress_jira;
 UPDATE jira.cwd_user SET credential = 'newest' WHERE id = 41;
 RESET ROLE;
 SELECT scope, user_name, reason, invalidated_by = session_user AS "by the session's user"
-FROM session_admin.invalidation WHERE application = 'jira' ORDER BY id DESC LIMIT 1;
+FROM session_admin_internal.invalidation WHERE application = 'jira' ORDER BY id DESC LIMIT 1;
 
 --
 -- Attached again, detached, attached by columns that are left
@@ -442,8 +442,8 @@ WHERE tgfoid = 'session_admin.capture'::regproc AND tgrelid::regclass::text LIKE
 SELECT * FROM session_admin.detach_application('jira', 'elsewhere');
 SELECT * FROM session_admin.detach_application('jira', 'jira');
 SELECT count(*) AS triggers FROM pg_trigger WHERE tgname LIKE 'session_admin%';
-SELECT count(*) AS attachments FROM session_admin.attachment;
-SELECT count(*) AS keys FROM session_admin.account_key WHERE application = 'jira';
+SELECT count(*) AS attachments FROM session_admin_internal.attachment;
+SELECT count(*) AS keys FROM session_admin_internal.account_key WHERE application = 'jira';
 UPDATE jira.cwd_user SET credential = 'unseen';
 SELECT tokens_revoked FROM session_admin.invalidate_user('erin');
 

@@ -57,18 +57,18 @@ CREATE FUNCTION pg_temp.follows(of_product text, statements text,
     OUT feed text, OUT alice boolean, OUT tokens bigint, OUT events text, OUT account text)
 LANGUAGE plpgsql AS $$
 DECLARE
-    last_id bigint := coalesce(max(id), 0) FROM session_admin.invalidation;
+    last_id bigint := coalesce(max(id), 0) FROM session_admin_internal.invalidation;
     table_name text := (SELECT p.tokens FROM pg_temp.product p WHERE p.product = of_product);
 BEGIN
     PERFORM set_config('session_admin.application', of_product, true),
             set_config('search_path', schema, true)
     FROM pg_temp.product p WHERE p.product = of_product;
     PERFORM session_admin.open_session('alice 1', 'alice');
-    DELETE FROM session_admin.login_event;
-    UPDATE session_admin.account SET login_count = 0, last_login_at = NULL;
+    DELETE FROM session_admin_internal.login_event;
+    UPDATE session_admin_internal.account SET login_count = 0, last_login_at = NULL;
     EXECUTE statements;
     SELECT string_agg(concat_ws(' ', scope, user_name, reason, sessions_ended, tokens_revoked), E'\n' ORDER BY id)
-    INTO feed FROM session_admin.invalidation WHERE id > last_id;
+    INTO feed FROM session_admin_internal.invalidation WHERE id > last_id;
     alice := session_admin.touch_session('alice 1');
     IF table_name IS NOT NULL THEN
         EXECUTE format('SELECT count(*) FROM %I', table_name) INTO tokens;
@@ -76,10 +76,10 @@ BEGIN
     SELECT string_agg(concat_ws(' ', e.user_name, e.event,
                                 CASE WHEN e.at < '2026-01-01' THEN e.at END, e.client_address, e.detail),
                       E'\n' ORDER BY e.event, e.user_name, e.detail)
-    INTO events FROM session_admin.login_event e WHERE e.application = of_product;
+    INTO events FROM session_admin_internal.login_event e WHERE e.application = of_product;
     SELECT concat_ws(', ', a.user_name, 'logins ' || a.login_count, 'last ' || a.last_login_at,
                      'previous ' || a.previous_login_at, 'failed ' || a.current_failed_count || '/' || a.total_failed_count)
-    INTO account FROM session_admin.account a
+    INTO account FROM session_admin_internal.account a
     WHERE a.application = of_product AND a.user_name <> 'bob' ORDER BY a.created_at DESC LIMIT 1;
     RAISE EXCEPTION 'all back' USING ERRCODE = 'RB000';
 EXCEPTION WHEN SQLSTATE 'RB000' THEN
@@ -203,7 +203,7 @@ ORDER BY h.product, h.n;
 \x off
 
 -- Nothing of it is left, in the extension or in the products' schemas
-SELECT count(*) FROM session_admin.capture_failure WHERE application IN (SELECT product FROM product);
+SELECT count(*) FROM session_admin_internal.capture_failure WHERE application IN (SELECT product FROM product);
 SELECT p.product, count(d.part) AS parts
 FROM product p, session_admin.detach_application(p.product, p.schema, p.product) d
 GROUP BY 1 ORDER BY 1;

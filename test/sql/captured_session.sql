@@ -41,11 +41,11 @@ RESET search_path;
 CREATE SCHEMA boutique;
 CREATE TABLE boutique.customer (id int PRIMARY KEY, mail text NOT NULL, password text);
 CREATE TABLE boutique.basket (token text, content text, customer_id int);
-INSERT INTO session_admin.product (product, title) VALUES ('boutique', 'A boutique');
-INSERT INTO session_admin.product_part (product, part, relations, key_of, required) VALUES
+INSERT INTO session_admin_internal.product (product, title) VALUES ('boutique', 'A boutique');
+INSERT INTO session_admin_internal.product_part (product, part, relations, key_of, required) VALUES
 ('boutique', 'account', '{customer}', NULL, true),
 ('boutique', 'session', '{basket}', 'account', true);
-INSERT INTO session_admin.product_column (product, part, role, columns, required) VALUES
+INSERT INTO session_admin_internal.product_column (product, part, role, columns, required) VALUES
 ('boutique', 'account', 'key', '{id}', true),
 ('boutique', 'account', 'user_name', '{mail}', true),
 ('boutique', 'account', 'credential', '{password}', true),
@@ -129,21 +129,21 @@ BEGIN
     PERFORM set_config('session_admin.application', of_product, true),
             set_config('search_path', p.schema, true);
     EXECUTE p.there;
-    SELECT max(id) INTO last_id FROM session_admin.invalidation;
+    SELECT max(id) INTO last_id FROM session_admin_internal.invalidation;
     EXECUTE statements;
     SELECT string_agg(concat_ws(' ', i.scope, i.user_name, i.reason, CASE WHEN i.scope <> 'all' THEN i.sessions_ended END),
                       ', ' ORDER BY i.user_name, i.id)
-    INTO feed FROM session_admin.invalidation i WHERE i.id > coalesce(last_id, 0);
+    INTO feed FROM session_admin_internal.invalidation i WHERE i.id > coalesce(last_id, 0);
     SELECT string_agg(s, ' ') INTO valid
     FROM unnest('{alice-1,alice-2,bob-1,carol-1,nobody-1}'::text[]) s WHERE session_admin.touch_session(s);
     EXECUTE format('SELECT string_agg(%I, '' '' ORDER BY %1$I COLLATE "C") FROM %I', p.id, p.own) INTO own;
     SELECT string_agg(concat_ws(' ', coalesce(e.user_name, 'nobody'), e.end_reason, e.actor, e.requests),
                       ', ' ORDER BY e.user_name, e.ended_at)
-    INTO ended FROM session_admin.ended_session e WHERE e.application = of_product;
+    INTO ended FROM session_admin_internal.ended_session e WHERE e.application = of_product;
     SELECT string_agg(concat_ws(' ', e.user_name, e.event), ', ' ORDER BY e.user_name, e.at)
-    INTO events FROM session_admin.login_event e WHERE e.application = of_product;
+    INTO events FROM session_admin_internal.login_event e WHERE e.application = of_product;
     SELECT concat_ws(' ', 'logins', a.login_count, 'requests', s.requests) INTO alice
-    FROM session_admin.account a
+    FROM session_admin_internal.account a
     LEFT JOIN session_admin.current_sessions s USING (application, user_name)
     WHERE a.application = of_product AND a.user_name = 'alice' LIMIT 1;
     RAISE EXCEPTION 'all back' USING ERRCODE = 'RB000';
@@ -281,7 +281,7 @@ WHERE application IN ('boutique', 'clone') AND (expires_at IS NULL OR user_name 
 ORDER BY user_name;
 DELETE FROM boutique.basket;
 DELETE FROM clone.user_sessions;
-SELECT count(*) FROM session_admin.capture_failure WHERE application IN (SELECT product FROM product);
+SELECT count(*) FROM session_admin_internal.capture_failure WHERE application IN (SELECT product FROM product);
 
 -- Detached, sessions go on by our own policies
 INSERT INTO clone.user_sessions VALUES ('alice-2', '{"passport": {"user": "alice"}}', now() + '1 day');
@@ -346,11 +346,11 @@ SELECT count(*) FROM session_admin.detach_application(application => 'framework'
 SELECT p.product, count(d.part) AS parts
 FROM product p, session_admin.detach_application(replace(p.product, 'clone', 'connect_pg_simple'), p.schema, p.product) d
 GROUP BY 1 ORDER BY 1;
-SELECT count(*) FROM session_admin.backfill;
+SELECT count(*) FROM session_admin_internal.backfill;
 SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'session_admin%';
-DELETE FROM session_admin.product WHERE product = 'boutique';
-DELETE FROM session_admin.product_part WHERE product = 'boutique';
-DELETE FROM session_admin.product_column WHERE product = 'boutique';
+DELETE FROM session_admin_internal.product WHERE product = 'boutique';
+DELETE FROM session_admin_internal.product_part WHERE product = 'boutique';
+DELETE FROM session_admin_internal.product_column WHERE product = 'boutique';
 SET client_min_messages = error;
 DROP SCHEMA spring_session, connect_pg_simple, clone, crowd, boutique, framework CASCADE;
 

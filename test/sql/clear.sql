@@ -97,13 +97,13 @@ CREATE FUNCTION pg_temp.tokens() RETURNS TABLE (users bigint, posts bigint, lara
         (SELECT count(*) FROM laravel.posts),
         (SELECT string_agg(coalesce(remember_token, '-'), ' ' ORDER BY id) FROM laravel.users),
         (SELECT string_agg(quote_literal(user_token), ' ' ORDER BY user_id) FROM wiki.mwuser),
-        (SELECT string_agg(format('%s %s', user_name, event), ', ' ORDER BY at, user_name, event COLLATE "C") FROM session_admin.login_event
+        (SELECT string_agg(format('%s %s', user_name, event), ', ' ORDER BY at, user_name, event COLLATE "C") FROM session_admin_internal.login_event
          WHERE application LIKE 'clear%')
 $$;
 CREATE FUNCTION pg_temp.reset() RETURNS void LANGUAGE sql AS $$
     UPDATE laravel.users SET remember_token = 'token ' || id;
     UPDATE wiki.mwuser SET user_token = 'token ' || user_id;
-    DELETE FROM session_admin.login_event WHERE application LIKE 'clear%';
+    DELETE FROM session_admin_internal.login_event WHERE application LIKE 'clear%';
 $$;
 INSERT INTO laravel.users SELECT n, 'n', u || '@x', 'old', 'token ' || n FROM unnest('{alice,bob}'::text[]) WITH ORDINALITY AS u (u, n);
 INSERT INTO laravel.posts SELECT id, id FROM laravel.users;
@@ -156,7 +156,7 @@ DELETE FROM laravel.users WHERE id = 2;
 SELECT * FROM pg_temp.tokens();
 
 -- A table that became one of users in spite of all that
-UPDATE session_admin.attachment SET ends = 'delete' WHERE application = 'clear' AND product = 'laravel' AND part = 'remember_me';
+UPDATE session_admin_internal.attachment SET ends = 'delete' WHERE application = 'clear' AND product = 'laravel' AND part = 'remember_me';
 ALTER TABLE laravel.users SET (fillfactor = 90);    -- read what is attached anew
 SELECT tokens_revoked FROM session_admin.invalidate_user('alice@x');
 SELECT invalidation_id IS NOT NULL FROM session_admin.invalidate_application();
@@ -192,5 +192,5 @@ SELECT count(*) FROM session_admin.detach_application(application => 'clear');
 SELECT count(*) FROM session_admin.detach_application(application => 'clear wiki');
 SELECT count(*) FROM session_admin.detach_application(application => 'clear cookie');
 SELECT session_admin.forget_product(p) FROM unnest('{laravel,wiki,token,cookie,tok,"tok users"}'::text[]) AS p;
-DELETE FROM session_admin.capture_failure;
+DELETE FROM session_admin_internal.capture_failure;
 DROP SCHEMA laravel, wiki, cookie CASCADE;

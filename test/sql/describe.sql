@@ -36,10 +36,10 @@ SELECT session_admin.describe_product('shop', $${
         "columns": {"user_key": "person", "secret": "token", "created_at": {"column": "added", "reading": "utc"}}
     }
 }$$, title => 'Our shop', notes => '{"addresses are not in these tables",NULL}');
-SELECT * FROM session_admin.product WHERE product = 'shop';
-SELECT part, relations, key_of, required FROM session_admin.product_part WHERE product = 'shop' ORDER BY part;
+SELECT * FROM session_admin_internal.product WHERE product = 'shop';
+SELECT part, relations, key_of, required FROM session_admin_internal.product_part WHERE product = 'shop' ORDER BY part;
 SELECT part, role, columns, required, reading, path, excludes
-FROM session_admin.product_column WHERE product = 'shop' ORDER BY part, role;
+FROM session_admin_internal.product_column WHERE product = 'shop' ORDER BY part, role;
 
 -- it is found, attached and followed as the others are
 SELECT * FROM session_admin.detect_product('shop');
@@ -57,9 +57,9 @@ SELECT user_name, event, at FROM session_admin.login_history WHERE application =
 
 -- Described again, it is another description; what is attached stays as it was
 SELECT session_admin.describe_product('shop', '{"account": {"tables": "people", "columns": {"user_name": "email"}}}');
-SELECT part, role, columns FROM session_admin.product_column WHERE product = 'shop';
-SELECT title, notes FROM session_admin.product WHERE product = 'shop';
-SELECT count(*) FROM session_admin.attachment_column WHERE application = 'shop';
+SELECT part, role, columns FROM session_admin_internal.product_column WHERE product = 'shop';
+SELECT title, notes FROM session_admin_internal.product WHERE product = 'shop';
+SELECT count(*) FROM session_admin_internal.attachment_column WHERE application = 'shop';
 SELECT part, object, state, note FROM session_admin.attach_application('shop', 'shop');
 SELECT tgrelid::regclass, tgname FROM pg_trigger WHERE tgfoid = 'session_admin.capture'::regproc ORDER BY 1, 2;
 
@@ -91,7 +91,7 @@ SELECT session_admin.forget_product('typo'), session_admin.forget_product('typo'
 SELECT session_admin.forget_product('shop');
 SELECT count(*) FROM session_admin.detach_application();
 SELECT session_admin.forget_product('shop');
-SELECT count(*) FROM session_admin.product_column WHERE product = 'shop';
+SELECT count(*) FROM session_admin_internal.product_column WHERE product = 'shop';
 
 --
 -- What is refused
@@ -146,7 +146,7 @@ SELECT f.* FROM (VALUES ('jira', NULL), (NULL, NULL), ('', NULL), (repeat('x', 6
     LATERAL pg_temp.refusal(v.p, '{"account": {"tables": "t", "columns": {"user_name": "c"}}}', v.a) f;
 SELECT f.* FROM pg_temp.refusal('shop', NULL) f;
 SELECT session_admin.forget_product('jira');
-SELECT count(*) FROM session_admin.product WHERE NOT built_in;
+SELECT count(*) FROM session_admin_internal.product WHERE NOT built_in;
 
 --
 -- detect_product: what the tables of a schema look like.  One schema for each of

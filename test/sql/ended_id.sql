@@ -50,11 +50,11 @@ BEGIN
     PERFORM ids.save(id, name), ids.look_and_save(id, name);
     is_back := session_admin.touch_session(id);
     SELECT count(*) INTO product_rows FROM ids.session s WHERE s.sid = id;
-    SELECT count(*) INTO logins FROM session_admin.login_event e
+    SELECT count(*) INTO logins FROM session_admin_internal.login_event e
     WHERE e.application = 'ids' AND e.user_name = name AND e.event = 'login';
     SELECT min(h.end_reason) INTO reason FROM session_admin.session_history h
     WHERE h.application = 'ids' AND h.user_name = name;
-    SELECT sum(e.refused) INTO refused FROM session_admin.ended_id e
+    SELECT sum(e.refused) INTO refused FROM session_admin_internal.ended_id e
     WHERE e.session_hash = sha256(id::bytea);
 END $$;
 
@@ -179,14 +179,14 @@ SELECT session_admin.open_session('e', 'carol') IS NOT NULL, session_admin.open_
     session_admin.open_session('g') IS NOT NULL;
 SELECT sessions_ended FROM session_admin.invalidate_sessions(opened_before => 'tomorrow');
 SELECT i.id, round(extract(epoch FROM e.until - now()) / 3600) AS hours
-FROM (VALUES ('e'), ('f'), ('g')) AS i (id) JOIN session_admin.ended_id e ON e.session_hash = sha256(i.id::bytea) ORDER BY i.id;
-UPDATE session_admin.ended_id SET until = now() WHERE session_hash IN (sha256('e'), sha256('f'));
+FROM (VALUES ('e'), ('f'), ('g')) AS i (id) JOIN session_admin_internal.ended_id e ON e.session_hash = sha256(i.id::bytea) ORDER BY i.id;
+UPDATE session_admin_internal.ended_id SET until = now() WHERE session_hash IN (sha256('e'), sha256('f'));
 SELECT session_admin.open_session('e', 'carol') IS NOT NULL;
 SELECT done FROM session_admin.maintain() WHERE task = 'ended ids forgotten';
 
 SET client_min_messages = error;
 SELECT count(*) FROM session_admin.detach_application(application => 'ids');
 SELECT session_admin.forget_product('ids users');
-DELETE FROM session_admin.ended_id;
-DELETE FROM session_admin.capture_failure;
+DELETE FROM session_admin_internal.ended_id;
+DELETE FROM session_admin_internal.capture_failure;
 DROP SCHEMA ids CASCADE;

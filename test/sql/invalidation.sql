@@ -10,27 +10,27 @@ SET session_admin.touch_interval = 0;
 CREATE TEMP VIEW fate AS
 SELECT user_name, session_admin.session_ref(session_hash), 'ended' AS state, end_reason,
        CASE ended_by WHEN session_user THEN 'this role' ELSE ended_by END AS ended_by, actor
-FROM session_admin.ended_session WHERE application = 'invalidation_test'
+FROM session_admin_internal.ended_session WHERE application = 'invalidation_test'
 UNION ALL
 SELECT user_name, session_admin.session_ref(session_hash),
        CASE WHEN ended_at IS NULL THEN 'live' ELSE 'to be archived' END, end_reason,
        CASE ended_by WHEN session_user THEN 'this role' ELSE ended_by END, actor
-FROM session_admin.session_state WHERE application = 'invalidation_test'
+FROM session_admin_internal.session_state WHERE application = 'invalidation_test'
 ORDER BY user_name, session_ref, state;
 
 -- What the nodes are told, since the last time
 CREATE TEMP TABLE told (id bigint);
-INSERT INTO told SELECT coalesce(max(id), 0) FROM session_admin.invalidation;
+INSERT INTO told SELECT coalesce(max(id), 0) FROM session_admin_internal.invalidation;
 CREATE FUNCTION pg_temp.feed(OUT scope text, OUT application text, OUT user_name text,
     OUT session_ref text, OUT reason text, OUT actor text, OUT by_this_role boolean,
     OUT sessions_ended bigint, OUT tokens_revoked bigint)
 RETURNS SETOF record
 LANGUAGE sql AS $$
     WITH last AS MATERIALIZED (SELECT id FROM told), now AS (
-        UPDATE told SET id = (SELECT max(id) FROM session_admin.invalidation))
+        UPDATE told SET id = (SELECT max(id) FROM session_admin_internal.invalidation))
     SELECT scope, application, user_name, session_admin.session_ref(session_hash), reason,
            actor, invalidated_by = session_user, sessions_ended, tokens_revoked
-    FROM session_admin.invalidation WHERE id > (SELECT id FROM last)
+    FROM session_admin_internal.invalidation WHERE id > (SELECT id FROM last)
     ORDER BY application, user_name, session_hash, id
 $$;
 
@@ -39,15 +39,15 @@ $$;
 CREATE FUNCTION pg_temp.log_in() RETURNS void LANGUAGE sql AS $$
     DELETE FROM session_admin.session WHERE application = 'invalidation_test';
     -- as if these ids had never been used
-    DELETE FROM session_admin.ended_id WHERE application = 'invalidation_test';
+    DELETE FROM session_admin_internal.ended_id WHERE application = 'invalidation_test';
     SELECT session_admin.open_session('alice 1', 'alice', '192.0.2.1', node => 'node1', user_agent => 'Firefox');
     SELECT session_admin.open_session('alice 2', 'alice', '192.0.2.2', node => 'node2', user_agent => 'Safari');
     SELECT session_admin.open_session('alice 3', 'alice', '198.51.100.1', node => 'node1', user_agent => 'curl/8.0');
     SELECT session_admin.open_session('bob 1', 'bob', '192.0.2.1', node => 'node1', user_agent => 'Firefox');
     SELECT session_admin.open_session('carol 1', 'carol', '2001:db8::1', node => 'node2', user_agent => '100%_Opera');
     SELECT session_admin.open_session('visitor 1', NULL, '203.0.113.1', node => 'node2');
-    DELETE FROM session_admin.ended_session WHERE application = 'invalidation_test';
-    UPDATE told SET id = (SELECT coalesce(max(id), 0) FROM session_admin.invalidation);
+    DELETE FROM session_admin_internal.ended_session WHERE application = 'invalidation_test';
+    UPDATE told SET id = (SELECT coalesce(max(id), 0) FROM session_admin_internal.invalidation);
 $$;
 -- which of these ids are not valid any more
 CREATE FUNCTION pg_temp.not_valid() RETURNS text[] LANGUAGE sql AS $$
@@ -65,7 +65,7 @@ SELECT user_name, session_ref FROM fate;
 
 SELECT * FROM session_admin.invalidate_session(session_admin.session_ref('alice 1')) \gset
 \echo sessions: :sessions_ended, tokens: :tokens_revoked
-SELECT max(id) = :invalidation_id AS "the last of the feed" FROM session_admin.invalidation;
+SELECT max(id) = :invalidation_id AS "the last of the feed" FROM session_admin_internal.invalidation;
 SELECT pg_temp.not_valid();
 SELECT * FROM fate WHERE state = 'ended';
 SELECT * FROM pg_temp.feed();
@@ -154,7 +154,7 @@ SELECT sessions_ended, tokens_revoked FROM session_admin.invalidate_user('alice'
 SELECT series FROM session_admin.remember_me_token WHERE application = 'invalidation_test';
 SELECT scope, user_name, sessions_ended, tokens_revoked FROM pg_temp.feed();
 -- their history is among the logins
-SELECT user_name, event, login_method, detail FROM session_admin.login_event
+SELECT user_name, event, login_method, detail FROM session_admin_internal.login_event
 WHERE application = 'invalidation_test' AND event <> 'login' ORDER BY detail;
 -- a token revoked alone ends no session, but the nodes are told
 SELECT pg_temp.log_in();
@@ -248,13 +248,13 @@ SELECT * FROM pg_temp.feed();
 
 -- Archived later, they have the time, reason and author of their end, and the
 -- nodes are not told again.
-SELECT generation, ended_at AS everybody_ended_at FROM session_admin.application_generation
+SELECT generation, ended_at AS everybody_ended_at FROM session_admin_internal.application_generation
 WHERE application = 'invalidation_test' ORDER BY generation DESC LIMIT 1 \gset
 DELETE FROM session_admin.session
 WHERE application = 'invalidation_test' AND generation = :generation;
 SELECT * FROM fate;
 SELECT count(*) AS sessions, count(*) FILTER (WHERE ended_at = :'everybody_ended_at') AS "at the right time"
-FROM session_admin.ended_session WHERE application = 'invalidation_test';
+FROM session_admin_internal.ended_session WHERE application = 'invalidation_test';
 SELECT * FROM pg_temp.feed();
 
 -- Somebody who had timed out before did so.
@@ -286,11 +286,11 @@ SELECT session_admin.invalidate_application(application => 'nothing_of_this_name
 -- Everywhere: one row for all of them
 SELECT pg_temp.log_in();
 SELECT invalidation_id FROM session_admin.invalidate_all('sso_logout') \gset
-SELECT max(id) = :invalidation_id AS "the last of the feed" FROM session_admin.invalidation;
+SELECT max(id) = :invalidation_id AS "the last of the feed" FROM session_admin_internal.invalidation;
 SELECT pg_temp.not_valid();
 SELECT session_admin.touch_session('alice 1', 'invalidation_test_2') AS "another application";
 SELECT scope, application, user_name, reason FROM pg_temp.feed();
-SELECT count(*) = count(ended_at) AS "all ended" FROM session_admin.session_state;
+SELECT count(*) = count(ended_at) AS "all ended" FROM session_admin_internal.session_state;
 
 
 --
@@ -322,19 +322,19 @@ SELECT scope, application, user_name, reason, by_this_role, sessions_ended >= 6 
 FROM pg_temp.feed();
 TRUNCATE session_admin.remember_me_token;
 SELECT scope, application, user_name, reason, tokens_revoked FROM pg_temp.feed();
-SELECT user_name, detail FROM session_admin.login_event
+SELECT user_name, detail FROM session_admin_internal.login_event
 WHERE application = 'invalidation_test' AND detail ~ 'laptop|phone' ORDER BY at DESC, detail LIMIT 2;
 
 -- The functions behind the triggers are of no other use.
-SELECT session_admin.session_ended();
+SELECT session_admin_internal.session_ended();
 CREATE TABLE of_no_use (session_hash bytea);
-CREATE TRIGGER of_no_use AFTER INSERT ON of_no_use FOR EACH ROW EXECUTE FUNCTION session_admin.session_ended();
+CREATE TRIGGER of_no_use AFTER INSERT ON of_no_use FOR EACH ROW EXECUTE FUNCTION session_admin_internal.session_ended();
 INSERT INTO of_no_use VALUES ('x');
 DROP TRIGGER of_no_use ON of_no_use;
-CREATE TRIGGER of_no_use BEFORE INSERT ON of_no_use EXECUTE FUNCTION session_admin.truncated();
+CREATE TRIGGER of_no_use BEFORE INSERT ON of_no_use EXECUTE FUNCTION session_admin_internal.truncated();
 INSERT INTO of_no_use VALUES ('x');
 DROP TRIGGER of_no_use ON of_no_use;
-CREATE TRIGGER of_no_use AFTER INSERT ON of_no_use EXECUTE FUNCTION session_admin.token_revoked();
+CREATE TRIGGER of_no_use AFTER INSERT ON of_no_use EXECUTE FUNCTION session_admin_internal.token_revoked();
 INSERT INTO of_no_use VALUES ('x');
 DROP TABLE of_no_use;
 
@@ -399,7 +399,7 @@ COMMIT;
 SELECT pg_temp.not_valid();
 SELECT * FROM fate;
 SELECT * FROM pg_temp.feed();
-SELECT count(*) FROM session_admin.session_state
+SELECT count(*) FROM session_admin_internal.session_state
 WHERE application = 'invalidation_test' AND ended_at IS NOT NULL;
 
 -- Nor does it happen "perhaps, later": a transaction that ends sessions cannot

@@ -45,7 +45,7 @@ UPDATE session_admin.session SET device = 'phone' WHERE application = 'last_acce
 UPDATE session_admin.session SET node = 'n' WHERE application = 'last_access_test';
 SELECT session_admin.reauthenticate('id', 'password');
 SELECT ended_at IS NULL AS live, last_access_at > now() - interval '1 minute' AS recent
-FROM session_admin.session_state WHERE application = 'last_access_test';
+FROM session_admin_internal.session_state WHERE application = 'last_access_test';
 
 -- later, but not as late as is known
 UPDATE session_admin.session SET last_access_at = last_access_at + interval '1 minute' WHERE application = 'last_access_test';
@@ -106,7 +106,7 @@ DELETE FROM session_admin.session WHERE application = 'last_access_test';
 
 SET session_admin.use_shared_memory = off;
 SHOW session_admin.touch_interval;
-DELETE FROM session_admin.ended_id;
+DELETE FROM session_admin_internal.ended_id;
 SELECT session_admin.open_session('id', 'alice') = session_admin.session_ref('id') AS opened;
 
 -- an hour: not before the interval
@@ -135,14 +135,14 @@ SELECT session_admin.close_session('id');
 
 -- an anonymous session
 SELECT session_admin.set_policy('anonymous_idle_timeout', '30 seconds');
-DELETE FROM session_admin.ended_id;
+DELETE FROM session_admin_internal.ended_id;
 SELECT session_admin.open_session('id') = session_admin.session_ref('id') AS opened;
 CALL pg_temp.grow_old(NULL, '15 seconds');
 SELECT session_admin.touch_session('id'), pg_temp.is_old();
 SELECT session_admin.close_session('id');
 
 -- that of a product
-DELETE FROM session_admin.ended_id;
+DELETE FROM session_admin_internal.ended_id;
 SELECT session_admin.open_session('id', 'bob') = session_admin.session_ref('id') AS opened;
 UPDATE session_admin.session SET product = 'p', idle_timeout = '30 seconds' WHERE application = 'last_access_test';
 CALL pg_temp.grow_old('bob', '15 seconds');
@@ -162,5 +162,5 @@ SELECT session_admin.touch_session('id'), pg_temp.is_old();
 RESET session_admin.use_shared_memory;
 DELETE FROM session_admin.session WHERE application = 'last_access_test';
 DELETE FROM session_admin.application WHERE name = 'last_access_test';
-DELETE FROM session_admin.policy WHERE application = 'last_access_test';
-DELETE FROM session_admin.account WHERE application = 'last_access_test';
+DELETE FROM session_admin_internal.policy WHERE application = 'last_access_test';
+DELETE FROM session_admin_internal.account WHERE application = 'last_access_test';

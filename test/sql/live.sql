@@ -9,13 +9,13 @@ SET session_admin.application = 'live_test';
 
 CREATE TEMP VIEW state AS
 SELECT user_name, requests, last_access_at > created_at AS touched
-FROM session_admin.session_state
+FROM session_admin_internal.session_state
 WHERE application = 'live_test'
 ORDER BY user_name;
 
 CREATE TEMP VIEW ended AS
 SELECT user_name, requests, end_reason
-FROM session_admin.ended_session
+FROM session_admin_internal.ended_session
 WHERE application = 'live_test'
 ORDER BY ended_at, user_name;
 
@@ -195,7 +195,7 @@ BEGIN;
 SELECT session_admin.close_session('id of dave');
 SELECT session_admin.touch_session('id of dave');
 -- (long after)
-DELETE FROM session_admin.ended_id;
+DELETE FROM session_admin_internal.ended_id;
 SELECT session_admin.open_session('id of dave', 'erin') = session_admin.session_ref('id of dave') AS opened;
 SELECT session_admin.touch_session('id of dave') FROM generate_series(1, 5);
 COMMIT;

@@ -25,7 +25,7 @@ SELECT log_in_and_out('before') > 0 AS fed;
 SELECT session_admin.join_node('n1') AS p0 \gset
 SELECT node, application, last_sync_at, lease_expires_at, applied,
        handed::text = :'p0' AS "p0 handed"
-FROM session_admin.node;
+FROM session_admin_internal.node;
 
 -- nothing new: one row, without an id
 SELECT id, scope, application, user_name, session_hash, reason, at, lease
@@ -68,7 +68,7 @@ SELECT session_admin.leave_node('n2');
 
 -- An unknown node (the server was restored, say) is registered, and starts over.
 SELECT scope, reason FROM sync('stranger', :'p0');
-SELECT node, application, applied FROM session_admin.node WHERE node = 'stranger';
+SELECT node, application, applied FROM session_admin_internal.node WHERE node = 'stranger';
 SELECT session_admin.leave_node('stranger'), session_admin.leave_node('stranger') AS again;
 
 
@@ -126,7 +126,7 @@ SELECT scope, user_name FROM sync('n1', :'p');
 -- wait_for_nodes: "behind" only while the node may answer from its cache.
 SELECT log_in_and_out('grace') AS id \gset
 SELECT * FROM session_admin.wait_for_nodes(:id, '10 milliseconds');
-UPDATE session_admin.node SET lease_expires_at = clock_timestamp();
+UPDATE session_admin_internal.node SET lease_expires_at = clock_timestamp();
 SELECT * FROM session_admin.wait_for_nodes(:id);
 -- one that joined and never synced has no lease
 SELECT session_admin.join_node('n0') IS NOT NULL AS joined;
@@ -141,10 +141,10 @@ SELECT * FROM session_admin.wait_for_nodes(:id, '0');
 SELECT session_admin.leave_node('n0');
 
 -- the lease is a policy of the node's application
-INSERT INTO session_admin.policy (application, name, value) VALUES ('wiki', 'node_lease', '3 seconds');
+INSERT INTO session_admin_internal.policy (application, name, value) VALUES ('wiki', 'node_lease', '3 seconds');
 SELECT lease FROM session_admin.sync_node('n1', NULL);
-SELECT lease_expires_at - last_sync_at AS lease FROM session_admin.node;
-DELETE FROM session_admin.policy WHERE application = 'wiki';
+SELECT lease_expires_at - last_sync_at AS lease FROM session_admin_internal.node;
+DELETE FROM session_admin_internal.policy WHERE application = 'wiki';
 SELECT applied AS p, lease FROM session_admin.sync_node('n1', NULL) \gset
 \echo :lease
 SELECT scope FROM sync('n1', :'p');
@@ -156,21 +156,21 @@ SELECT applied AS p FROM sync('n1', NULL) \gset
 SELECT applied AS older FROM sync('n1', :'p') \gset
 SELECT session_admin.join_node('n2') AS newer FROM log_in_and_out('heidi') \gset
 SELECT applied AS newer FROM sync('n2', :'newer') \gset
-UPDATE session_admin.invalidation SET at = at - interval '1 day';
-UPDATE session_admin.feed_running SET seen_at = seen_at - interval '1 day';
-UPDATE session_admin.node SET lease_expires_at = lease_expires_at - interval '2 days' WHERE node = 'n1';
+UPDATE session_admin_internal.invalidation SET at = at - interval '1 day';
+UPDATE session_admin_internal.feed_running SET seen_at = seen_at - interval '1 day';
+UPDATE session_admin_internal.node SET lease_expires_at = lease_expires_at - interval '2 days' WHERE node = 'n1';
 SELECT done > 0 AS purged FROM session_admin.maintain() WHERE task = 'feed purged';
-SELECT count(*) FROM session_admin.invalidation;
+SELECT count(*) FROM session_admin_internal.invalidation;
 -- forgotten with its lease a day ago
-SELECT node FROM session_admin.node;
+SELECT node FROM session_admin_internal.node;
 -- put back as it would be if it had kept its lease
 SELECT scope, reason FROM sync('n1', :'older');
-UPDATE session_admin.node SET applied = :'older' WHERE node = 'n1';
+UPDATE session_admin_internal.node SET applied = :'older' WHERE node = 'n1';
 SELECT scope, reason FROM sync('n1', :'older');
 SELECT count(*) FROM log_in_and_out('ivan');
 SELECT scope, user_name FROM sync('n2', :'newer');
 SELECT done FROM session_admin.maintain() WHERE task = 'feed purged';
-SELECT count(*) FROM session_admin.invalidation;
+SELECT count(*) FROM session_admin_internal.invalidation;
 SELECT session_admin.leave_node('n2');
 SELECT invalidation_id AS id FROM session_admin.invalidate_all() \gset
 SELECT applied AS p FROM sync('n1', NULL) \gset
@@ -198,5 +198,5 @@ SELECT session_admin.leave_node(NULL);
 SELECT session_admin.leave_node('nobody');
 
 SELECT session_admin.leave_node('n1');
-SELECT count(*) FROM session_admin.node;
+SELECT count(*) FROM session_admin_internal.node;
 DROP FUNCTION sync, log_in_and_out;

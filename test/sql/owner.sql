@@ -39,7 +39,7 @@ SELECT sessions_ended FROM session_admin.invalidate_application();
 SET ROLE regress_product;
 SELECT count(*) FROM owned.spring_session;
 RESET ROLE;
-SELECT count(*) FROM session_admin.product_remains;
+SELECT count(*) FROM session_admin_internal.product_remains;
 
 -- whose owner may not read it is not compared, and nobody is logged out for that
 SET ROLE regress_product;
@@ -65,13 +65,13 @@ DELETE FROM later.spring_session;
 SET client_min_messages = error;
 SELECT task, done FROM session_admin.maintain() WHERE task = 'sessions reconciled';
 SELECT session_admin.touch_session('z', application => 'zebra') AS z, session_admin.touch_session('d', application => 'owned') AS d;
-SELECT application, message FROM session_admin.capture_failure WHERE message ~ 'not compared';
-DELETE FROM session_admin.capture_failure WHERE application IN ('owned', 'zebra');
+SELECT application, message FROM session_admin_internal.capture_failure WHERE message ~ 'not compared';
+DELETE FROM session_admin_internal.capture_failure WHERE application IN ('owned', 'zebra');
 
 SELECT count(*) FROM session_admin.detach_application(application => 'zebra');
 DELETE FROM session_admin.session WHERE application = 'zebra';
 SELECT count(*) FROM session_admin.detach_application(application => 'owned');
 DELETE FROM session_admin.session WHERE application = 'owned';
-DELETE FROM session_admin.ended_id;
+DELETE FROM session_admin_internal.ended_id;
 DROP SCHEMA owned, later CASCADE;
 DROP ROLE regress_product;

@@ -108,4 +108,4 @@ SELECT session_admin.set_policy(repeat('1', 1000000), '1 hour');
 
 DELETE FROM session_admin.session WHERE application = 'policy_test';
 DELETE FROM session_admin.application WHERE name = 'polizy_test';
-DELETE FROM session_admin.policy WHERE application = 'polizy_test';
+DELETE FROM session_admin_internal.policy WHERE application = 'polizy_test';

@@ -58,7 +58,7 @@ SELECT probes FROM counted;
 COMMIT;
 SELECT probes FROM counted;
 SELECT count(*) FROM session_admin.maintain() WHERE task = 'probes counted';
-SELECT probes FROM session_admin.probe_rule WHERE application = 'probe_test' ORDER BY user_agent_like, address;
+SELECT probes FROM session_admin_internal.probe_rule WHERE application = 'probe_test' ORDER BY user_agent_like, address;
 SELECT probes FROM counted;
 
 -- The same where nothing is shared: the backend counts, and writes now and then.
@@ -69,11 +69,11 @@ SELECT probes FROM counted;
 SET session_admin.touch_interval = 0;
 BEGIN;
 SELECT session_admin.open_session('p8', client_address => '192.0.2.1');
-SELECT probes FROM session_admin.probe_rule WHERE address = '192.0.2.0/24';
+SELECT probes FROM session_admin_internal.probe_rule WHERE address = '192.0.2.0/24';
 ROLLBACK;
 SELECT probes FROM counted;
 SELECT session_admin.open_session('p9', client_address => '192.0.2.1');
-SELECT probes FROM session_admin.probe_rule WHERE address = '192.0.2.0/24';
+SELECT probes FROM session_admin_internal.probe_rule WHERE address = '192.0.2.0/24';
 SELECT probes FROM counted;
 RESET session_admin.touch_interval;
 RESET session_admin.use_shared_memory;
@@ -98,4 +98,4 @@ SELECT session_admin.add_probe_rule('100\\%\\');
 SELECT session_admin.add_probe_rule('bot', application => '');
 
 DELETE FROM session_admin.session WHERE application LIKE 'probe\_test%';
-DELETE FROM session_admin.probe_rule WHERE application LIKE 'probe\_test%';
+DELETE FROM session_admin_internal.probe_rule WHERE application LIKE 'probe\_test%';

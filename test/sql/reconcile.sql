@@ -14,8 +14,8 @@ CREATE FUNCTION rec.data(name text) RETURNS json LANGUAGE sql AS
 CREATE FUNCTION rec.fill() RETURNS void LANGUAGE sql AS $$
     DELETE FROM rec.session;
     DELETE FROM session_admin.session WHERE application = 'rec';
-    DELETE FROM session_admin.ended_session WHERE application = 'rec';
-    DELETE FROM session_admin.ended_id;
+    DELETE FROM session_admin_internal.ended_session WHERE application = 'rec';
+    DELETE FROM session_admin_internal.ended_id;
     INSERT INTO rec.session SELECT 'id ' || n, rec.data('user' || n), now() + interval '1 day' FROM generate_series(1, 4) AS n;
 $$;
 
@@ -27,7 +27,7 @@ DECLARE
     before bigint;
 BEGIN
     PERFORM rec.fill();
-    SELECT sum(login_count) INTO before FROM session_admin.account WHERE application = 'rec';
+    SELECT sum(login_count) INTO before FROM session_admin_internal.account WHERE application = 'rec';
     EXECUTE what;
     SELECT string_agg(format('%s read, %s ended, %s taken, %s deleted%s', r.rows_read, r.ended, r.taken, r.deleted, ' ' || nullif(r.note, '')), '; ')
     INTO finding FROM session_admin.reconcile_sessions() r;
@@ -39,8 +39,8 @@ BEGIN
         SELECT string_agg(s.sid, ' ' ORDER BY s.sid) INTO product_rows FROM rec.session s;
     EXCEPTION WHEN undefined_table OR undefined_column THEN
     END;
-    SELECT string_agg(DISTINCT h.end_reason, ' ') INTO reasons FROM session_admin.ended_session h WHERE h.application = 'rec';
-    SELECT sum(login_count) - before INTO logins FROM session_admin.account WHERE application = 'rec';
+    SELECT string_agg(DISTINCT h.end_reason, ' ') INTO reasons FROM session_admin_internal.ended_session h WHERE h.application = 'rec';
+    SELECT sum(login_count) - before INTO logins FROM session_admin_internal.account WHERE application = 'rec';
     RAISE EXCEPTION 'back' USING ERRCODE = 'RB000';
 EXCEPTION WHEN SQLSTATE 'RB000' THEN
 END $$;
@@ -64,7 +64,7 @@ INSERT INTO happens (what, statements) VALUES
 ('another id', rec.unseen($$UPDATE rec.session SET sid = 'moved' WHERE sid = 'id 1'$$)),
 ('it expired', rec.unseen($$UPDATE rec.session SET expire = now() - interval '1 minute' WHERE sid = 'id 1'$$)),
 ('the session is gone', $$SELECT session_admin.detach_application(); DELETE FROM session_admin.session WHERE user_name = 'user1';
-    DELETE FROM session_admin.ended_id; SELECT session_admin.attach_application('connect_pg_simple', 'rec')$$),
+    DELETE FROM session_admin_internal.ended_id; SELECT session_admin.attach_application('connect_pg_simple', 'rec')$$),
 ('an ended session comes back', $$SELECT session_admin.invalidate_user('user1'); $$ || rec.unseen($$INSERT INTO rec.session VALUES ('id 1', rec.data('user1'), now() + interval '1 day')$$)),
 ('... and has another id', $$SELECT session_admin.invalidate_user('user1'); $$ || rec.unseen($$UPDATE rec.session SET sid = 'id 1' WHERE sid = 'id 2'$$)),
 ('the table is dropped', $$DROP TABLE rec.session$$),
@@ -77,7 +77,7 @@ INSERT INTO happens (what, statements) VALUES
 ('... and attached', $$ALTER TABLE rec.session RENAME TO session_old; CREATE TABLE rec.session AS SELECT * FROM rec.session_old WHERE sid = 'id 1';
     SELECT session_admin.attach_application('connect_pg_simple', 'rec')$$),
 ('a column is gone', $$ALTER TABLE rec.session RENAME sid TO id$$),
-('what is attached got lost', $$DELETE FROM session_admin.attachment WHERE application = 'rec'$$);
+('what is attached got lost', $$DELETE FROM session_admin_internal.attachment WHERE application = 'rec'$$);
 SET client_min_messages = error;
 \x on
 SELECT h.what, a.* FROM happens h, LATERAL rec.after(h.statements) a ORDER BY h.n;
@@ -94,11 +94,11 @@ DELETE FROM rec.session WHERE sid = 'id 1';
 INSERT INTO rec.session VALUES ('id 9', rec.data('user9'), now() + interval '1 day');
 SELECT rec.housekeeping();
 SELECT rec.housekeeping();
-SELECT differences FROM session_admin.reconciliation WHERE application = 'rec';
+SELECT differences FROM session_admin_internal.reconciliation WHERE application = 'rec';
 -- but what was there before is left to backfill_sessions
 SELECT count(*) FROM session_admin.detach_application();
 DELETE FROM session_admin.session WHERE application = 'rec';
-DELETE FROM session_admin.ended_id;
+DELETE FROM session_admin_internal.ended_id;
 SELECT count(*) FROM session_admin.attach_application('connect_pg_simple', 'rec');
 SELECT rec.housekeeping();
 CALL session_admin.backfill_sessions();
@@ -112,6 +112,6 @@ RESET client_min_messages;
 SELECT * FROM session_admin.reconcile_sessions('nowhere');
 SET client_min_messages = error;
 SELECT count(*) FROM session_admin.detach_application();
-SELECT count(*) FROM session_admin.reconciliation;
-DELETE FROM session_admin.ended_id;
+SELECT count(*) FROM session_admin_internal.reconciliation;
+DELETE FROM session_admin_internal.ended_id;
 DROP SCHEMA rec CASCADE;

@@ -35,7 +35,7 @@ DECLARE
     done record;
 BEGIN
     -- the same ids serve again
-    DELETE FROM session_admin.ended_id;
+    DELETE FROM session_admin_internal.ended_id;
     PERFORM session_admin.open_session('e1', 'eve', application => 'elsewhere');
     EXECUTE format('CREATE TABLE shop.spring_session (primary_id char(36) PRIMARY KEY, session_id %s UNIQUE,
         principal_name varchar(100), max_inactive_interval int)', id_type);
@@ -72,7 +72,7 @@ BEGIN
     PERFORM session_admin.detach_application(application => 'shop');
     DROP TABLE shop.spring_session;
     -- the next one has the same ids
-    DELETE FROM session_admin.ended_id;
+    DELETE FROM session_admin_internal.ended_id;
     COMMIT;
 END;
 $$;
@@ -149,7 +149,7 @@ FROM results ORDER BY n;
 SELECT obstacle, note FROM warnings ORDER BY n;
 
 -- nothing of it remains
-SELECT count(*) FROM session_admin.product_remains;
+SELECT count(*) FROM session_admin_internal.product_remains;
 DROP PROCEDURE obstacle;
 DROP FUNCTION note;
 DROP TABLE results, warnings;

@@ -14,14 +14,14 @@ INSERT INTO many.cart SELECT 'id' || n FROM generate_series(1, 40) n;
 -- 40 of 100, the first ones, are referred to
 SELECT sessions_ended FROM session_admin.invalidate_application();
 SELECT count(*), count(c.sid) AS kept FROM many.session s LEFT JOIN many.cart c USING (sid);
-SELECT count(DISTINCT secret_hash) FROM session_admin.product_remains;
+SELECT count(DISTINCT secret_hash) FROM session_admin_internal.product_remains;
 -- each time they are tried again they are told once
 SELECT task, done FROM session_admin.maintain() WHERE task IN ('product rows deleted', 'sessions reconciled');
 SELECT deleted FROM session_admin.reconcile_sessions();
 DELETE FROM many.cart;
 SELECT done > 0 AS any FROM session_admin.maintain() WHERE task = 'product rows deleted';
 SELECT count(*) FROM many.session;
-SELECT count(*) FROM session_admin.product_remains;
+SELECT count(*) FROM session_admin_internal.product_remains;
 
 -- a trigger that keeps some and fails for others
 CREATE FUNCTION many.keep() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -44,7 +44,7 @@ SELECT left(sid, 5) AS what, count(*) FROM many.session GROUP BY 1 ORDER BY 1;
 DROP TRIGGER keep ON many.session;
 SELECT task, done > 0 AS any FROM session_admin.maintain() WHERE task = 'product rows deleted';
 SELECT count(*) FROM many.session;
-SELECT count(*) FROM session_admin.product_remains;
+SELECT count(*) FROM session_admin_internal.product_remains;
 
 SELECT count(*) > 0 AS detached FROM session_admin.detach_application();
 DROP SCHEMA many CASCADE;

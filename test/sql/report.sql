@@ -12,7 +12,7 @@ SET timezone = 'UTC';
 -- dormant_users
 --
 
-INSERT INTO session_admin.account
+INSERT INTO session_admin_internal.account
     (application, user_name, login_count, last_login_at, last_seen_at, total_failed_count) VALUES
 ('report_test', 'came this year',  3, '2026-03-01', '2026-03-02', 0),
 ('report_test', 'came last year',  2, '2025-12-31', '2025-12-31 23:59', 1),
@@ -32,7 +32,7 @@ SELECT count(*) FROM session_admin.dormant_users(NULL);
 SELECT session_admin.set_policy('absolute_timeout', '10 years') AS absolute,
        session_admin.set_policy('idle_timeout', '10 years') AS idle;
 SELECT length(session_admin.open_session('r1', 'came long ago')) AS opened;
-UPDATE session_admin.account SET last_login_at = '2019-05-05', last_seen_at = NULL
+UPDATE session_admin_internal.account SET last_login_at = '2019-05-05', last_seen_at = NULL
 WHERE application = 'report_test' AND user_name = 'came long ago';
 SELECT user_name FROM session_admin.dormant_users('2026-01-01');
 
@@ -42,8 +42,8 @@ SELECT user_name FROM session_admin.dormant_users('2026-01-01');
 --
 
 DELETE FROM session_admin.session WHERE application = 'report_test';
-DELETE FROM session_admin.ended_session WHERE application = 'report_test';
-INSERT INTO session_admin.ended_session (session_hash, application, created_at, last_access_at,
+DELETE FROM session_admin_internal.ended_session WHERE application = 'report_test';
+INSERT INTO session_admin_internal.ended_session (session_hash, application, created_at, last_access_at,
     requests, user_name, ended_at, end_reason, ended_by)
 SELECT sha256(s.about::bytea), 'report_test', s.created_at, s.created_at, 1, 'someone', s.ended_at,
        s.end_reason, 'somebody'

@@ -19,7 +19,7 @@ ORDER BY user_name, session_hash;
 CREATE TEMP VIEW ended AS
 SELECT session_admin.session_ref(session_hash), user_name, requests, end_reason,
        ended_by = session_user AS "by this role", ended_at >= created_at AS "ended after it began"
-FROM session_admin.ended_session
+FROM session_admin_internal.ended_session
 WHERE application = 'session_test'
 ORDER BY ended_at, user_name, session_hash;
 
@@ -68,7 +68,7 @@ SELECT * FROM live WHERE user_name = 'bob';
 SELECT session_admin.open_session('id of a visitor', client_address => '198.51.100.1');
 SELECT session_ref, user_name, client_address FROM live WHERE user_name IS NULL;
 SELECT user_name, login_count, last_login_method, last_login_address
-FROM session_admin.account WHERE application = 'session_test' ORDER BY user_name;
+FROM session_admin_internal.account WHERE application = 'session_test' ORDER BY user_name;
 
 -- The SHA-256 in the place of the id: no secret gets to the server. It is the
 -- same session, but its log_id cannot be known.
@@ -124,7 +124,7 @@ SELECT client_address, peer_address FROM live WHERE user_name = 'frank';
 -- Not from somebody else
 SELECT session_admin.open_session('id of frank', 'frank', '192.0.2.1', '203.0.113.9');
 SELECT client_address, peer_address FROM live WHERE user_name = 'frank';
-SELECT client_address, event FROM session_admin.login_event
+SELECT client_address, event FROM session_admin_internal.login_event
 WHERE application = 'session_test' AND user_name = 'frank' ORDER BY at;
 SELECT session_admin.set_policy('trusted_proxies', NULL);
 SELECT session_admin.close_session('id of frank');
@@ -192,7 +192,7 @@ SELECT session_admin.touch_sessions(ARRAY['id of heidi'], ARRAY[7]);
 SELECT ctid = :'written_ctid' AND xmin = :'written_xmin' AS "not written", requests
 FROM session_admin.session WHERE session_hash = sha256('id of heidi');
 SELECT requests, last_access_at > created_at AS "last access moved"
-FROM session_admin.session_state WHERE session_hash = sha256('id of heidi');
+FROM session_admin_internal.session_state WHERE session_hash = sha256('id of heidi');
 -- once the interval is over, the next touch writes all
 SELECT pg_temp.pass_time('1 minute');
 SELECT session_admin.touch_session('id of heidi');
@@ -203,9 +203,9 @@ SELECT session_admin.touch_session('id of heidi');
 SELECT session_admin.close_session('id of heidi');
 SELECT user_name, requests FROM ended WHERE user_name = 'heidi';
 -- and are not counted for what comes after, when the id may be used again
-DELETE FROM session_admin.ended_id;
+DELETE FROM session_admin_internal.ended_id;
 SELECT session_admin.open_session('id of heidi', 'heidi');
-SELECT requests FROM session_admin.session_state WHERE session_hash = sha256('id of heidi');
+SELECT requests FROM session_admin_internal.session_state WHERE session_hash = sha256('id of heidi');
 SELECT session_admin.close_session('id of heidi');
 SET session_admin.touch_interval = 0;
 
@@ -222,7 +222,7 @@ SELECT session_admin.renew_session(sha256('new id of alice'), sha256('newer id o
 SELECT session_ref, log_id, user_name, requests FROM live WHERE user_name = 'alice';
 -- the history has a row for each id, but it was one login
 SELECT * FROM ended WHERE user_name = 'alice';
-SELECT login_count FROM session_admin.account
+SELECT login_count FROM session_admin_internal.account
 WHERE application = 'session_test' AND user_name = 'alice';
 
 -- An anonymous session can be renewed as well.
@@ -243,7 +243,7 @@ SELECT session_admin.touch_session('newer id of alice') AS "as it was";
 
 -- The absolute time limit goes on: renewing does not make a session younger.
 SELECT pg_temp.pass_time('50 minutes');
-DELETE FROM session_admin.ended_id;
+DELETE FROM session_admin_internal.ended_id;
 SELECT session_admin.renew_session('newer id of alice', 'id of alice');
 SELECT last_access_at > now() - interval '1 minute' AS "used now",
        created_at < now() - interval '50 minutes' AS "opened long ago"
@@ -270,7 +270,7 @@ SELECT session_admin.close_session('id of eve');
 RESET session_admin.actor;
 SELECT scope, application, user_name, session_admin.session_ref(session_hash), reason,
        actor, invalidated_by = session_user AS "by this role", sessions_ended
-FROM session_admin.invalidation
+FROM session_admin_internal.invalidation
 WHERE application = 'session_test' AND user_name = 'eve';
 SELECT count(*) AS "still live" FROM live;
 
@@ -291,11 +291,11 @@ SELECT session_admin.touch_session('id of ivan');
 SELECT session_admin.renew_session('id of ivan', 'new id of ivan');
 -- the row is still there; it shows as ended, at the moment when it did
 SELECT user_name, ended_at - last_access_at AS "ended after", end_reason, ended_by, requests
-FROM session_admin.session_state WHERE user_name = 'ivan';
+FROM session_admin_internal.session_state WHERE user_name = 'ivan';
 -- closing it now changes nothing but where it is kept
 SELECT session_admin.close_session('id of ivan') AS "was live";
 SELECT ended_at - last_access_at AS "ended after", end_reason, ended_by
-FROM session_admin.ended_session WHERE application = 'session_test' AND user_name = 'ivan';
+FROM session_admin_internal.ended_session WHERE application = 'session_test' AND user_name = 'ivan';
 
 -- However often it is used, it ends after a day.
 SELECT session_admin.open_session('id of judy', 'judy');
@@ -309,11 +309,11 @@ END $$;
 SELECT pg_temp.pass_time('40 minutes');
 SELECT session_admin.touch_session('id of judy') AS "opened 24 hours ago";
 SELECT ended_at - created_at AS "ended after", end_reason
-FROM session_admin.session_state WHERE user_name = 'judy';
+FROM session_admin_internal.session_state WHERE user_name = 'judy';
 SELECT session_admin.close_session('id of judy') AS "was live";
 
 -- An anonymous session ends after ten minutes.
-DELETE FROM session_admin.ended_id;
+DELETE FROM session_admin_internal.ended_id;
 SELECT session_admin.open_session('id of a visitor');
 SELECT pg_temp.pass_time('9 minutes');
 SELECT session_admin.touch_session('id of a visitor') AS "used within ten minutes";
@@ -339,9 +339,9 @@ SELECT session_admin.touch_session('id of a visitor');
 SELECT session_admin.open_session('id of the kiosk', 'kiosk');
 SELECT session_admin.touch_session('id of the kiosk');
 SELECT user_name, expires_at - last_access_at AS "ends after"
-FROM session_admin.session_state WHERE application = 'session_test' AND user_name = 'karl';
+FROM session_admin_internal.session_state WHERE application = 'session_test' AND user_name = 'karl';
 SELECT user_name, expires_at - created_at AS "ends after"
-FROM session_admin.session_state WHERE application = 'session_test' AND user_name = 'kiosk';
+FROM session_admin_internal.session_state WHERE application = 'session_test' AND user_name = 'kiosk';
 SELECT pg_temp.pass_time('3 minutes');
 SELECT session_admin.touch_session('id of the kiosk') AS kiosk,
        session_admin.touch_session('id of a visitor') AS karl;
@@ -367,32 +367,32 @@ SELECT session_admin.open_session('id 1 of lena', 'lena', '192.0.2.1', login_met
 SELECT session_admin.open_session('id 2 of lena', 'lena', '192.0.2.2', login_method => 'sso');
 SELECT login_count, last_login_address, last_login_method,
        previous_login_at < last_login_at AS "previous login", last_seen_at = last_login_at AS seen
-FROM session_admin.account WHERE application = 'session_test' AND user_name = 'lena';
+FROM session_admin_internal.account WHERE application = 'session_test' AND user_name = 'lena';
 
 -- So are failed ones: in all, and since the last that succeeded.
 SELECT session_admin.login_failed('lena', '203.0.113.5', NULL, 'curl/8.0', 'password');
 SELECT session_admin.login_failed('lena', '203.0.113.5');
 SELECT login_count, current_failed_count, total_failed_count, last_failed_login_at > last_login_at AS later
-FROM session_admin.account WHERE application = 'session_test' AND user_name = 'lena';
+FROM session_admin_internal.account WHERE application = 'session_test' AND user_name = 'lena';
 SELECT session_admin.open_session('id 3 of lena', 'lena', '192.0.2.1');
 SELECT login_count, current_failed_count, total_failed_count
-FROM session_admin.account WHERE application = 'session_test' AND user_name = 'lena';
+FROM session_admin_internal.account WHERE application = 'session_test' AND user_name = 'lena';
 
 -- A name that nobody has gets no account: guessing names fills no table.
 SELECT session_admin.login_failed('lema', '203.0.113.5');
 SELECT session_admin.login_failed(E'robert\'); \n--' || repeat('x', 2000), '203.0.113.5', user_agent => repeat('x', 2000));
 SELECT session_admin.login_failed(NULL);
-SELECT count(*) FROM session_admin.account
+SELECT count(*) FROM session_admin_internal.account
 WHERE application = 'session_test' AND (user_name = 'lema' OR user_name LIKE 'robert%');
 
 -- All of them are in the history.
 SELECT left(user_name, 14) AS user_name, event, succeeded, login_method, client_address,
        left(user_agent, 8) AS user_agent, session_ref
-FROM session_admin.login_event
+FROM session_admin_internal.login_event
 WHERE application = 'session_test' AND (user_name ~ '^(le|robert)' OR user_name IS NULL)
 ORDER BY at;
 SELECT max(octet_length(user_name)) AS name_bytes, max(octet_length(user_agent)) AS agent_bytes
-FROM session_admin.login_event WHERE application = 'session_test' AND NOT succeeded;
+FROM session_admin_internal.login_event WHERE application = 'session_test' AND NOT succeeded;
 
 -- What is rolled back was no login.
 BEGIN;
@@ -400,7 +400,7 @@ SELECT session_admin.open_session('id of mallory', 'mallory');
 SELECT session_admin.touch_session('id of mallory') AS "in its transaction";
 ROLLBACK;
 SELECT session_admin.touch_session('id of mallory') AS "after it";
-SELECT count(*) FROM session_admin.account WHERE application = 'session_test' AND user_name = 'mallory';
+SELECT count(*) FROM session_admin_internal.account WHERE application = 'session_test' AND user_name = 'mallory';
 
 -- A session that a remember-me token opened is raised by a password; the
 -- session stays what it was, and gets a new id.
@@ -417,17 +417,17 @@ FROM session_admin.login_history WHERE application = 'session_test' AND user_nam
 SELECT login_count FROM session_admin.last_login WHERE application = 'session_test' AND user_name = 'nina';
 SELECT session_admin.close_session('new id of nina');
 SELECT end_reason, login_method, reauthenticated_at > created_at AS reauthenticated
-FROM session_admin.ended_session WHERE application = 'session_test' AND user_name = 'nina' ORDER BY ended_at;
+FROM session_admin_internal.ended_session WHERE application = 'session_test' AND user_name = 'nina' ORDER BY ended_at;
 
 -- not where there is nothing to raise, and not by less
 SELECT session_admin.reauthenticate('new id of nina') AS ended, session_admin.reauthenticate('unheard of') AS unknown,
        session_admin.reauthenticate('id', application => 'unheard of') AS nowhere;
-DELETE FROM session_admin.ended_id;
+DELETE FROM session_admin_internal.ended_id;
 SELECT session_admin.open_session('id of a visitor') IS NOT NULL AS opened;
 SELECT session_admin.reauthenticate('id of a visitor');
 SELECT session_admin.reauthenticate('id of a visitor', 'remember_me');
 SELECT session_admin.reauthenticate('id of a visitor', NULL);
-SELECT count(*) FROM session_admin.login_event WHERE application = 'session_test' AND event = 'reauthenticated';
+SELECT count(*) FROM session_admin_internal.login_event WHERE application = 'session_test' AND event = 'reauthenticated';
 
 -- leave no session to the tests that follow
 DELETE FROM session_admin.session WHERE application = 'session_test';

@@ -10,25 +10,25 @@ CREATE TEMP VIEW known AS
 SELECT 'account' AS what, user_name, NULL AS actor,
        concat_ws(', ', last_login_address, last_login_method, login_count || ' logins',
                  total_failed_count || ' failed') AS detail
-FROM session_admin.account WHERE application = 'user_test'
+FROM session_admin_internal.account WHERE application = 'user_test'
 UNION ALL
 SELECT CASE WHEN ended_at IS NULL THEN 'live session' ELSE 'ended session' END, user_name, actor,
        concat_ws(', ', end_reason, client_address, user_agent, device, log_id)
 FROM session_admin.session_history WHERE application = 'user_test'
 UNION ALL
 SELECT 'event', user_name, NULL, concat_ws(', ', event, client_address, user_agent, device)
-FROM session_admin.login_event WHERE application = 'user_test'
+FROM session_admin_internal.login_event WHERE application = 'user_test'
 UNION ALL
 SELECT 'device', user_name, NULL, concat_ws(', ', device, client_address)
 FROM session_admin.remember_me_token WHERE application = 'user_test'
 UNION ALL
-SELECT 'feed: ' || scope, user_name, actor, reason FROM session_admin.invalidation
+SELECT 'feed: ' || scope, user_name, actor, reason FROM session_admin_internal.invalidation
 WHERE application = 'user_test'
 UNION ALL
-SELECT 'policy', user_name, NULL, name || ': ' || value FROM session_admin.policy
+SELECT 'policy', user_name, NULL, name || ': ' || value FROM session_admin_internal.policy
 WHERE application = 'user_test'
 UNION ALL
-SELECT 'failure', unnest(user_names), NULL, NULL FROM session_admin.capture_failure
+SELECT 'failure', unnest(user_names), NULL, NULL FROM session_admin_internal.capture_failure
 WHERE application = 'user_test'
 ORDER BY 2, 1, 4, 3;
 
@@ -43,7 +43,7 @@ BEGIN
     PERFORM set_config('session_admin.actor', '', true);
     PERFORM session_admin.issue_remember_me(name, 'phone', client_address => '192.0.2.3');
     PERFORM session_admin.set_policy('idle_timeout', '2 hours', name);
-    INSERT INTO session_admin.capture_failure (application, relation, event, message, user_names)
+    INSERT INTO session_admin_internal.capture_failure (application, relation, event, message, user_names)
     VALUES ('user_test', 'cwd_user', 'UPDATE', 'it failed', ARRAY[name, 'somebody else']);
 END
 $$;
@@ -68,7 +68,7 @@ SELECT session_admin.touch_session('alice 2');
 -- login is the last, and what it has of its own stays.
 SELECT session_admin.open_session('mallory 1', 'mallory', '198.51.100.1', login_method => 'sso');
 SELECT session_admin.set_policy('idle_timeout', '3 hours', 'mallory');
-SELECT last_login_at AS alicia_login FROM session_admin.account
+SELECT last_login_at AS alicia_login FROM session_admin_internal.account
 WHERE application = 'user_test' AND user_name = 'alicia' \gset
 SELECT sessions_ended, tokens_revoked FROM session_admin.rename_user('alicia', 'mallory');
 SELECT user_name, login_count, last_login_method, last_login_address, total_failed_count,
@@ -91,7 +91,7 @@ SELECT user_name, login_count FROM session_admin.last_login WHERE application = 
 
 -- What is refused
 SELECT session_admin.rename_user('nobody', 'somebody');
-SELECT count(*) FROM session_admin.account WHERE user_name IN ('nobody', 'somebody');
+SELECT count(*) FROM session_admin_internal.account WHERE user_name IN ('nobody', 'somebody');
 SELECT session_admin.rename_user('alice', 'alice');
 SELECT session_admin.rename_user('alice', NULL);
 SELECT session_admin.rename_user('alice', '');
@@ -111,11 +111,11 @@ SELECT count(*) FROM (SELECT * FROM before EXCEPT SELECT * FROM known) d;
 --
 
 DELETE FROM session_admin.session WHERE application = 'user_test';
-DELETE FROM session_admin.account WHERE application = 'user_test';
-DELETE FROM session_admin.ended_session WHERE application = 'user_test';
-DELETE FROM session_admin.login_event WHERE application = 'user_test';
-DELETE FROM session_admin.invalidation WHERE application = 'user_test';
-DELETE FROM session_admin.policy WHERE application = 'user_test';
+DELETE FROM session_admin_internal.account WHERE application = 'user_test';
+DELETE FROM session_admin_internal.ended_session WHERE application = 'user_test';
+DELETE FROM session_admin_internal.login_event WHERE application = 'user_test';
+DELETE FROM session_admin_internal.invalidation WHERE application = 'user_test';
+DELETE FROM session_admin_internal.policy WHERE application = 'user_test';
 SELECT pg_temp.make('bob');
 -- what bob did to others is told under the alias too
 SELECT session_admin.open_session('carol 1', 'carol', '192.0.2.9');
@@ -145,12 +145,12 @@ SELECT session_admin.erase_user(NULL);
 -- Who only failed to log in is known too.
 SELECT session_admin.login_failed('only tried');
 SELECT sessions_ended, tokens_revoked FROM session_admin.erase_user('only tried');
-SELECT count(*) FROM session_admin.login_event WHERE user_name = 'only tried';
+SELECT count(*) FROM session_admin_internal.login_event WHERE user_name = 'only tried';
 
 -- The name goes from the feed when its time is over.
-UPDATE session_admin.invalidation SET at = at - interval '2 days' WHERE application = 'user_test';
+UPDATE session_admin_internal.invalidation SET at = at - interval '2 days' WHERE application = 'user_test';
 SELECT count(*) > 0 AS maintained FROM session_admin.maintain();
-SELECT count(*) FROM session_admin.invalidation
+SELECT count(*) FROM session_admin_internal.invalidation
 WHERE application = 'user_test' AND user_name IN ('bob', 'dave', 'only tried');
 
 -- the next tests begin with nothing to do

@@ -29,7 +29,7 @@ BEGIN
         END;
         INSERT INTO veto.results (state, ended, valid, remains)
         SELECT state, number, session_admin.touch_session(state), count(*)
-        FROM session_admin.product_remains WHERE secret_hash = sha256(state::bytea);
+        FROM session_admin_internal.product_remains WHERE secret_hash = sha256(state::bytea);
     END LOOP;
 END $$;
 SELECT state, ended, valid, remains FROM veto.results ORDER BY n;
@@ -53,7 +53,7 @@ SELECT session_admin.touch_session('a') AS a, session_admin.touch_session('b') A
 DROP TRIGGER also ON veto.spring_session;
 
 SELECT count(*) FROM session_admin.detach_application(application => 'veto');
-DELETE FROM session_admin.product_remains;
-DELETE FROM session_admin.ended_id;
+DELETE FROM session_admin_internal.product_remains;
+DELETE FROM session_admin_internal.ended_id;
 DELETE FROM session_admin.session WHERE application = 'veto';
 DROP SCHEMA veto CASCADE;

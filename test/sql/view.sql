@@ -16,7 +16,7 @@ BEGIN ATOMIC
     WHERE application = 'view_test';
     UPDATE session_admin.remember_me_token SET created_at = created_at - $1
     WHERE application = 'view_test';
-    UPDATE session_admin.application_generation SET ended_at = ended_at - $1
+    UPDATE session_admin_internal.application_generation SET ended_at = ended_at - $1
     WHERE application = 'view_test';
 END;
 
@@ -186,7 +186,7 @@ FROM session_admin.login_history WHERE application = 'view_test' AND at > now() 
 ORDER BY at;
 
 -- Of fixed days: remember-me tokens are not counted as logins.
-INSERT INTO session_admin.login_event (at, application, user_name, event, succeeded) VALUES
+INSERT INTO session_admin_internal.login_event (at, application, user_name, event, succeeded) VALUES
 ('2026-01-01 08:00+00', 'view_test', 'alice', 'login', true),
 ('2026-01-01 08:01+00', 'view_test', 'alice', 'remember_me_issued', true),
 ('2026-01-01 22:30+00', 'view_test', 'alice', 'login', true),
@@ -212,7 +212,7 @@ SELECT count(session_admin.login_failed('user' || n, '203.0.113.67')) FROM gener
 SELECT length(session_admin.open_session('b2', 'bob', '203.0.113.66')) AS guessed;
 SELECT session_admin.login_failed('without an address');
 -- long ago
-INSERT INTO session_admin.login_event (at, application, user_name, event, succeeded, client_address)
+INSERT INTO session_admin_internal.login_event (at, application, user_name, event, succeeded, client_address)
 SELECT now() - interval '2 hours', 'view_test', 'bob', 'login_failed', false, '203.0.113.68';
 CREATE TEMP VIEW pressure AS
 SELECT kind, user_name, client_address, failed_logins, logins, users, addresses,
@@ -269,7 +269,7 @@ SELECT applied AS position FROM session_admin.sync_node('view_node', :'position'
 SELECT state, pending FROM session_admin.nodes WHERE node = 'view_node';
 SELECT applied AS position FROM session_admin.sync_node('view_node', :'position') LIMIT 1 \gset
 SELECT state, pending FROM session_admin.nodes WHERE node = 'view_node';
-UPDATE session_admin.node SET lease_expires_at = lease_expires_at - interval '1 minute' WHERE node = 'view_node';
+UPDATE session_admin_internal.node SET lease_expires_at = lease_expires_at - interval '1 minute' WHERE node = 'view_node';
 SELECT state, pending FROM session_admin.nodes WHERE node = 'view_node';
 SELECT session_admin.leave_node('view_node');
 

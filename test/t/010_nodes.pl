@@ -132,7 +132,7 @@ sql("SELECT session_admin.grant_access('node', 'node')");
 my $n1 = follow('n1');
 my $n2 = follow('n2', '--position-file', "$dir/n2.position");
 $server->poll_query_until('postgres',
-	'SELECT count(applied) = 2 FROM session_admin.node') or die 'nodes did not join';
+	'SELECT count(applied) = 2 FROM session_admin_internal.node') or die 'nodes did not join';
 my $id = log_out('alice');
 is(settled($id), 'n1:applied n2:applied', 'both nodes applied it');
 is(printed($n1), line('alice'), 'node n1 printed it before it said so');
@@ -140,7 +140,7 @@ is(printed($n2), line('alice'), 'node n2, too');
 
 note 'from the commit of an invalidation to both receipts: ', sql(<<'SQL'), ' ms';
 SELECT invalidation_id AS id FROM session_admin.invalidate_user('alice') \gset
-SELECT clock_timestamp() AS committed, count(*) AS nodes FROM session_admin.node \gset
+SELECT clock_timestamp() AS committed, count(*) AS nodes FROM session_admin_internal.node \gset
 SELECT round(1000 * extract(epoch FROM clock_timestamp() - :'committed'), 1)
 FROM session_admin.wait_for_nodes(:id) HAVING count(*) = :nodes;
 SQL
@@ -191,7 +191,7 @@ sql("SELECT session_admin.grant_access('intruder', 'node')");
 $n2->{process}->signal('STOP');
 $id = log_out('zoe');
 wait_until('n1', 'applied', $id);
-my $position = sql("SELECT handed FROM session_admin.node WHERE node = 'n2'");
+my $position = sql("SELECT handed FROM session_admin_internal.node WHERE node = 'n2'");
 foreach my $call ("sync_node('n2', '$position')", "sync_node('n2', pg_current_snapshot())", "sync_node('n2', NULL)",
 	"leave_node('n2')", "join_node('n2')")
 {
@@ -259,10 +259,10 @@ $n1->{process}->signal('STOP');
 $server->poll_query_until('postgres',
 	"SELECT count(*) = 0 FROM pg_stat_activity WHERE state <> 'idle' AND query LIKE '%sync_node%' AND pid <> pg_backend_pid()")
   or die 'node is still at work';
-sql("DELETE FROM session_admin.node WHERE node = 'n1'");
+sql("DELETE FROM session_admin_internal.node WHERE node = 'n1'");
 $id = log_out('grace');
 $n1->{process}->signal('CONT');
-$server->poll_query_until('postgres', 'SELECT count(applied) = 2 FROM session_admin.node')
+$server->poll_query_until('postgres', 'SELECT count(applied) = 2 FROM session_admin_internal.node')
   or die 'node was not registered again';
 wait_until('all', 'applied', $id);
 is(printed($n1), qq({"scope":"all","reason":"resync"}\n), 'an unknown node is told to forget all');
@@ -271,7 +271,7 @@ is(printed($n2), line('grace'), 'the other is not');
 
 # A command that fails is run again, and nothing is acknowledged until it succeeds.
 my $n3 = follow('n3', '--exec', "cat >> $dir/received; test -e $dir/repaired");
-$server->poll_query_until('postgres', 'SELECT count(applied) = 3 FROM session_admin.node')
+$server->poll_query_until('postgres', 'SELECT count(applied) = 3 FROM session_admin_internal.node')
   or die 'node did not join';
 $id = log_out('heidi');
 wait_until('n3', 'lease expired', $id);
@@ -290,7 +290,7 @@ foreach my $node ($n1, $n2, $n3)
 	end_by($node, 'TERM');
 	is($node->{process}->result(0), 0, "node $node->{node} ends by SIGTERM");
 }
-is(sql('SELECT node FROM session_admin.node'), 'n2', 'and leaves, unless it is to go on from its file');
+is(sql('SELECT node FROM session_admin_internal.node'), 'n2', 'and leaves, unless it is to go on from its file');
 
 $server->stop;
 done_testing();

@@ -87,7 +87,7 @@ DECLARE
 	ids bigint[];
 BEGIN
 	LOOP
-		ids := ARRAY(SELECT id FROM session_admin.invalidation WHERE id > highest);
+		ids := ARRAY(SELECT id FROM session_admin_internal.invalidation WHERE id > highest);
 		INSERT INTO received SELECT reader, unnest(ids);
 		highest := greatest(highest, (SELECT max(id) FROM unnest(ids) AS id));
 		EXIT WHEN last AND ids = '{}';
@@ -129,7 +129,7 @@ sub start_reader
 			'-d', $server->connstr('postgres'), '-c', $call ]);
 }
 my @readers = ('read committed', 'repeatable read', 'follow');
-my $first = sql('SELECT coalesce(max(id), 0) FROM session_admin.invalidation');
+my $first = sql('SELECT coalesce(max(id), 0) FROM session_admin_internal.invalidation');
 my $p1 = sql("SELECT session_admin.join_node('read committed')");
 my $p2 = sql("SELECT session_admin.join_node('repeatable read')");
 my @processes = (
@@ -141,7 +141,7 @@ my $follow = IPC::Run::start(
 	[ 'pg_session_follow', '-d', $server->connstr('postgres'), '-n', 'follow' ],
 	'>', "$dir/follow.out");
 $server->poll_query_until('postgres',
-	"SELECT applied IS NOT NULL FROM session_admin.node WHERE node = 'follow'")
+	"SELECT applied IS NOT NULL FROM session_admin_internal.node WHERE node = 'follow'")
   or die 'pg_session_follow did not join';
 
 command_ok(
@@ -164,7 +164,7 @@ sql("INSERT INTO received SELECT 'follow', unnest('{" . join(',', @ids) . "}'::b
 # what they received, against what was committed
 sql(<<"SQL");
 CREATE TABLE committed AS
-	SELECT id FROM session_admin.invalidation WHERE id > $first AND id < $id;
+	SELECT id FROM session_admin_internal.invalidation WHERE id > $first AND id < $id;
 DELETE FROM received WHERE id = $id;
 SQL
 my $committed = sql('SELECT count(*) FROM committed');

@@ -285,17 +285,17 @@ diag "expected: $expected[$_]\nfound:    " . ($result[$_] // 'nothing')
   foreach splice @different, 0, 5;
 
 is( $node->safe_psql('postgres', q{
-		SELECT count(*) FROM session_admin.login_event
+		SELECT count(*) FROM session_admin_internal.login_event
 		WHERE application = 'model' AND event = 'token_theft'}),
 	scalar(grep { / redeem \[.*\[theft\]/ } @expected),
 	'one event for each theft that was committed');
 is( $node->safe_psql('postgres', q{
-		SELECT count(*) FROM session_admin.invalidation
+		SELECT count(*) FROM session_admin_internal.invalidation
 		WHERE application = 'model' AND reason = 'token_theft' AND scope = 'user'}),
 	scalar(grep { / redeem \[.*\[theft\]/ } @expected),
 	'and one line in the feed');
 is( $node->safe_psql('postgres', q{
-		SELECT count(*) FROM session_admin.remember_me_ancestor a
+		SELECT count(*) FROM session_admin_internal.remember_me_ancestor a
 		WHERE NOT EXISTS (SELECT FROM session_admin.remember_me_token t
 			WHERE t.series = a.series AND t.application = a.application)}),
 	'0',
@@ -388,9 +388,9 @@ is( $node->safe_psql('postgres', qq{
 	'all tabs were given the same token in every round');
 is( $node->safe_psql('postgres', q{
 		SELECT (SELECT count(*) FROM session_admin.remember_me_token WHERE application = 'tabs'),
-			(SELECT count(*) FROM session_admin.remember_me_ancestor WHERE application = 'tabs'),
-			(SELECT count(*) FROM session_admin.invalidation WHERE application = 'tabs'),
-			(SELECT count(*) FROM session_admin.login_event
+			(SELECT count(*) FROM session_admin_internal.remember_me_ancestor WHERE application = 'tabs'),
+			(SELECT count(*) FROM session_admin_internal.invalidation WHERE application = 'tabs'),
+			(SELECT count(*) FROM session_admin_internal.login_event
 			 WHERE application = 'tabs' AND event = 'token_theft')}),
 	join('|', 1, $rounds - 1, 0, 0),
 	'one line of descent, and no theft');
@@ -421,7 +421,7 @@ is($outcome, 'accepted', 'the token that replaced it is known after the crash');
 is($outcome, 'theft', 'and so is that the first was replaced twice');
 is( $node->safe_psql('postgres', q{
 		SELECT (SELECT count(*) FROM session_admin.remember_me_token WHERE application = 'crash'),
-			(SELECT count(*) FROM session_admin.invalidation WHERE application = 'crash')}),
+			(SELECT count(*) FROM session_admin_internal.invalidation WHERE application = 'crash')}),
 	'0|1',
 	'a theft outlives a crash');
 

@@ -76,7 +76,7 @@ sub state_of
 	return $admin->query_safe(qq{
 		SELECT concat_ws(' ', session_admin.touch_session('$user 1'), session_admin.touch_session('$user 2'),
 			(SELECT count(*) FROM remembermetoken WHERE username = '$key'),
-			(SELECT count(*) FROM session_admin.invalidation WHERE user_name = '$user'))});
+			(SELECT count(*) FROM session_admin_internal.invalidation WHERE user_name = '$user'))});
 }
 
 my $id = 0;
@@ -142,7 +142,7 @@ sub event
 		"$name: the feed tells why, by whom and how many");
 	my $named = $event{named} ? $event{named} =~ s/ID/$id/r : $user;
 	is( $admin->query_safe(qq{SELECT DISTINCT end_reason || ' ' || actor
-			FROM session_admin.ended_session WHERE user_name = '$named'}),
+			FROM session_admin_internal.ended_session WHERE user_name = '$named'}),
 		"$event{reason} $event{actor}", "$name: and so does the history");
 	return;
 }
@@ -186,10 +186,10 @@ sub heard
 		$output =~ /^Asynchronous notification "session_admin" with payload "(.*)" received/mg;
 }
 
-my $before = $admin->query_safe('SELECT max(id) FROM session_admin.invalidation');
+my $before = $admin->query_safe('SELECT max(id) FROM session_admin_internal.invalidation');
 $admin->query_safe(q{UPDATE cwd_user SET updated_date = now(), first_name = 'x', active = 1, credential = credential});
 is(scalar heard(), 0, 'all rows written, no password changed: no notification');
-is($admin->query_safe('SELECT max(id) FROM session_admin.invalidation'), $before, '... and no row of the feed');
+is($admin->query_safe('SELECT max(id) FROM session_admin_internal.invalidation'), $before, '... and no row of the feed');
 is($admin->query_safe('SELECT count(*) FROM session_admin.current_sessions'), $users + 1, '... and all are still here');
 
 my $started = time;
@@ -197,11 +197,11 @@ $admin->query_safe(q{UPDATE cwd_user SET credential = 'new' WHERE directory_id =
 note sprintf('%d passwords changed by one UPDATE: %.0f ms', $users, (time - $started) * 1000);
 my @heard = heard();
 is_deeply([ map { $_->{scope} } @heard ], ['many'], "$users passwords changed: one notification");
-is($heard[0]{id}, $admin->query_safe('SELECT max(id) FROM session_admin.invalidation'), '... up to the last row');
+is($heard[0]{id}, $admin->query_safe('SELECT max(id) FROM session_admin_internal.invalidation'), '... up to the last row');
 is( $admin->query_safe(qq{SELECT concat_ws(' ', count(*), count(DISTINCT user_name), min(scope), max(reason), sum(sessions_ended))
-		FROM session_admin.invalidation WHERE id > $before}),
+		FROM session_admin_internal.invalidation WHERE id > $before}),
 	"$users $users user password_changed $users", '... one row of the feed for each of them');
-is( $admin->query_safe(q{SELECT count(*) FROM session_admin.ended_session WHERE user_name LIKE 'user%' AND end_reason = 'password_changed'}),
+is( $admin->query_safe(q{SELECT count(*) FROM session_admin_internal.ended_session WHERE user_name LIKE 'user%' AND end_reason = 'password_changed'}),
 	$users, '... their sessions are history');
 is($admin->query_safe('SELECT count(*) FROM session_admin.current_sessions'), 1, '... and nobody else\'s');
 for my $node (@nodes)

@@ -44,7 +44,7 @@ sub rings
 	@got = heard();
 	if (@got && $got[-1]{id})
 	{
-		is($got[-1]{id}, $node->safe_psql('postgres', 'SELECT max(id) FROM session_admin.invalidation'),
+		is($got[-1]{id}, $node->safe_psql('postgres', 'SELECT max(id) FROM session_admin_internal.invalidation'),
 			"$name: the id is that of the last row of the feed");
 	}
 	delete $_->{id} for @got;
@@ -53,7 +53,7 @@ sub rings
 
 # As if these ids had never been used.
 my $open = q{
-	DELETE FROM session_admin.ended_id;
+	DELETE FROM session_admin_internal.ended_id;
 	SELECT session_admin.open_session('alice 1', 'alice'), session_admin.open_session('alice 2', 'alice'),
 		session_admin.open_session('bob 1', 'bob'), session_admin.open_session('visitor 1');
 };

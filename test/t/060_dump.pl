@@ -34,7 +34,7 @@ old(q{
 	-- made now: the rows of this month go to a partition of their own
 	SELECT session_admin.maintain();
 	-- of last year's, too
-	CREATE TABLE session_admin.ended_session_2025_01 PARTITION OF session_admin.ended_session
+	CREATE TABLE session_admin_internal.ended_session_2025_01 PARTITION OF session_admin_internal.ended_session
 		FOR VALUES FROM ('2025-01-01 00:00+00') TO ('2025-02-01 00:00+00');
 
 	SELECT session_admin.set_policy('idle_timeout', '2 hours');
@@ -51,18 +51,18 @@ old(q{
 		LATERAL session_admin.redeem_remember_me(t.token) r1, LATERAL session_admin.redeem_remember_me(r1.token) r;
 	SELECT session_admin.close_session('alice 2');
 	SELECT session_admin.invalidate_application('custom:maintenance', 'wiki');
-	UPDATE session_admin.ended_session SET ended_at = '2025-01-15', created_at = '2025-01-15'
+	UPDATE session_admin_internal.ended_session SET ended_at = '2025-01-15', created_at = '2025-01-15'
 	WHERE session_hash = sha256('alice 2');
 
 	-- a product that somebody described, and a change that was not understood
 	SELECT session_admin.describe_product('own',
 		'{"account": {"tables": "people", "columns": {"user_name": {"column": "data", "path": ["who"]}}}}', 'our own');
-	INSERT INTO session_admin.product_mark VALUES ('own', '{data}');
-	INSERT INTO session_admin.capture_failure (application, relation, event, message)
+	INSERT INTO session_admin_internal.product_mark VALUES ('own', '{data}');
+	INSERT INTO session_admin_internal.capture_failure (application, relation, event, message)
 	VALUES ('jira', 'public.cwd_user', 'UPDATE', 'unclear');
 
 	-- a row of a product that could not be deleted
-	INSERT INTO session_admin.product_remains (application, product, part, table_name, secret_hash, reason, message)
+	INSERT INTO session_admin_internal.product_remains (application, product, part, table_name, secret_hash, reason, message)
 	VALUES ('jira', 'jira', 'remember_me', 'public.remembermetoken', sha256('remains'), 'admin', 'somebody has them locked');
 
 	-- who may do what
@@ -71,10 +71,10 @@ old(q{
 });
 # rows where no partition was made for them
 old(q{
-	INSERT INTO session_admin.ended_session (session_hash, application, created_at, last_access_at,
+	INSERT INTO session_admin_internal.ended_session (session_hash, application, created_at, last_access_at,
 		requests, user_name, ended_at, end_reason, ended_by)
 	VALUES (sha256('old'), 'jira', '1999-12-31', '1999-12-31', 1, 'alice', '1999-12-31', 'logout', 'x');
-	INSERT INTO session_admin.login_event (at, application, user_name, event, succeeded)
+	INSERT INTO session_admin_internal.login_event (at, application, user_name, event, succeeded)
 	VALUES ('1999-12-31', 'jira', 'alice', 'login', true);
 });
 my $position = old(q{SELECT session_admin.join_node('n1', 'jira')});
@@ -89,7 +89,7 @@ my @dumped = split /\n/, old(q{
 	SELECT unnest(extconfig)::regclass FROM pg_extension WHERE extname = 'session_admin' ORDER BY 1::text});
 my @partitions = split /\n/, old(q{
 	SELECT inhrelid::regclass FROM pg_inherits
-	WHERE inhparent IN ('session_admin.ended_session'::regclass, 'session_admin.login_event'::regclass)
+	WHERE inhparent IN ('session_admin_internal.ended_session'::regclass, 'session_admin_internal.login_event'::regclass)
 	ORDER BY 1::text});
 my @not_dumped = split /\n/, old(q{
 	SELECT c.oid::regclass FROM pg_extension e, pg_class c
@@ -132,15 +132,15 @@ ok($old eq $new, 'a second dump is identical') or diag(`diff $dir/old.sql $dir/n
 # the script itself fills
 $node->safe_psql('postgres', 'CREATE DATABASE empty');
 $node->safe_psql('empty', 'CREATE EXTENSION session_admin');
-foreach my $table (grep { $_ ne 'session_admin.installation' } @not_dumped)
+foreach my $table (grep { $_ ne 'session_admin_internal.installation' } @not_dumped)
 {
 	my $query = "SELECT md5(string_agg(t::text, E'\\n' ORDER BY t::text COLLATE \"C\")) FROM $table t";
 	is(new($query), $node->safe_psql('empty', $query), "$table is as in a new extension");
 }
-isnt(new('SELECT id FROM session_admin.installation'), old('SELECT id FROM session_admin.installation'),
+isnt(new('SELECT id FROM session_admin_internal.installation'), old('SELECT id FROM session_admin_internal.installation'),
 	'the restored database knows that it is another one');
-cmp_ok(old('SELECT count(*) FROM session_admin.invalidation'), '>', 0, 'there was a feed');
-cmp_ok(old('SELECT count(*) FROM session_admin.node'), '>', 0, 'there was a node');
+cmp_ok(old('SELECT count(*) FROM session_admin_internal.invalidation'), '>', 0, 'there was a feed');
+cmp_ok(old('SELECT count(*) FROM session_admin_internal.node'), '>', 0, 'there was a node');
 
 # The restored database goes on where the old one was.
 is(new(q{SELECT session_admin.touch_sessions(ARRAY['alice 1', 'alice 2', 'alice 3', 'bob 1', 'visitor 1'])}),
@@ -149,13 +149,13 @@ is(new(q{SELECT session_admin.touch_sessions(ARRAY['alice 1', 'alice 2', 'alice 
 is(new(q{SELECT session_admin.touch_session('carol 1', 'wiki')}), 'f', 'whole generations stay ended');
 is(new(q{SELECT done FROM session_admin.maintain() WHERE task = 'partitions made'}), '0',
 	'maintain() knows the partitions');
-is(new(q{SELECT tableoid::regclass FROM session_admin.ended_session WHERE session_hash = sha256('alice 2')}),
-	'session_admin.ended_session_2025_01', 'a row is in its partition');
+is(new(q{SELECT tableoid::regclass FROM session_admin_internal.ended_session WHERE session_hash = sha256('alice 2')}),
+	'session_admin_internal.ended_session_2025_01', 'a row is in its partition');
 new(q{SELECT session_admin.close_session('alice 1')});
-is(new(q{SELECT end_reason FROM session_admin.ended_session WHERE session_hash = sha256('alice 1')}), 'logout',
+is(new(q{SELECT end_reason FROM session_admin_internal.ended_session WHERE session_hash = sha256('alice 1')}), 'logout',
 	'sessions are archived');
 is(new(q{UPDATE cwd_user SET credential = 'z' WHERE id = 1;
-	SELECT reason FROM session_admin.invalidation ORDER BY id DESC LIMIT 1}), 'password_changed',
+	SELECT reason FROM session_admin_internal.invalidation ORDER BY id DESC LIMIT 1}), 'password_changed',
 	'the tables of the product are watched');
 is(new(q{SELECT object, status FROM session_admin.verify_attachments() WHERE status !~ '^(ok|changes not understood)'}), '',
 	'all of it is as attach_application left it');

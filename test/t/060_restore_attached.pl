@@ -76,7 +76,7 @@ foreach my $way (sort keys %ways)
 	}
 	is(sql($new, q{SELECT count(*) FROM session_admin.verify_attachments()
 		WHERE application <> 'gone' AND status = 'ok'}), $attached, "$way: all is watched");
-	is(sql($new, q{SELECT count(*) FROM session_admin.product_column WHERE product = 'shop'}), 5,
+	is(sql($new, q{SELECT count(*) FROM session_admin_internal.product_column WHERE product = 'shop'}), 5,
 		"$way: the description is there");
 
 	sql($new, q{
@@ -94,9 +94,9 @@ foreach my $way (sort keys %ways)
 
 # What got lost nevertheless
 my $lost = 'new -j 4';
-sql($lost, q{DELETE FROM session_admin.attachment_column WHERE application = 'jira' AND part = 'account'});
+sql($lost, q{DELETE FROM session_admin_internal.attachment_column WHERE application = 'jira' AND part = 'account'});
 like(broken($lost), qr/^public.cwd_user\|none of its columns is known/m, 'columns that got lost are told');
-sql($lost, q{DELETE FROM session_admin.attachment WHERE application = 'jira'});
+sql($lost, q{DELETE FROM session_admin_internal.attachment WHERE application = 'jira'});
 like(broken($lost), qr/^public.app_user\|the table is watched, but nothing says as what/m,
 	'a table that nothing is known of is told');
 like(broken($lost), qr/^columns\|no table is known/m, 'columns without a table are told');
@@ -115,6 +115,6 @@ sql($lost, q{SELECT session_admin.attach_application('jira', application => 'jir
 	UPDATE cwd_user SET credential = 'changed'});
 is(sql($lost, q{SELECT session_admin.touch_session('alice 2', 'jira')}), 'f', 'attached again, it is watched');
 is(sql($lost, q{SELECT count(*) FROM session_admin.detach_application(application => 'jira')}), 4, 'and detached');
-is(sql($lost, q{SELECT count(*) FROM session_admin.attachment_column WHERE application = 'jira'}), 0, 'nothing is left');
+is(sql($lost, q{SELECT count(*) FROM session_admin_internal.attachment_column WHERE application = 'jira'}), 0, 'nothing is left');
 
 done_testing();

@@ -75,7 +75,7 @@ sub state_of_sessions
 	return sql(q{
 		SELECT session_admin.touch_session('alice 1'), session_admin.touch_session('alice 2'),
 			(SELECT count(*) FROM session_admin.session_history WHERE user_name = 'alice' AND ended_at IS NOT NULL),
-			(SELECT count(*) FROM session_admin.invalidation),
+			(SELECT count(*) FROM session_admin_internal.invalidation),
 			(SELECT generation FROM session_admin.application WHERE name = 'jira')});
 }
 
@@ -98,14 +98,14 @@ while (my ($way, $query) = splice @ways, 0, 2)
 {
 	my $feed = sql(q{
 		DELETE FROM session_admin.session;
-		DELETE FROM session_admin.ended_id;
+		DELETE FROM session_admin_internal.ended_id;
 		SELECT FROM session_admin.open_session('alice 1', 'alice');
-		SELECT count(*) FROM session_admin.invalidation});
+		SELECT count(*) FROM session_admin_internal.invalidation});
 
 	sql_and_crash($query);
 	is(sql('SELECT count(*) FROM noted'), '0', "$way: what was committed after it is lost");
 	is(sql(q{SELECT session_admin.touch_session('alice 1')}), 'f', "$way: the session stays ended");
-	is(sql('SELECT count(*) FROM session_admin.invalidation'), $feed + 1, "$way: the nodes will know");
+	is(sql('SELECT count(*) FROM session_admin_internal.invalidation'), $feed + 1, "$way: the nodes will know");
 }
 
 # Remember-me: a client has the new token already, so that the rotation must stay.
@@ -121,7 +121,7 @@ is(sql("SELECT outcome FROM session_admin.redeem_remember_me('$next')"), 'unknow
 
 # Not committed: a backend is killed in the middle of a transaction
 
-sql(q{DELETE FROM session_admin.ended_id;
+sql(q{DELETE FROM session_admin_internal.ended_id;
 	SELECT session_admin.open_session('alice 1', 'alice'), session_admin.open_session('alice 2', 'alice');
 	SELECT session_admin.invalidate_user('alice', 'alice 1'); CHECKPOINT});
 foreach my $query (

@@ -50,8 +50,8 @@ sub requests
 }
 
 my $launcher = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'session_admin launcher'";
-my $has_run = "SELECT succeeded_at IS NOT NULL FROM session_admin.worker_status()";
-my $partitions = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'session_admin.ended_session'::regclass";
+my $has_run = "SELECT succeeded_at IS NOT NULL FROM session_admin_internal.worker_status()";
+my $partitions = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'session_admin_internal.ended_session'::regclass";
 
 sub health
 {
@@ -92,7 +92,7 @@ sql(q{
 	SELECT session_admin.invalidate_application(application => 'wiki');
 });
 $server->restart;
-poll_ok(q{SELECT string_agg(user_name || ' ' || end_reason, ', ' ORDER BY end_reason) FROM session_admin.ended_session},
+poll_ok(q{SELECT string_agg(user_name || ' ' || end_reason, ', ' ORDER BY end_reason) FROM session_admin_internal.ended_session},
 	'sessions that have ended are archived', 'postgres', 'carol admin, carol idle_timeout');
 
 # Where there is nothing to do, a run writes nothing, but the first one since the server was
@@ -102,12 +102,12 @@ my @databases = ('postgres', 'later', 'copied');
 sql('VACUUM', $_) foreach @databases;
 $server->restart;
 poll_ok($has_run, "the worker has run in $_", $_) foreach @databases;
-my %ended = map { $_ => sql('SELECT ended_at FROM session_admin.worker_status()', $_) } @databases;
+my %ended = map { $_ => sql('SELECT ended_at FROM session_admin_internal.worker_status()', $_) } @databases;
 my $xid = sql('SELECT pg_snapshot_xmax(pg_current_snapshot())');
 my $lsn = sql('CHECKPOINT; SELECT pg_current_wal_insert_lsn()');
 # makes everything due
 $server->reload;
-poll_ok("SELECT succeeded_at > '$ended{$_}' FROM session_admin.worker_status()", "the worker has run in $_ again", $_)
+poll_ok("SELECT succeeded_at > '$ended{$_}' FROM session_admin_internal.worker_status()", "the worker has run in $_ again", $_)
 	foreach @databases;
 is(sql('SELECT pg_snapshot_xmax(pg_current_snapshot())'), $xid, 'idle runs use no transaction id');
 cmp_ok(sql("SELECT pg_current_wal_insert_lsn() - '$lsn'"), '<', 1000, 'and write no WAL');
@@ -171,7 +171,7 @@ touch('s1', 1);
 my $locker = $server->background_psql('postgres');
 $locker->query_safe('BEGIN; LOCK TABLE session_admin.session IN ACCESS EXCLUSIVE MODE');
 touch('s1', 2);
-poll_ok("SELECT state = 'locked out' FROM session_admin.worker_status()", 'a table is locked');
+poll_ok("SELECT state = 'locked out' FROM session_admin_internal.worker_status()", 'a table is locked');
 $locker->query_safe('COMMIT');
 poll_ok(requests('s1'), 'what was not flushed meanwhile is', 'postgres', $requests += 3);
 
@@ -208,7 +208,7 @@ touch('s2', 1, 'copied');
 touch('s1', 1);
 sql('DROP EXTENSION session_admin', 'copied');
 sql('DROP DATABASE later');
-poll_ok('SELECT used FROM session_admin.live_status()',
+poll_ok('SELECT used FROM session_admin_internal.live_status()',
 	'nothing is left in shared memory of what was dropped', 'postgres', 1);
 poll_ok(requests('s1'), 'the rest is flushed', 'postgres', ++$requests);
 
@@ -225,18 +225,18 @@ poll_ok(requests('s1'), 'and does not stay', 'postgres', ++$requests);
 
 # A task that fails does not keep the others from running: here archiving does, from
 # its first row on.
-my $archived = q{SELECT count(*) FROM session_admin.ended_session WHERE user_name = 'erin'};
+my $archived = q{SELECT count(*) FROM session_admin_internal.ended_session WHERE user_name = 'erin'};
 sql(q{
 	CREATE TRIGGER fail BEFORE DELETE ON session_admin.session EXECUTE FUNCTION fail();
 	SELECT session_admin.open_session('erin', 'erin'), session_admin.open_session('wiki 2', 'erin', application => 'wiki');
 	UPDATE session_admin.session SET created_at = created_at - interval '1 year' WHERE user_name = 'erin' AND application <> 'wiki';
-	UPDATE session_admin.account_seen SET at = now() + interval '1 minute';
-	INSERT INTO session_admin.account_seen VALUES ('wiki', 'erin', now());
-	INSERT INTO session_admin.invalidation (at, scope, reason) VALUES (now() - interval '1 year', 'all', 'admin')});
+	UPDATE session_admin_internal.account_seen SET at = now() + interval '1 minute';
+	INSERT INTO session_admin_internal.account_seen VALUES ('wiki', 'erin', now());
+	INSERT INTO session_admin_internal.invalidation (at, scope, reason) VALUES (now() - interval '1 year', 'all', 'admin')});
 $server->reload;
 poll_ok(health('worker', "status ~ 'failing: sessions archived .1 times, SQLSTATE XX123.'"), 'a task fails');
-poll_ok(q{SELECT count(*) FROM session_admin.account_seen}, 'tasks after it are done', 'postgres', 0);
-poll_ok(q{SELECT count(*) FROM session_admin.invalidation WHERE scope = 'all'}, 'all of them', 'postgres', 0);
+poll_ok(q{SELECT count(*) FROM session_admin_internal.account_seen}, 'tasks after it are done', 'postgres', 0);
+poll_ok(q{SELECT count(*) FROM session_admin_internal.invalidation WHERE scope = 'all'}, 'all of them', 'postgres', 0);
 touch('s1', 1);
 poll_ok(requests('s1'), 'touches are flushed', 'postgres', ++$requests);
 touch('s1', 1);
@@ -252,11 +252,11 @@ poll_ok(health('worker', 'status'), 'and all is well', 'postgres', 'ok');
 sub set_flush_interval
 {
 	my ($seconds) = @_;
-	my $last = sql('SELECT ended_at FROM session_admin.worker_status()');
+	my $last = sql('SELECT ended_at FROM session_admin_internal.worker_status()');
 
 	$server->append_conf('postgresql.conf', "session_admin.flush_interval = $seconds");
 	$server->reload;
-	poll_ok("SELECT ended_at > '$last' FROM session_admin.worker_status()", "flush_interval = $seconds");
+	poll_ok("SELECT ended_at > '$last' FROM session_admin_internal.worker_status()", "flush_interval = $seconds");
 }
 set_flush_interval(3600);
 touch('s1', 1);
@@ -300,7 +300,7 @@ $standby->init_from_backup($server, 'backup', has_streaming => 1);
 $standby->append_conf('postgresql.conf', 'session_admin.flush_interval = 1');
 $standby->start;
 touch('s10', 1);
-is($standby->safe_psql('postgres', 'SELECT state, launcher_pid FROM session_admin.worker_status()'),
+is($standby->safe_psql('postgres', 'SELECT state, launcher_pid FROM session_admin_internal.worker_status()'),
 	'standby|', 'there is no launcher on a standby');
 $server->stop;
 $standby->promote;

@@ -135,7 +135,7 @@ my $all_ended = 'f f f, others f f t';
 sub is_counted
 {
 	my ($name) = @_;
-	is( $psql{admin}->query_safe("SELECT requests FROM session_admin.session_state
+	is( $psql{admin}->query_safe("SELECT requests FROM session_admin_internal.session_state
 			WHERE session_hash = sha256('alice $n')"),
 		$counted, "$name: all touches are counted");
 }
@@ -351,7 +351,7 @@ is($ender->query_safe("SELECT session_admin.touch_session('mine $n')"), 'f', 'in
 $ender->query_safe("BEGIN; SELECT session_admin.open_session('mine $n', 'alice');
 	SELECT session_admin.touch_session('mine $n') FROM generate_series(1, 2); COMMIT");
 is(touch_by('one', "mine $n"), 't', 'a session that was committed');
-is( $psql{admin}->query_safe("SELECT requests FROM session_admin.session_state
+is( $psql{admin}->query_safe("SELECT requests FROM session_admin_internal.session_state
 		WHERE session_hash = sha256('mine $n')"),
 	'3', 'with the touches of its own transaction');
 
@@ -361,9 +361,9 @@ $ender->query_safe("BEGIN; SELECT session_admin.open_session('alice $n', 'carol'
 is_counted('a replacement that was rolled back');
 $ender->query_safe("BEGIN; SELECT session_admin.open_session('alice $n', 'carol');
 	SELECT session_admin.touch_session('alice $n') FROM generate_series(1, 3); COMMIT");
-is($psql{admin}->query_safe("SELECT user_name, requests FROM session_admin.session_state
+is($psql{admin}->query_safe("SELECT user_name, requests FROM session_admin_internal.session_state
 		WHERE session_hash = sha256('alice $n')"), 'carol|3', 'the new one of this id');
-is( $psql{admin}->query_safe("SELECT user_name, requests FROM session_admin.ended_session
+is( $psql{admin}->query_safe("SELECT user_name, requests FROM session_admin_internal.ended_session
 		WHERE session_hash = sha256('alice $n')"),
 	"alice|$counted", 'the replaced one');
 end_case();
@@ -371,7 +371,7 @@ end_case();
 # An application that is made again does not bring back what ended with the old one,
 # though it begins with the same generation
 my $forget_application = q{BEGIN; DELETE FROM session_admin.application;
-	DELETE FROM session_admin.application_generation; DELETE FROM session_admin.session; COMMIT};
+	DELETE FROM session_admin_internal.application_generation; DELETE FROM session_admin.session; COMMIT};
 $ender->query_safe($forget_application);
 begin_case();
 is(told(), $valid, 'the first generation of an application');
@@ -415,7 +415,7 @@ foreach my $point (qw(pre_commit committed finished))
 	release($point);
 	is(finish($ender), '', 'it commits');
 	finish($psql{skew});
-	is( $psql{admin}->query_safe("SELECT requests FROM session_admin.ended_session
+	is( $psql{admin}->query_safe("SELECT requests FROM session_admin_internal.ended_session
 			WHERE session_hash = sha256('alice $n')"),
 		$counted, "archived while requests were written, held at \"$point\"");
 	end_case();

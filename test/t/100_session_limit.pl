@@ -27,8 +27,8 @@ SELECT session_admin.open_session('first', 'first');
 CREATE FUNCTION login(id text, user_name text) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
     -- as if it had never been used
-    DELETE FROM session_admin.ended_id WHERE ctid = ANY (ARRAY(
-        SELECT ctid FROM session_admin.ended_id WHERE session_hash = sha256(id::bytea) FOR UPDATE SKIP LOCKED));
+    DELETE FROM session_admin_internal.ended_id WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM session_admin_internal.ended_id WHERE session_hash = sha256(id::bytea) FOR UPDATE SKIP LOCKED));
     PERFORM session_admin.open_session(id, user_name);
     RETURN true;
 EXCEPTION WHEN SQLSTATE 'PT409' OR SQLSTATE 'PT410' THEN

@@ -188,11 +188,11 @@ foreach my $kind (sort keys %kinds)
 	is(sql("SELECT sum(failed) FROM checks WHERE kind = '$kind'"), '0', "none was wrong, of those $kinds{$kind}");
 }
 my $touches = sql('SELECT sum(requests) FROM touched');
-is( sql(q{SELECT count(*) FROM session_admin.session_state s
+is( sql(q{SELECT count(*) FROM session_admin_internal.session_state s
 	LEFT JOIN (SELECT id, sum(requests) AS n FROM touched GROUP BY id) t ON s.user_name = t.id
 	WHERE s.application = 'eternal' AND s.requests <> coalesce(t.n, 0)}),
 	'0', "$touches touches of sessions that did not end: each is counted once");
-is(sql("SELECT count(*) FROM session_admin.session_state WHERE application = 'eternal' AND ended_at IS NULL"),
+is(sql("SELECT count(*) FROM session_admin_internal.session_state WHERE application = 'eternal' AND ended_at IS NULL"),
 	'20', 'and none has ended');
 
 $node->stop;

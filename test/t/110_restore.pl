@@ -79,7 +79,7 @@ is(in_database('new', q{SELECT end_reason, count(*), bool_and(ended_at > created
 	FROM session_admin.session_history WHERE application = 'jira' GROUP BY 1 ORDER BY 1}),
 	"restored|3|t\n|1|", 'the history says when and why');
 in_database('new', q{SELECT session_admin.maintain()});
-is(in_database('new', q{SELECT end_reason, ended_by, count(*) FROM session_admin.ended_session GROUP BY 1, 2}),
+is(in_database('new', q{SELECT end_reason, ended_by, count(*) FROM session_admin_internal.ended_session GROUP BY 1, 2}),
 	'restored|session_admin|3', 'also when they are archived');
 is(in_database('new', q{SELECT session_admin.touch_session('alice 4')}), 't', 'once is enough');
 
@@ -98,7 +98,7 @@ is(in_database('kept', $touches), 't|t|t|t|t', 'all sessions are kept');
 # Housekeeping does not wait for a login; an administrator may be the first, too.
 restored('maintained');
 in_database('maintained', q{SELECT session_admin.maintain()});
-is(in_database('maintained', q{SELECT end_reason, count(*) FROM session_admin.ended_session GROUP BY 1}), 'restored|3',
+is(in_database('maintained', q{SELECT end_reason, count(*) FROM session_admin_internal.ended_session GROUP BY 1}), 'restored|3',
 	'maintain() archives them');
 is(in_database('maintained', q{SELECT count(*) FROM session_admin.current_sessions}), '2', 'and not those that are kept');
 restored('administered');

@@ -197,7 +197,7 @@ sub followed_by
 	my ($nodes) = @_;
 
 	wait_until("followed by $nodes", sub {
-		sql(q{SELECT count(*) FROM session_admin.node WHERE last_sync_at > pg_postmaster_start_time()}) == $nodes;
+		sql(q{SELECT count(*) FROM session_admin_internal.node WHERE last_sync_at > pg_postmaster_start_time()}) == $nodes;
 	});
 	return;
 }
@@ -422,7 +422,7 @@ client('express', $no_express, sub {
 	stop($_) foreach @running;
 	is($_->result(0), 0, 'a process ends by SIGTERM') foreach @running;
 	@running = ();
-	is(sql('SELECT count(*) FROM session_admin.node'), 0, 'and leaves');
+	is(sql('SELECT count(*) FROM session_admin_internal.node'), 0, 'and leaves');
 });
 
 

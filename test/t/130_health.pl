@@ -85,13 +85,13 @@ is_about(health('requests not flushed'), 30000, 'touches among many');
 sql(q{SELECT session_admin.invalidate_application(application => 'many')});
 is_about(health('sessions to archive'), 30000, 'a large backlog');
 sql(q{
-	INSERT INTO session_admin.invalidation (scope, application, reason)
+	INSERT INTO session_admin_internal.invalidation (scope, application, reason)
 	SELECT 'application', 'many', 'admin' FROM generate_series(1, 20000)});
 is(health('invalidations in the feed'), 'at most 20003', 'a large feed');
 
 # How the backlog is found: no plan reads the table session as a whole.
 my $plan = sql(q{
-	EXPLAIN (COSTS OFF) SELECT count(*) FROM session_admin.session_state
+	EXPLAIN (COSTS OFF) SELECT count(*) FROM session_admin_internal.session_state
 	WHERE ended_at IS NOT NULL AND tid = ANY (ARRAY(
 		SELECT ctid FROM session_admin.session TABLESAMPLE SYSTEM (1)))});
 like($plan, qr/Tid Scan on session s/, 'sampled rows are read by their place');

@@ -89,9 +89,9 @@ is( sql(q{
 		FULL JOIN session_admin.session s ON s.session_hash = sha256(trim(p.session_id)::bytea)})
 	  =~ s/^\d{5}\|//r,
 	'0|0|0', 'all sessions of the product, and no others');
-is(sql(q{SELECT count(*) FROM session_admin.login_event WHERE user_name <> 'new'}), 0, 'nothing that was there before is a login');
-ok(sql(q{SELECT count(*) FROM session_admin.login_event WHERE user_name = 'new'}) > 0, 'what came meanwhile is');
-is(sql('SELECT count(*) FROM session_admin.capture_failure'), 0, 'no failure');
+is(sql(q{SELECT count(*) FROM session_admin_internal.login_event WHERE user_name <> 'new'}), 0, 'nothing that was there before is a login');
+ok(sql(q{SELECT count(*) FROM session_admin_internal.login_event WHERE user_name = 'new'}) > 0, 'what came meanwhile is');
+is(sql('SELECT count(*) FROM session_admin_internal.capture_failure'), 0, 'no failure');
 
 $server->stop;
 done_testing();

@@ -55,7 +55,7 @@ sub events
 	my ($node, $database) = @_;
 
 	return $node->safe_psql($database, q{
-		SELECT user_name, event FROM session_admin.login_event WHERE login_method IS DISTINCT FROM 'password'
+		SELECT user_name, event FROM session_admin_internal.login_event WHERE login_method IS DISTINCT FROM 'password'
 		ORDER BY user_name, event, detail}, extra_params => [ '-F', ' ' ]);
 }
 
@@ -64,7 +64,7 @@ sub fed
 	my ($node, $database) = @_;
 
 	return $node->safe_psql($database, q{
-		SELECT scope, user_name, reason FROM session_admin.invalidation ORDER BY id}, extra_params => [ '-F', ' ' ]);
+		SELECT scope, user_name, reason FROM session_admin_internal.invalidation ORDER BY id}, extra_params => [ '-F', ' ' ]);
 }
 
 sub users
@@ -72,7 +72,7 @@ sub users
 	my ($node, $database) = @_;
 
 	return $node->safe_psql($database, q{
-		SELECT string_agg(user_name, ' ' ORDER BY user_name) FROM session_admin.account});
+		SELECT string_agg(user_name, ' ' ORDER BY user_name) FROM session_admin_internal.account});
 }
 
 my %has_extension = (
@@ -95,7 +95,7 @@ foreach my $database (sort keys %has_extension)
 
 	# what the publisher sees of the first users is forgotten: only the copy counts
 	$publisher->safe_psql($database, $users);
-	$publisher->safe_psql($database, 'DELETE FROM session_admin.login_event') if grep { $_ == $publisher } @watching;
+	$publisher->safe_psql($database, 'DELETE FROM session_admin_internal.login_event') if grep { $_ == $publisher } @watching;
 	$publisher->safe_psql($database,
 		"CREATE PUBLICATION $database FOR TABLE app_user, cwd_user, cwd_user_attributes, remembermetoken");
 	my $connection = $publisher->connstr . " dbname=$database";

@@ -35,7 +35,7 @@ foreach my $file (sort glob 'test/products/*.sql')
 	my ($schema) = $file =~ m{([^/]+)\.sql$};
 	my $product = $product_of{$schema} // $schema;
 
-	next if sql("SELECT count(*) FROM session_admin.product WHERE product = '$product'") == 0;
+	next if sql("SELECT count(*) FROM session_admin_internal.product WHERE product = '$product'") == 0;
 	sql("CREATE SCHEMA $schema; SET search_path = $schema; " . slurp_file($file));
 	my $before = dump_of($schema);
 	foreach my $time ('', ' again')
@@ -47,8 +47,8 @@ foreach my $file (sort glob 'test/products/*.sql')
 		sql("SELECT count(*) FROM session_admin.detach_application('$product', '$schema', '$product')");
 		is(dump_of($schema), $before, '... until it is detached');
 	}
-	is(sql("SELECT (SELECT count(*) FROM session_admin.attachment)
-		+ (SELECT count(*) FROM session_admin.account_key WHERE product = '$product')"), 0,
+	is(sql("SELECT (SELECT count(*) FROM session_admin_internal.attachment)
+		+ (SELECT count(*) FROM session_admin_internal.account_key WHERE product = '$product')"), 0,
 		"nothing is noted of $product any more");
 }
 
@@ -64,7 +64,7 @@ sql(q{
 });
 my $other = $server->background_psql('postgres', on_error_stop => 1);
 $other->query_safe(q{
-	BEGIN; INSERT INTO session_admin.account (application, user_name) VALUES ('jira', 'user 500')});
+	BEGIN; INSERT INTO session_admin_internal.account (application, user_name) VALUES ('jira', 'user 500')});
 
 my ($out, $err) = ('', '');
 my $attach = IPC::Run::start(
@@ -99,14 +99,14 @@ $other->query_safe('COMMIT');
 $server->poll_query_until('postgres', "SELECT count(*) = 1 $waits AND wait_event = 'relation'")
   or die "attach_application does not wait for the writer: $err";
 sql(q{UPDATE jira.cwd_user SET first_name = 'x' WHERE id = 2});
-is(sql('SELECT count(*) FROM session_admin.attachment'), 0, 'a writer comes in between');
+is(sql('SELECT count(*) FROM session_admin_internal.attachment'), 0, 'a writer comes in between');
 $writer->query_safe('COMMIT');
 
 $attach->finish;
 is($err, '', 'it comes to its end');
 like($out, qr/^account\|10\d\d rows read/m, '... and has read all');
 is(sql(q{
-	SELECT string_agg(k.user_name, ' ' ORDER BY key::int) FROM session_admin.account_key k
+	SELECT string_agg(k.user_name, ' ' ORDER BY key::int) FROM session_admin_internal.account_key k
 	WHERE part = 'account' AND k.key IN ('7', '500', '1001')}), 'renamed user 500 late',
 	'... with what was changed meanwhile');
 $_->quit foreach ($other, $writer);

@@ -99,18 +99,18 @@ is(join("\n", $log =~ /^.*?(?:ERROR|WARNING): .*(?:\n.*DETAIL: .*(?:\n\t.*)*)?/m
 	'no deadlock, no other error and no warning');
 # what somebody had locked for a moment is cleared up
 sql('SELECT session_admin.maintain()');
-is(sql('SELECT count(*) FROM session_admin.product_remains'), 0, 'no row of the product remains');
+is(sql('SELECT count(*) FROM session_admin_internal.product_remains'), 0, 'no row of the product remains');
 is( sql(q{
 		SELECT count(*) FILTER (WHERE s.session_hash IS NULL), count(*) FILTER (WHERE p.primary_id IS NULL),
 			count(*) FILTER (WHERE p.principal_name IS DISTINCT FROM s.user_name)
 		FROM spring_session p
-		FULL JOIN (SELECT * FROM session_admin.session_state WHERE ended_at IS NULL) s
+		FULL JOIN (SELECT * FROM session_admin_internal.session_state WHERE ended_at IS NULL) s
 			ON s.session_hash = sha256(trim(p.session_id)::bytea)}),
 	'0|0|0', 'the same sessions, of the same users');
-is(sql('SELECT count(*) FROM session_admin.capture_failure'), 0, 'no failure');
+is(sql('SELECT count(*) FROM session_admin_internal.capture_failure'), 0, 'no failure');
 is( sql(q{
-		SELECT count(*) FROM (SELECT user_name, login_count FROM session_admin.account
-			EXCEPT SELECT user_name, count(*) FROM session_admin.login_event
+		SELECT count(*) FROM (SELECT user_name, login_count FROM session_admin_internal.account
+			EXCEPT SELECT user_name, count(*) FROM session_admin_internal.login_event
 			WHERE event = 'login' GROUP BY user_name) a}), 0, 'as many logins are counted as are in the history');
 
 $server->stop;

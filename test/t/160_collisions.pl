@@ -91,9 +91,9 @@ sub count_over_restarts
 	is(requests('session_state'), 3 * $n . '|3', 'and another one');
 	is(flushed(), $n, 'each session is written once');
 	is(requests('session'), 3 * $n . '|3', 'with all of its requests');
-	is(sql('SELECT used, unflushed FROM session_admin.live_status()'), "$n|0", 'nothing else is left in memory');
+	is(sql('SELECT used, unflushed FROM session_admin_internal.live_status()'), "$n|0", 'nothing else is left in memory');
 	sql('DELETE FROM session_admin.session');
-	is(sql('SELECT used FROM session_admin.live_status()'), '0', 'and nothing after their end');
+	is(sql('SELECT used FROM session_admin_internal.live_status()'), '0', 'and nothing after their end');
 }
 
 # Chosen ids: of many, and of one whole hash but for its end

@@ -114,7 +114,7 @@ sub keep_in_use
 			END LOOP;
 		END \$\$});
 	is($psql[1]->query_safe("SELECT session_admin.touch_session('$name')"), 't', "$name: it goes on for the other one");
-	is(sql("SELECT ended_at FROM session_admin.session_state WHERE user_name = 'bob'"), '', "$name: and for all");
+	is(sql("SELECT ended_at FROM session_admin_internal.session_state WHERE user_name = 'bob'"), '', "$name: and for all");
 	sql("SELECT session_admin.close_session('$name'); SELECT session_admin.set_policy('idle_timeout', NULL)");
 }
 
@@ -125,7 +125,7 @@ $_->query_safe('RESET session_admin.use_shared_memory') foreach @psql;
 sql(q{
 	SELECT count(session_admin.open_session('s' || n, 'many')) FROM generate_series(1, 1000) n;
 	SELECT session_admin.touch_sessions(array_agg('s' || n)) FROM generate_series(1, 1000) n});
-is(sql('SELECT used >= capacity FROM session_admin.live_status()'), 't', 'the shared table is full');
+is(sql('SELECT used >= capacity FROM session_admin_internal.live_status()'), 't', 'the shared table is full');
 keep_in_use('in a full table', 2);
 $_->quit foreach @psql;
 

@@ -91,9 +91,9 @@ sub poll_purge
 {
 	my ($name) = @_;
 
-	sql(q{INSERT INTO session_admin.account_seen VALUES ('default', 'alice', '2020-01-01')});
+	sql(q{INSERT INTO session_admin_internal.account_seen VALUES ('default', 'alice', '2020-01-01')});
 	$node->reload;
-	poll_ok('SELECT count(*) FROM session_admin.account_seen', "$name: other tasks are done", 0);
+	poll_ok('SELECT count(*) FROM session_admin_internal.account_seen', "$name: other tasks are done", 0);
 }
 
 sql(q{

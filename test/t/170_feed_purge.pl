@@ -79,7 +79,7 @@ sub log_out
 # Two days pass, but not for what is to be committed later
 sub age
 {
-	sql(q{UPDATE session_admin.invalidation SET at = at - interval '2 days'});
+	sql(q{UPDATE session_admin_internal.invalidation SET at = at - interval '2 days'});
 	return;
 }
 
@@ -88,7 +88,7 @@ sub purged
 	return sql(q{SELECT done FROM session_admin.maintain() WHERE task = 'feed purged'});
 }
 
-my $rows = 'SELECT count(*) FROM session_admin.invalidation';
+my $rows = 'SELECT count(*) FROM session_admin_internal.invalidation';
 
 sql('CREATE EXTENSION session_admin; CREATE DATABASE other');
 
@@ -112,7 +112,7 @@ is(told('n'), '', '... the same');
 is(told('away'), 'resync', 'one that was away starts over');
 
 # A transaction that wrote early and commits late
-begin('long', log_out('early') . q{; UPDATE session_admin.invalidation SET at = at - interval '2 days' WHERE user_name = 'early'});
+begin('long', log_out('early') . q{; UPDATE session_admin_internal.invalidation SET at = at - interval '2 days' WHERE user_name = 'early'});
 is(told('n'), '', 'nothing of it is told');
 sql(log_out('user7'));
 is(told('n'), 'user7', '... but what is committed');
@@ -126,13 +126,13 @@ is(purged(), 0, '... also the next time');
 is(told('n'), 'early', 'the node is told of it');
 is(told('n'), '', '... once');
 is(sql($rows), 1, 'it is there');
-sql(q{UPDATE session_admin.feed_running SET seen_at = seen_at - interval '2 days'});
+sql(q{UPDATE session_admin_internal.feed_running SET seen_at = seen_at - interval '2 days'});
 is(purged(), 1, 'it is purged, when the retention is over');
 is(sql($rows), 0, '... to the last row');
 is(told('n'), '', 'the node goes on');
 
 # more of them than a batch, of two transactions that end at different times
-begin('first', q{INSERT INTO session_admin.invalidation (at, scope, user_name, reason) SELECT now() - interval '2 days', 'user', 'first', 'admin' FROM generate_series(1, 1500)});
+begin('first', q{INSERT INTO session_admin_internal.invalidation (at, scope, user_name, reason) SELECT now() - interval '2 days', 'user', 'first', 'admin' FROM generate_series(1, 1500)});
 begin('second', log_out('second'));
 sql(log_out('third'));
 is(told('n'), 'third', 'a third one overtakes them');
@@ -154,35 +154,35 @@ sql(q{ROLLBACK PREPARED 'prepared'});
 commit('idle');
 is(purged(), 0, 'nothing more is to be purged now');
 is(told('n'), '', 'the node is in touch');
-sql(q{UPDATE session_admin.feed_running SET seen_at = seen_at - interval '2 days'; UPDATE session_admin.invalidation SET at = at - interval '2 days'});
+sql(q{UPDATE session_admin_internal.feed_running SET seen_at = seen_at - interval '2 days'; UPDATE session_admin_internal.invalidation SET at = at - interval '2 days'});
 cmp_ok(purged(), '>', 1500, 'but later');
 is(sql($rows), 0, '... to the last row');
 is(told('n'), '', 'the node goes on');
-sql(q{UPDATE session_admin.feed_running SET seen_at = seen_at - interval '10 seconds'; SELECT FROM session_admin.maintain()});
-is(sql('SELECT count(*) FROM session_admin.feed_running'), 0, 'and no transaction is remembered for ever');
+sql(q{UPDATE session_admin_internal.feed_running SET seen_at = seen_at - interval '10 seconds'; SELECT FROM session_admin.maintain()});
+is(sql('SELECT count(*) FROM session_admin_internal.feed_running'), 0, 'and no transaction is remembered for ever');
 is(told('n'), '', 'the node goes on');
 
 # Rows from the future do not keep others
 sql(log_out('now'));
-sql(q{INSERT INTO session_admin.invalidation (at, scope, user_name, reason)
+sql(q{INSERT INTO session_admin_internal.invalidation (at, scope, user_name, reason)
 	SELECT now() + interval '1 year', 'user', 'future', 'admin' FROM generate_series(1, 2500)});
 sql(log_out('then'));
-sql(q{UPDATE session_admin.invalidation SET at = at - interval '2 days' WHERE user_name IN ('now', 'then')});
+sql(q{UPDATE session_admin_internal.invalidation SET at = at - interval '2 days' WHERE user_name IN ('now', 'then')});
 is(purged(), 2, 'what is old is purged, behind whatever comes from the future');
-is(sql('SELECT count(*) FROM session_admin.invalidation WHERE at > now()'), 0, 'what comes from there is from now');
+is(sql('SELECT count(*) FROM session_admin_internal.invalidation WHERE at > now()'), 0, 'what comes from there is from now');
 age();
 is(purged(), 2500, '... and is purged in its time');
 
 # What is idle costs nothing
-sql(q{UPDATE session_admin.feed_running SET seen_at = seen_at - interval '10 seconds'});
+sql(q{UPDATE session_admin_internal.feed_running SET seen_at = seen_at - interval '10 seconds'});
 sql('SELECT FROM session_admin.maintain()') foreach 1 .. 2;
-is(sql('SELECT count(*) FROM session_admin.feed_running'), 0, 'an empty feed notes nothing');
+is(sql('SELECT count(*) FROM session_admin_internal.feed_running'), 0, 'an empty feed notes nothing');
 
 # An old transaction costs nothing, however many rows came since
 sql(q{SELECT session_admin.leave_node(node) FROM session_admin.nodes WHERE node <> 'n'});
 sql(q{BEGIN; SELECT pg_current_xact_id(); PREPARE TRANSACTION 'old'});
 told('n');
-sql(q{INSERT INTO session_admin.invalidation (scope, user_name, reason) SELECT 'user', 'u' || n, 'admin' FROM generate_series(1, 20000) AS n});
+sql(q{INSERT INTO session_admin_internal.invalidation (scope, user_name, reason) SELECT 'user', 'u' || n, 'admin' FROM generate_series(1, 20000) AS n});
 told('n') foreach 1 .. 2;
 
 # what was read is told for sure after a restart

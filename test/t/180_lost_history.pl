@@ -112,7 +112,7 @@ log_out($primary, 'alice');
 is(told($primary, 'n1'), 'alice', 'a node is told');
 is(told($primary, 'n1'), '', '... and says so');
 like($position{n1}, qr/^\d+:\d+:[\d,]*$/, 'its position is one');
-is($primary->safe_psql('postgres', "SELECT pg_visible_in_snapshot(xid, '$position{n1}') FROM session_admin.invalidation"),
+is($primary->safe_psql('postgres', "SELECT pg_visible_in_snapshot(xid, '$position{n1}') FROM session_admin_internal.invalidation"),
 	't', '... as good as any');
 $primary->wait_for_catchup($second);
 $primary->stop('immediate');
@@ -155,7 +155,7 @@ is(told($third, 'n1'), '', '... and says so');
 is(told($third, 'n2'), 'bob wanda wilma', 'node n2 is told, and may have applied it');
 my $witnessed = $third->safe_psql('postgres', q{
 	SELECT jsonb_agg(jsonb_strip_nulls(jsonb_build_object('id', id, 'scope', scope, 'application', application, 'user', user_name,
-		'session', encode(session_hash, 'hex'), 'reason', reason, 'at', at))) FROM session_admin.invalidation
+		'session', encode(session_hash, 'hex'), 'reason', reason, 'at', at))) FROM session_admin_internal.invalidation
 		WHERE application = 'witnessed'});
 my ($status, $out, $error) = $third->psql('postgres', "SELECT session_admin.witness_invalidations('n1', '$witnessed')");
 like($error, qr/this server has lost no invalidation/, 'there is nothing to take back');

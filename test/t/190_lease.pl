@@ -117,7 +117,7 @@ is(states($id), "n:lease expired / n:lease expired / $expired", '... once more: 
 is($server->safe_psql('postgres', q{SELECT session_admin.join_node('n') IS NOT NULL}, extra_params => [ '-U', 'other' ]), 't',
 	'... and another role takes over');
 sql(q{SELECT session_admin.leave_node('n')});
-is(sql(q{SELECT count(*) FROM session_admin.wait_for_nodes((SELECT max(id) FROM session_admin.invalidation), '1 second')}), 0, 'no node');
+is(sql(q{SELECT count(*) FROM session_admin.wait_for_nodes((SELECT max(id) FROM session_admin_internal.invalidation), '1 second')}), 0, 'no node');
 set_clock('+0');
 
 # A restart: as long as the lease may run, it is not over
@@ -160,8 +160,8 @@ $standby->safe_psql('postgres', q{SELECT session_admin.set_policy('node_lease', 
 	CREATE ROLE intruder LOGIN; SELECT session_admin.grant_access('intruder', 'node')});
 ($status, $out, $error) = $standby->psql('postgres', q{SELECT session_admin.join_node('fresh')}, extra_params => [ '-U', 'intruder' ]);
 like($error, qr/node "fresh" has joined as another role/, 'a node that has just joined keeps its name');
-is($standby->safe_psql('postgres', q{SELECT joined_by = current_user FROM session_admin.node WHERE node = 'fresh'}), 't', '...');
-$standby->poll_query_until('postgres', q{SELECT join_is_over FROM session_admin.node_state WHERE node = 'fresh'}) or die 'it is never over';
+is($standby->safe_psql('postgres', q{SELECT joined_by = current_user FROM session_admin_internal.node WHERE node = 'fresh'}), 't', '...');
+$standby->poll_query_until('postgres', q{SELECT join_is_over FROM session_admin_internal.node_state WHERE node = 'fresh'}) or die 'it is never over';
 is($standby->safe_psql('postgres', q{SELECT session_admin.join_node('fresh') IS NOT NULL}, extra_params => [ '-U', 'intruder' ]), 't',
 	'... until as long as a lease has passed');
 foreach my $name ('product:shop', 'product:')

@@ -134,7 +134,7 @@ is(told('UTF8', 'utf8', 'u'), join("\n", "session|wiki|$nippon|t|logout", "user|
 		"session|$nippon|J\xc3\xb6rg|t|logout", "user|$nippon|J\xc3\xb6rg|f|admin", "application|$nippon||f|admin",
 		"user|wiki|J\xc3\xb6rg|f|admin"), '... and to one in UTF8');
 as('UTF8', 'utf8', "SELECT session_admin.join_node('$nippon')");
-is(as('LATIN1', 'utf8', q{SELECT node FROM session_admin.wait_for_nodes((SELECT max(id) FROM session_admin.invalidation), '0') ORDER BY node COLLATE "C"}),
+is(as('LATIN1', 'utf8', q{SELECT node FROM session_admin.wait_for_nodes((SELECT max(id) FROM session_admin_internal.invalidation), '0') ORDER BY node COLLATE "C"}),
 	"??\nn\nu", 'nor does the name of a node stop who waits for nodes');
 
 # Notifications are ASCII, for whoever listens

@@ -63,12 +63,12 @@ sub rows
 }
 
 # Functions that only serve views and reports are granted too, but not for people.
-foreach my $name (rows(q{SELECT DISTINCT object FROM session_admin.capability
+foreach my $name (rows(q{SELECT DISTINCT object FROM session_admin_internal.capability
 	WHERE object !~ '^((capability|html|health|check|live)_|html$|application_or_current)' ORDER BY 1}))
 {
 	ok($readme =~ /`$name[`(]/, "README tells of $name");
 }
-foreach my $row (rows("SELECT name || '|' || default_value FROM session_admin.policy_definition ORDER BY 1"))
+foreach my $row (rows("SELECT name || '|' || default_value FROM session_admin_internal.policy_definition ORDER BY 1"))
 {
 	my ($name, $default) = split /\|/, $row;
 	$default = 'none' if $default eq '{}';

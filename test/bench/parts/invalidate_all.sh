@@ -28,7 +28,7 @@ part_invalidate_all() {
 	for size in "${everyone_sizes[@]}"; do
 		echo "invalidate_all, $size sessions"
 		fill "everyone_$size" "$size"
-		sql "everyone_$size" "INSERT INTO session_admin.application (name, home) SELECT 'nobody', home FROM session_admin.installation_mark"
+		sql "everyone_$size" "INSERT INTO session_admin.application (name, home) SELECT 'nobody', home FROM session_admin_internal.installation_mark"
 	done
 	take_turns measure_everyone "${everyone_sizes[@]}"
 	for size in "${everyone_sizes[@]}"; do
