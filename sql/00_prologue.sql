@@ -5,5 +5,8 @@
 
 -- Plain CREATE: a schema that somebody else prepared is refused, not used.
 CREATE SCHEMA session_admin;
+CREATE SCHEMA session_admin_internal;
 COMMENT ON SCHEMA session_admin IS
 'sessions of the applications'' users: who is logged in, who was, and ending them on every node';
+COMMENT ON SCHEMA session_admin_internal IS
+'what session_admin is made of: nobody has USAGE, and names and columns may change with each version';

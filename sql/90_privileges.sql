@@ -9,37 +9,32 @@
 CREATE TABLE session_admin_internal.capability (
     capability  text COLLATE "C",
     kind        text CHECK (kind IN ('function', 'view')),
+    schema      text COLLATE "C",
     object      text COLLATE "C",
-    PRIMARY KEY (capability, kind, object)
+    PRIMARY KEY (capability, kind, schema, object)
 );
 COMMENT ON TABLE session_admin_internal.capability IS
 'what grant_access grants: all functions of a name, or a view';
 
 INSERT INTO session_admin_internal.capability
-SELECT c.capability, c.kind, o.object
+SELECT c.capability, c.kind, 'session_admin', o.object
 FROM (VALUES
     -- opens and checks sessions; sees only what it is told about a session of its own
     ('application', 'function', '{open_session,touch_session,touch_sessions,renew_session,
         reauthenticate,close_session,login_failed,issue_remember_me,redeem_remember_me,
-        revoke_remember_me,rename_remembered_device,my_sessions,my_devices,end_my_session,end_my_other_sessions,
-        session_ref,log_id,client_address,capability_application}'),
+        revoke_remember_me,rename_remembered_device,my_sessions,my_devices,end_my_session,
+        end_my_other_sessions}'),
     ('application', 'view', '{login_pressure}'),
     -- follows the feed
-    ('node', 'function', '{join_node,sync_node,leave_node,witness_invalidations,
-        session_ref,log_id,client_address,capability_node}'),
+    ('node', 'function', '{join_node,sync_node,leave_node,witness_invalidations}'),
     -- sees who is here, and ends sessions
     ('operator', 'function', '{preview_invalidation,invalidate_session,invalidate_user,
         invalidate_sessions,invalidate_application,invalidate_all,wait_for_nodes,
-        revoke_remember_me,maintain,reconcile_sessions,
-        session_ref,log_id,client_address,live_last_access,live_requests,live_probes,
-        application_or_current,health_items,verify_attachments,health_lease_is_over,health_pending,capability_operator}'),
+        revoke_remember_me,maintain,reconcile_sessions,verify_attachments}'),
     ('operator', 'view', '{current_sessions,session_history,last_login,remembered_devices,
         login_pressure,probes,invalidations,nodes,health,policies,capture_failures,backfills}'),
     -- reads everything and changes nothing
-    ('auditor', 'function', '{dormant_users,concurrent_sessions,html_report,
-        session_ref,log_id,client_address,live_last_access,live_requests,live_probes,
-        application_or_current,check_steps,html,html_time,html_row,html_table,health_items,
-        verify_attachments,health_lease_is_over,health_pending,capability_auditor}'),
+    ('auditor', 'function', '{dormant_users,concurrent_sessions,html_report,verify_attachments}'),
     ('auditor', 'view', '{current_sessions,session_history,last_login,login_history,
         logins_per_day,login_pressure,remembered_devices,probes,
         invalidations,nodes,health,policies,access,capture_failures,backfills}'),
@@ -47,15 +42,39 @@ FROM (VALUES
     ('administrator', 'function', '{set_policy,add_probe_rule,remove_probe_rule,grant_access,
         revoke_access,attach_application,detach_application,backfill_batch,backfill_sessions,
         acknowledge_failures,describe_product,forget_product,detect_product,
-        anonymize_user,rename_user,erase_user,capability_administrator}'))
+        anonymize_user,rename_user,erase_user}'))
     AS c (capability, kind, objects)
 CROSS JOIN unnest(c.objects::text[]) AS o (object);
 
+-- pure functions are for everybody who has a capability
 INSERT INTO session_admin_internal.capability
-SELECT DISTINCT 'administrator', c.kind, c.object
+SELECT DISTINCT c.capability, 'function', 'session_admin', o.object
+FROM session_admin_internal.capability c
+CROSS JOIN unnest('{session_ref,log_id,client_address}'::text[]) AS o (object);
+
+-- Nobody can call these by name, but views and functions call them for whoever reads and
+-- calls them: EXECUTE is enough, as their names were looked up when those were made.
+INSERT INTO session_admin_internal.capability
+SELECT c.capability, 'function', 'session_admin_internal', o.object
+FROM (VALUES
+    ('operator', '{live_last_access,live_requests,live_probes,application_or_current,
+        health_items,health_lease_is_over,health_pending}'),
+    ('auditor', '{live_last_access,live_requests,live_probes,application_or_current,
+        health_items,health_lease_is_over,health_pending,
+        check_steps,html,html_time,html_row,html_table}'))
+    AS c (capability, objects)
+CROSS JOIN unnest(c.objects::text[]) AS o (object);
+
+INSERT INTO session_admin_internal.capability
+SELECT DISTINCT 'administrator', c.kind, c.schema, c.object
 FROM session_admin_internal.capability c
 WHERE c.capability IN ('operator', 'auditor')
-  AND c.object NOT IN ('capability_operator', 'capability_auditor');
+ON CONFLICT DO NOTHING;
+
+-- what tells, by its grants, who has the capability
+INSERT INTO session_admin_internal.capability
+SELECT DISTINCT c.capability, 'function', 'session_admin_internal', 'capability_' || c.capability
+FROM session_admin_internal.capability c;
 
 CREATE FUNCTION session_admin_internal.capability_application() RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN true;
@@ -81,12 +100,12 @@ COMMENT ON FUNCTION session_admin_internal.capability_administrator() IS
 CREATE VIEW session_admin_internal.capability_privilege AS
 SELECT c.capability, 'EXECUTE ON ROUTINE ' || p.oid::regprocedure AS privilege
 FROM session_admin_internal.capability c
-JOIN pg_proc p ON p.proname = c.object AND p.pronamespace = 'session_admin'::regnamespace
+JOIN pg_proc p ON p.proname = c.object AND p.pronamespace = c.schema::regnamespace
 WHERE c.kind = 'function'
 UNION ALL
-SELECT c.capability, 'SELECT ON TABLE session_admin.' || quote_ident(r.relname)
+SELECT c.capability, format('SELECT ON TABLE %I.%I', c.schema, r.relname)
 FROM session_admin_internal.capability c
-JOIN pg_class r ON r.relname = c.object AND r.relnamespace = 'session_admin'::regnamespace
+JOIN pg_class r ON r.relname = c.object AND r.relnamespace = c.schema::regnamespace
 WHERE c.kind = 'view';
 COMMENT ON VIEW session_admin_internal.capability_privilege IS
 'the privileges that a capability consists of, as GRANT and REVOKE name them';
@@ -95,7 +114,8 @@ CREATE VIEW session_admin.access WITH (security_barrier) AS
 SELECT g.grantee::regrole AS role, c.capability
 FROM (SELECT DISTINCT capability FROM session_admin_internal.capability) c
 JOIN pg_proc p
-    ON p.proname = 'capability_' || c.capability AND p.pronamespace = 'session_admin'::regnamespace
+    ON p.proname = 'capability_' || c.capability
+    AND p.pronamespace = 'session_admin_internal'::regnamespace
 CROSS JOIN aclexplode(p.proacl) g
 WHERE g.grantee <> p.proowner AND g.grantee <> 0;
 COMMENT ON VIEW session_admin.access IS
@@ -113,7 +133,7 @@ AS 'MODULE_PATHNAME', 'sa_revoke_access';
 COMMENT ON FUNCTION session_admin.revoke_access(regrole, text) IS
 'takes a capability from a role, but for what its other capabilities need';
 
-REVOKE ALL ON ALL TABLES IN SCHEMA session_admin FROM PUBLIC;
-REVOKE ALL ON ALL SEQUENCES IN SCHEMA session_admin FROM PUBLIC;
-REVOKE ALL ON ALL ROUTINES IN SCHEMA session_admin FROM PUBLIC;
-REVOKE ALL ON SCHEMA session_admin FROM PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA session_admin, session_admin_internal FROM PUBLIC;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA session_admin, session_admin_internal FROM PUBLIC;
+REVOKE ALL ON ALL ROUTINES IN SCHEMA session_admin, session_admin_internal FROM PUBLIC;
+REVOKE ALL ON SCHEMA session_admin, session_admin_internal FROM PUBLIC;

@@ -299,7 +299,7 @@ sa_attach_application(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_SCHEMA),
 				 errmsg("schema \"%s\" does not exist", sa_clean(schema, strlen(schema), NAMEDATALEN))));
-	if (get_namespace_oid(schema, true) == get_namespace_oid("session_admin", false) ||
+	if (strcmp(schema, SA_SCHEMA) == 0 || strcmp(schema, SA_INTERNAL_SCHEMA) == 0 ||
 		strncmp(schema, "pg_", 3) == 0 || strcmp(schema, "information_schema") == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -23,6 +23,9 @@
 #include "base/compat.h"
 #include "base/doubt.h"
 
+#define SA_SCHEMA			"session_admin" /* what people call and read */
+#define SA_INTERNAL_SCHEMA	"session_admin_internal"	/* nobody has USAGE */
+
 #define SA_HASH_LEN			32	/* SHA-256 */
 #define SA_REF_LEN			12	/* hex digits of a session_ref */
 #define SA_REF_MIN_LEN		8	/* the shortest prefix that names a session */
@@ -121,6 +124,26 @@ extern bool sa_at_end_any(void);
 extern void (*sa_wake_hook) (void); /* NULL: nobody listens */
 extern void sa_wake_housekeeping(void);
 
+/* relation.c: our own relations by their names */
+typedef enum SaRelation
+{
+	SA_TABLE_SESSION,
+	SA_TABLE_REMEMBER_ME_TOKEN,
+	SA_TABLE_APPLICATION,
+	SA_TABLE_ACCOUNT,
+	SA_TABLE_ENDED_ID,
+	SA_TABLE_ENDED_SESSION,
+	SA_TABLE_NODE,
+	SA_TABLE_POLICY_SIGNAL,
+	SA_INDEX_SESSION_APPLICATION,
+	SA_INDEX_SESSION_USER_NAME,
+	SA_INDEX_ENDED_ID_KEY,
+	SA_SEQUENCE_SEAT_TICKET
+} SaRelation;
+
+extern Oid	sa_relation(SaRelation which);	/* errors if there is none */
+extern Oid	sa_relation_if_any(SaRelation which);
+
 /* spi.c: statements that are prepared once, and always see the latest data */
 typedef struct SaStatement
 {
@@ -210,12 +233,12 @@ typedef struct SaBusy
 extern TimestampTz sa_wait_until(void);
 extern SaRowLock sa_lock_row(Relation rel, ItemPointer tid, LockTupleMode mode,
 							 TupleTableSlot *slot, SaBusy *busy);
-extern void sa_lock_found(const char *table, LockTupleMode mode, SaStatement *which,
+extern void sa_lock_found(SaRelation table, LockTupleMode mode, SaStatement *which,
 						  SaArgs *args, Oid type, ArrayBuildState **locked,
 						  ArrayBuildState **left, SaBusy *busy);
 extern bool sa_lock_table(Oid relid, LOCKMODE mode, SaBusy *busy);
 extern VirtualTransactionId *sa_writers_of(Oid relid);
-extern bool sa_others_write(const char *table, SaBusy *busy);
+extern bool sa_others_write(SaRelation table, SaBusy *busy);
 extern bool sa_wait_for(SaBusy *busy, TimestampTz until);
 extern bool sa_wait_with(TimestampTz until, void (*step) (SaBusy *, void *), void *argument);
 extern void sa_lock_all(TimestampTz until, void (*step) (SaBusy *, void *), void *argument);

@@ -8,6 +8,7 @@ void
 sa_base_init(void)
 {
 	sa_guc_init();
+	sa_relation_init();
 	sa_shmem_init();
 	sa_at_end_init();
 }

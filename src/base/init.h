@@ -8,6 +8,7 @@
 #include "base/base.h"
 
 extern void sa_guc_init(void);
+extern void sa_relation_init(void);
 extern void sa_shmem_init(void);
 extern void sa_at_end_init(void);
 

@@ -33,7 +33,6 @@
 #include "access/tableam.h"
 #include "access/transam.h"
 #include "access/xact.h"
-#include "catalog/namespace.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
@@ -136,7 +135,7 @@ sa_lock_row(Relation rel, ItemPointer tid, LockTupleMode mode, TupleTableSlot *s
  * Parameters: what to lock takes five, and what came of it three.
  */
 void
-sa_lock_found(const char *table, LockTupleMode mode, SaStatement *which, SaArgs *args, Oid type,
+sa_lock_found(SaRelation table, LockTupleMode mode, SaStatement *which, SaArgs *args, Oid type,
 			  ArrayBuildState **locked, ArrayBuildState **left, SaBusy *busy)
 {
 	uint64		n = sa_run(which, args);
@@ -146,8 +145,7 @@ sa_lock_found(const char *table, LockTupleMode mode, SaStatement *which, SaArgs 
 
 	if (n == 0)
 		return;
-	rel = table_open(get_relname_relid(table, get_namespace_oid("session_admin", false)),
-					 RowExclusiveLock);
+	rel = table_open(sa_relation(table), RowExclusiveLock);
 	slot = table_slot_create(rel, NULL);
 	for (uint64 i = 0; i < n && !SA_STOPS(busy); i++)
 	{
@@ -196,10 +194,9 @@ sa_writers_of(Oid relid)
 
 /* Does anybody else write one of our tables, so that there may be rows that nobody sees? */
 bool
-sa_others_write(const char *table, SaBusy *busy)
+sa_others_write(SaRelation table, SaBusy *busy)
 {
-	VirtualTransactionId writer =
-	sa_writers_of(get_relname_relid(table, get_namespace_oid("session_admin", false)))[0];
+	VirtualTransactionId writer = sa_writers_of(sa_relation(table))[0];
 
 	if (!VirtualTransactionIdIsValid(writer))
 		return false;

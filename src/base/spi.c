@@ -12,7 +12,6 @@
 
 #include "access/htup_details.h"
 #include "access/xact.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "jit/jit.h"
@@ -212,7 +211,7 @@ sa_attempt(void (*step) (void *), void *argument)
 void
 sa_owner_enter(SaOwner *owner)
 {
-	Oid			relid = get_relname_relid("session", get_namespace_oid("session_admin", false));
+	Oid			relid = sa_relation(SA_TABLE_SESSION);
 	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 	Oid			userid;
 

@@ -86,7 +86,7 @@ apply_lock_session(const uint8 *hash, const char *application, LockTupleMode mod
 
 	sa_arg_hash(&args, hash);
 	sa_arg_text(&args, application);
-	sa_lock_found("session", mode, &find_session, &args, BYTEAOID, NULL, &left, busy);
+	sa_lock_found(SA_TABLE_SESSION, mode, &find_session, &args, BYTEAOID, NULL, &left, busy);
 	return left == NULL;
 }
 

@@ -11,7 +11,6 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
@@ -41,8 +40,7 @@ account_lock_newest(SaArgs *args)
 	{
 		bool		isnull;
 		ItemPointerData tid = *(ItemPointer) DatumGetPointer(sa_result(0, 1, &isnull));
-		Relation	rel = table_open(get_relname_relid("account",
-													   get_namespace_oid("session_admin", false)),
+		Relation	rel = table_open(sa_relation(SA_TABLE_ACCOUNT),
 									 RowShareLock);
 		TupleTableSlot *slot = table_slot_create(rel, NULL);
 		TM_FailureData failure = {0};
@@ -122,7 +120,7 @@ typedef struct AccountsLock
 static void
 account_login_tag(LOCKTAG *tag, const char *application, const char *user_name)
 {
-	Oid			relid = get_relname_relid("session", get_namespace_oid("session_admin", false));
+	Oid			relid = sa_relation(SA_TABLE_SESSION);
 
 	SET_LOCKTAG_OBJECT(*tag, MyDatabaseId, relid,
 					   (uint32) (sa_user_key(user_name) ^ sa_application_key(application)), 3);
@@ -184,7 +182,7 @@ account_lock_step(SaBusy *busy, void *argument)
 		return;
 	sa_arg_text(&args, lock->application);
 	sa_arg_array(&args, TEXTARRAYOID, lock->user_names);
-	sa_lock_found("account", LockTupleNoKeyExclusive, &find_accounts, &args, TEXTOID, NULL,
+	sa_lock_found(SA_TABLE_ACCOUNT, LockTupleNoKeyExclusive, &find_accounts, &args, TEXTOID, NULL,
 				  &lock->left, busy);
 }
 

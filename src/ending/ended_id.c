@@ -14,7 +14,6 @@
 #include "access/stratnum.h"
 #include "access/table.h"
 #include "access/tableam.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "common/int.h"
@@ -93,9 +92,8 @@ sa_ended_until(PG_FUNCTION_ARGS)
 bool
 sa_id_is_remembered(const uint8 *hash, const char *application)
 {
-	Oid			nspid = get_namespace_oid("session_admin", false);
-	Relation	rel = table_open(get_relname_relid("ended_id", nspid), AccessShareLock);
-	Relation	index = index_open(get_relname_relid("ended_id_key_idx", nspid), AccessShareLock);
+	Relation	rel = table_open(sa_relation(SA_TABLE_ENDED_ID), AccessShareLock);
+	Relation	index = index_open(sa_relation(SA_INDEX_ENDED_ID_KEY), AccessShareLock);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	TimestampTz now = GetCurrentTimestamp();

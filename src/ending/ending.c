@@ -79,10 +79,10 @@ ending_lock_users(SaBusy *busy, void *argument)
 	if (!SA_STOPS(busy))
 		sa_accounts_try(lock->application, lock->user_names, &lock->left, busy);
 	if (!SA_STOPS(busy))
-		sa_lock_found("session", LockTupleExclusive, &find_sessions, &session_args, TEXTOID,
+		sa_lock_found(SA_TABLE_SESSION, LockTupleExclusive, &find_sessions, &session_args, TEXTOID,
 					  NULL, &lock->sessions_left, busy);
 	if (!SA_STOPS(busy) && !lock->keep_remember_me)
-		sa_lock_found("remember_me_token", LockTupleExclusive, &find_tokens, &args, TEXTOID,
+		sa_lock_found(SA_TABLE_REMEMBER_ME_TOKEN, LockTupleExclusive, &find_tokens, &args, TEXTOID,
 					  NULL, &lock->tokens_left, busy);
 }
 
@@ -351,7 +351,7 @@ ending_lock_hashes(SessionsLock *lock, SaBusy *busy)
 		sa_product_rows->lock(lock->tables, busy);
 	}
 	if (!SA_STOPS(busy))
-		sa_lock_found("session", LockTupleExclusive, &find_sessions, &args, BYTEAOID, NULL,
+		sa_lock_found(SA_TABLE_SESSION, LockTupleExclusive, &find_sessions, &args, BYTEAOID, NULL,
 					  &lock->left, busy);
 }
 

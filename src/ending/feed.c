@@ -110,6 +110,24 @@ feed_forget_nodes(TimestampTz cutoff)
 }
 
 /*
+ * A batch of rows that were written when the clock was ahead: they would stay for as long
+ * as it was, too.  True if there may be more.
+ */
+static bool
+feed_set_back(void)
+{
+	static SaStatement set_back = {.sql =
+		"UPDATE session_admin_internal.invalidation SET at = clock_timestamp()"
+		" WHERE id = ANY (ARRAY(SELECT id FROM session_admin_internal.invalidation"
+		"   WHERE at > clock_timestamp() + '1 minute' LIMIT $1 FOR UPDATE SKIP LOCKED))"
+	};
+	SaArgs		args = {0};
+
+	sa_arg(&args, INT8OID, Int64GetDatum(PURGE_BATCH), false);
+	return sa_run(&set_back, &args) >= PURGE_BATCH;
+}
+
+/*
  * sa_feed_purge
  *		Delete what is older than the retention, and forget nodes as long gone.
  *
@@ -149,16 +167,6 @@ sa_feed_purge(bool *more)
 		" FROM session_admin_internal.effective_policy WHERE name IN ('feed_retention', 'node_lease')"
 	};
 
-	/*
-	 * written when the clock was ahead: they would stay for as long as it
-	 * was, too
-	 */
-	static SaStatement set_back = {.sql =
-		"UPDATE session_admin_internal.invalidation SET at = clock_timestamp()"
-		" WHERE id = ANY (ARRAY(SELECT id FROM session_admin_internal.invalidation"
-		"   WHERE at > clock_timestamp() + '1 minute' LIMIT $1 FOR UPDATE SKIP LOCKED))"
-	};
-
 	/* where there is nothing to purge, nor will be, nothing is written */
 	static SaStatement feed_purge = {.sql =
 		"WITH running AS MATERIALIZED ("
@@ -192,7 +200,6 @@ sa_feed_purge(bool *more)
 		" SELECT count(*) FROM purged"
 	};
 	SaArgs		args = {0};
-	SaArgs		batch = {0};
 	Datum		cutoff;
 	Datum		longest_lease;
 	bool		isnull;
@@ -205,8 +212,7 @@ sa_feed_purge(bool *more)
 	longest_lease = sa_result(0, 2, &isnull);
 	feed_forget_nodes(DatumGetTimestampTz(cutoff));
 	sa_arg(&args, TIMESTAMPTZOID, cutoff, false);
-	sa_arg(&batch, INT8OID, Int64GetDatum(PURGE_BATCH), false);
-	*more = sa_run(&set_back, &batch) >= PURGE_BATCH;
+	*more = feed_set_back();
 	sa_arg(&args, INT8OID, Int64GetDatum(PURGE_BATCH), false);
 	sa_arg(&args, TIMESTAMPTZOID, longest_lease, false);
 	sa_run(&feed_purge, &args);

@@ -95,11 +95,11 @@ generation_lock(SaBusy *busy, void *argument)
 	SaArgs		args = {0};
 
 	lock->locked = lock->left = NULL;
-	lock->unseen = lock->application == NULL && sa_others_write("application", busy);
+	lock->unseen = lock->application == NULL && sa_others_write(SA_TABLE_APPLICATION, busy);
 	if (SA_STOPS(busy))
 		return;
 	sa_arg_text(&args, lock->application);
-	sa_lock_found("application", LockTupleNoKeyExclusive, &find_applications, &args, TEXTOID,
+	sa_lock_found(SA_TABLE_APPLICATION, LockTupleNoKeyExclusive, &find_applications, &args, TEXTOID,
 				  &lock->locked, &lock->left, busy);
 }
 

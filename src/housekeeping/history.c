@@ -69,8 +69,8 @@ sa_history_forget(bool *more)
 	int64		rows = 0;
 
 	for (size_t i = 0; i < lengthof(histories); i++)
-		rows += sa_task_batch_done(history_run("DELETE FROM session_admin.%s WHERE (tableoid, ctid) IN ("
-											   " SELECT h.tableoid, h.ctid FROM session_admin.%s h"
+		rows += sa_task_batch_done(history_run("DELETE FROM session_admin_internal.%s WHERE (tableoid, ctid) IN ("
+											   " SELECT h.tableoid, h.ctid FROM session_admin_internal.%s h"
 											   " JOIN session_admin_internal.effective_policy p ON p.application = h.application"
 											   "   AND p.name = '%s'"
 											   " WHERE h.%s < clock_timestamp() - p.value::interval"
@@ -87,7 +87,7 @@ sa_history_forget(bool *more)
 static bool
 partition_exists(const char *name)
 {
-	return OidIsValid(get_relname_relid(name, get_namespace_oid("session_admin", false)));
+	return OidIsValid(get_relname_relid(name, get_namespace_oid(SA_INTERNAL_SCHEMA, false)));
 }
 
 /* Make the partition of one month, and move there what waits in the default one. */
@@ -99,16 +99,16 @@ partition_make(const char *table, const char *column, const char *name,
 	 * who chose the default partition before would find that it takes the row
 	 * no more
 	 */
-	history_run("LOCK TABLE session_admin.%s IN SHARE ROW EXCLUSIVE MODE", table);
-	history_run("LOCK TABLE session_admin.%s_default IN ACCESS EXCLUSIVE MODE", table);
-	history_run("CREATE TABLE session_admin.%s (LIKE session_admin.%s)", name, table);
-	history_run("CREATE INDEX %s_user_idx ON session_admin.%s (user_name, application, %s)",
+	history_run("LOCK TABLE session_admin_internal.%s IN SHARE ROW EXCLUSIVE MODE", table);
+	history_run("LOCK TABLE session_admin_internal.%s_default IN ACCESS EXCLUSIVE MODE", table);
+	history_run("CREATE TABLE session_admin_internal.%s (LIKE session_admin_internal.%s)", name, table);
+	history_run("CREATE INDEX %s_user_idx ON session_admin_internal.%s (user_name, application, %s)",
 				name, name, column);
-	history_run("WITH moved AS (DELETE FROM session_admin.%s_default"
+	history_run("WITH moved AS (DELETE FROM session_admin_internal.%s_default"
 				"   WHERE %s >= '%s' AND %s < '%s' RETURNING *)"
-				" INSERT INTO session_admin.%s SELECT * FROM moved",
+				" INSERT INTO session_admin_internal.%s SELECT * FROM moved",
 				table, column, from, column, to, name);
-	history_run("ALTER TABLE session_admin.%s ATTACH PARTITION session_admin.%s"
+	history_run("ALTER TABLE session_admin_internal.%s ATTACH PARTITION session_admin_internal.%s"
 				" FOR VALUES FROM ('%s') TO ('%s')",
 				table, name, from, to);
 }
@@ -160,7 +160,7 @@ sa_history_drop_partitions(pg_attribute_unused() bool *more)
 	};
 	static SaStatement old_partitions = {.sql =
 		"SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
-		" WHERE i.inhparent = ('session_admin.' || $1)::regclass"
+		" WHERE i.inhparent = ('session_admin_internal.' || $1)::regclass"
 		"   AND c.relname ~ ('^' || $1 || '_[0-9]{4}_[0-9]{2}$')"
 		"   AND to_timestamp(right(c.relname, 7) || ' +00', 'YYYY_MM TZH')"
 		"       + '1 month' <= clock_timestamp() - $2"
@@ -186,7 +186,7 @@ sa_history_drop_partitions(pg_attribute_unused() bool *more)
 		for (uint64 row = 0; row < rows; row++)
 			names[row] = sa_result_text(row, 1);
 		for (uint64 row = 0; row < rows; row++)
-			history_run("DROP TABLE session_admin.%s", quote_identifier(names[row]));
+			history_run("DROP TABLE session_admin_internal.%s", quote_identifier(names[row]));
 		dropped += rows;
 	}
 	return dropped;

@@ -28,7 +28,6 @@
 #include "access/htup_details.h"
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "catalog/namespace.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -70,8 +69,7 @@ worker_look(void)
 	static SaStatement find_extension = {.sql =
 		"SELECT extversion FROM pg_extension WHERE extname = 'session_admin'"
 	};
-	Oid			schema = get_namespace_oid("session_admin", true);
-	Oid			relation = OidIsValid(schema) ? get_relname_relid("ended_session", schema) : InvalidOid;
+	Oid			relation = sa_relation_if_any(SA_TABLE_ENDED_SESSION);
 
 	if (!OidIsValid(relation))
 		return OUTCOME_NOT_USED;

@@ -105,7 +105,7 @@ sa_live_flush(bool *more)
 	Datum	   *names = palloc(FLUSH_BATCH * sizeof(Datum));
 	Datum	   *times = palloc(FLUSH_BATCH * sizeof(Datum));
 	Datum	   *requests = palloc(FLUSH_BATCH * sizeof(Datum));
-	Oid			relation = sa_live_relation();
+	Oid			relation = sa_relation_if_any(SA_TABLE_SESSION);
 	SaArgs		args = {0};
 	int			n = 0;
 	uint64		settled;

@@ -11,7 +11,6 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
 #include "executor/tuptable.h"
 #include "utils/builtins.h"
@@ -73,7 +72,7 @@ bool
 sa_session_read_at(Snapshot snapshot, const uint8 *hash, const char *application,
 				   SaSession *session)
 {
-	Oid			relid = get_relname_relid("session", get_namespace_oid("session_admin", false));
+	Oid			relid = sa_relation(SA_TABLE_SESSION);
 	Relation	rel = table_open(relid, AccessShareLock);
 	Relation	index = index_open(sa_primary_key_index(rel), AccessShareLock);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);

@@ -7,7 +7,6 @@
  */
 #include "live/table.h"
 
-#include "catalog/namespace.h"
 #include "common/pg_prng.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -77,15 +76,6 @@ live_scan(LiveTouch *touches, int n, uint32 *position,
 	}
 	*position = place < top ? place : 0;
 	return found;
-}
-
-/* The table session, if there is one. */
-Oid
-sa_live_relation(void)
-{
-	Oid			schema = get_namespace_oid("session_admin", true);
-
-	return OidIsValid(schema) ? get_relname_relid("session", schema) : InvalidOid;
 }
 
 /* Has it got what the table does not tell yet? */
@@ -214,7 +204,7 @@ sa_live_forget(pg_attribute_unused() bool *more)
 
 	sa_run(&list_databases, NULL);
 	databases = DatumGetArrayTypeP(sa_result(0, 1, &isnull));
-	owners.relation = sa_live_relation();
+	owners.relation = sa_relation_if_any(SA_TABLE_SESSION);
 	owners.databases = (Oid *) ARR_DATA_PTR(databases);
 	owners.n_databases = ArrayGetNItems(ARR_NDIM(databases), ARR_DIMS(databases));
 	do

@@ -115,7 +115,6 @@ extern void sa_unwritten_set_back(const SaLiveKey *key);
 extern void sa_unwritten_read(const SaLiveKey *key, TimestampTz *last_access_at, int64 *requests);
 
 /* scan.c */
-extern Oid	sa_live_relation(void);
 extern int	sa_live_unflushed(LiveTouch *touches, int n, uint32 *position, Oid relation);
 extern int	sa_live_unflushed_anywhere(LiveTouch *touches, int n, uint32 *position);
 

@@ -5,7 +5,6 @@
 #include "node/node.h"
 
 #include "access/xlog.h"
-#include "catalog/namespace.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -50,7 +49,7 @@ sa_node_lock(FunctionCallInfo fcinfo, const char *node)
 	 */
 	PreventCommandDuringRecovery(get_func_name(fcinfo->flinfo->fn_oid));
 
-	relid = get_relname_relid("node", get_namespace_oid("session_admin", false));
+	relid = sa_relation(SA_TABLE_NODE);
 	key = DatumGetUInt32(hash_any((const unsigned char *) node, strlen(node)));
 	LockDatabaseObject(relid, key, 0, ExclusiveLock);
 }

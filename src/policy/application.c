@@ -10,7 +10,6 @@
 
 #include "access/transam.h"
 #include "access/xact.h"
-#include "catalog/namespace.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -21,8 +20,6 @@
 #include "utils/memutils.h"
 
 PG_FUNCTION_INFO_V1(sa_policy_changed);
-
-#define SIGNAL "policy_signal"
 
 /*
  * An application in the cache, with a context for what it points to.  Copies are handed
@@ -123,7 +120,7 @@ sa_policy_changed(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"policy_changed\" was not called by trigger manager")));
 
-	change.relation = get_relname_relid(SIGNAL, get_namespace_oid("session_admin", false));
+	change.relation = sa_relation(SA_TABLE_POLICY_SIGNAL);
 	CacheInvalidateRelcacheByRelid(change.relation);
 	if (last == NULL || last->relation != change.relation)
 		sa_at_end_add(&policy_change_kind, &change);
@@ -213,7 +210,6 @@ application_load(const char *name)
 static void
 cache_reset(void)
 {
-	Oid			nspid = get_namespace_oid("session_admin", false);
 	HASH_SEQ_STATUS status;
 	CachedApplication *entry;
 
@@ -239,8 +235,8 @@ cache_reset(void)
 	}
 	policies_read++;
 
-	signal_relid = get_relname_relid(SIGNAL, nspid);
-	session_relid = get_relname_relid("session", nspid);
+	signal_relid = sa_relation(SA_TABLE_POLICY_SIGNAL);
+	session_relid = sa_relation(SA_TABLE_SESSION);
 }
 
 /* The application in the cache, where it is read into if need be; NULL if there is none. */

@@ -39,7 +39,6 @@
 #include "access/tableam.h"
 #include "access/transam.h"
 #include "access/xact.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
@@ -134,10 +133,8 @@ static int64
 count_sessions(const SaApplication *application, bool anonymous, const uint8 *except,
 			   TimestampTz now, int64 limit)
 {
-	Oid			nspid = get_namespace_oid("session_admin", false);
 	Relation	rel = table_open(application->session_relid, AccessShareLock);
-	Relation	index = index_open(get_relname_relid("session_application_idx", nspid),
-								   AccessShareLock);
+	Relation	index = index_open(sa_relation(SA_INDEX_SESSION_APPLICATION), AccessShareLock);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	SessionHash *uncommitted = palloc(sizeof(SessionHash));
@@ -231,8 +228,7 @@ sa_seat_take(SaSeat *seat, const char *application_name, const char *user_name,
 			 const uint8 *hash)
 {
 	bool		anonymous = user_name == NULL;
-	Oid			ticket_relid = get_relname_relid("seat_ticket",
-												 get_namespace_oid("session_admin", false));
+	Oid			ticket_relid = sa_relation(SA_SEQUENCE_SEAT_TICKET);
 	SaApplication application;
 
 	sa_application_get(application_name, &application);
@@ -306,10 +302,8 @@ static int64
 count_sessions_of_user(const SaApplication *application, const char *user_name,
 					   const uint8 *except, TimestampTz now)
 {
-	Oid			nspid = get_namespace_oid("session_admin", false);
 	Relation	rel = table_open(application->session_relid, AccessShareLock);
-	Relation	index = index_open(get_relname_relid("session_user_name_idx", nspid),
-								   AccessShareLock);
+	Relation	index = index_open(sa_relation(SA_INDEX_SESSION_USER_NAME), AccessShareLock);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	IndexScanDesc scan;

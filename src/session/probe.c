@@ -20,7 +20,6 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
@@ -378,7 +377,7 @@ sa_probes_flush(pg_attribute_unused() bool *more)
 	static SaStatement list_rules = {.sql =
 		"SELECT application::text, user_agent_like, address::text FROM session_admin_internal.probe_rule"
 	};
-	Oid			session_relid = get_relname_relid("session", get_namespace_oid("session_admin", false));
+	Oid			session_relid = sa_relation(SA_TABLE_SESSION);
 	bool		any_shared = sa_shmem_usable() && shared_counters != NULL &&
 	hash_get_num_entries(shared_counters) > 0;
 	int64		done = 0;
@@ -516,7 +515,7 @@ sa_live_probes(PG_FUNCTION_ARGS)
 	if (application != NULL)
 	{
 		Oid			session_relid =
-		get_relname_relid("session", get_namespace_oid("session_admin", false));
+		sa_relation(SA_TABLE_SESSION);
 		CounterKey	key = counter_key(session_relid,
 									  sa_probe_rule_key(application, user_agent_like, address));
 

@@ -2,30 +2,9 @@
  * remember_me.c
  *	  Remembered devices: issue, redeem, rotate, revoke.
  *
- * A token is selector:validator, 32 and 64 hex digits, both random.  The
- * selector names the series, one per device, and is no secret; of the
- * validator only the SHA-256 is kept.  Each redemption replaces the validator.
- *
- * The next validator is not drawn at random but derived from the one shown:
- * HMAC-SHA256 with the shown validator as the key, over a salt that is drawn
- * anew at each rotation and kept in the row.  So a browser that shows the
- * parent of the current token again (two tabs, an answer that got lost) is
- * given the very same child, although nothing that is stored could tell it:
- * there is one line of descent, never a second live child.  That holds for a
- * grace period.  The parent after it, or anything older, was copied by
- * somebody: theft.  A validator that never belonged to the series proves
- * nothing and changes nothing, so that nobody logs others out by guessing.
- *
- * Locks: the account's row first, then the series.  The lock on the account
- * puts redemptions of one user in order with each other and with the ending of
- * that user's sessions, and since redemption does not write to the account,
- * waiting for it is no serialization failure under REPEATABLE READ either.
- *
- * Two clocks are read, both of which err against a false alarm: a token is
- * judged by the time at which the call began, before it waited for a lock, and
- * a rotation counts from the time after it.
+ * README.md in this folder says how tokens descend from each other, and what is theft.
  */
-#include "session/token.h"
+#include "session/series.h"
 #include "policy/policy.h"
 #include "ending/ending.h"
 
@@ -37,27 +16,6 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
-
-/* What a shown validator is to its series */
-typedef enum Shown
-{
-	SHOWN_STRANGER,
-	SHOWN_CURRENT,
-	SHOWN_PARENT,
-	SHOWN_ANCESTOR
-} Shown;
-
-typedef struct Series
-{
-	char	   *user_name;
-	bool		live;			/* its generation is the application's */
-	uint8		current_hash[SA_HASH_LEN];
-	bool		has_parent;		/* and with it salt and rotated_at */
-	uint8		parent_hash[SA_HASH_LEN];
-	uint8		salt[SALT_LEN];
-	TimestampTz rotated_at;
-	TimestampTz created_at;
-} Series;
 
 typedef struct Redemption
 {
@@ -104,139 +62,10 @@ series_record(SaLoginEvent *event, const char *series)
 }
 
 /*
- * Whose is this series?  Read without a lock, to know which account to lock.
- */
-static char *
-series_user(const char *application, const char *series)
-{
-	static SaStatement find = {.sql =
-		"SELECT user_name FROM session_admin.remember_me_token"
-		" WHERE series = $1 AND application = $2"
-	};
-	SaArgs		args = {0};
-
-	sa_arg_text(&args, series);
-	sa_arg_text(&args, application);
-	return sa_run(&find, &args) == 0 ? NULL : sa_result_text(0, 1);
-}
-
-/*
- * Lock the account of a series' user; the user's name, or NULL if there is no
- * such series
- *
- * The name may change while we wait for the lock, so look again after it.
- */
-static char *
-series_lock_user(const char *application, const char *series)
-{
-	char	   *user_name = series_user(application, series);
-
-	while (user_name != NULL)
-	{
-		char	   *now_of;
-
-		CHECK_FOR_INTERRUPTS();
-		if (!sa_account_lock(application, user_name))
-			sa_account_ensure(application, user_name);
-		now_of = series_user(application, series);
-		if (now_of == NULL || strcmp(now_of, user_name) == 0)
-			return now_of;
-		user_name = now_of;
-	}
-	return NULL;
-}
-
-static void
-series_copy_bytes(int column, uint8 *buffer, int length, bool *isnull)
-{
-	Datum		value = sa_result(0, column, isnull);
-
-	if (!*isnull)
-	{
-		bytea	   *bytes = DatumGetByteaPP(value);
-
-		/* a constraint of the table, except for the salt */
-		if ((int) VARSIZE_ANY_EXHDR(bytes) != length)
-			ereport(ERROR,
-					(errcode(ERRCODE_DATA_CORRUPTED),
-					 errmsg("remember-me series has a value of the wrong length")));
-		memcpy(buffer, VARDATA_ANY(bytes), length);
-	}
-}
-
-/*
- * Lock a series and read it; false if there is none
- *
- * The application's generation is read here and not from the cache of
- * policies: it decides whether a token that was ended is honoured.
- */
-static bool
-series_lock(const char *application, const char *series_name, Series *series)
-{
-	static SaStatement lock = {.sql =
-		"SELECT t.user_name, t.generation = a.generation, t.validator_hash,"
-		" t.parent_hash, t.salt, t.rotated_at, t.created_at"
-		" FROM session_admin.remember_me_token t"
-		" JOIN session_admin_internal.application_state a ON a.name = t.application"
-		" WHERE t.series = $1 AND t.application = $2"
-		"  AND NOT " SA_TOKEN_ENDED_LATE("t")
-		" FOR NO KEY UPDATE OF t"
-	};
-	SaArgs		args = {0};
-	bool		isnull;
-	bool		no_parent;
-	bool		no_salt;
-	bool		no_rotation;
-
-	sa_arg_text(&args, series_name);
-	sa_arg_text(&args, application);
-	if (sa_run(&lock, &args) == 0)
-		return false;
-
-	series->user_name = sa_result_text(0, 1);
-	series->live = DatumGetBool(sa_result(0, 2, &isnull));
-	series_copy_bytes(3, series->current_hash, SA_HASH_LEN, &isnull);
-	series_copy_bytes(4, series->parent_hash, SA_HASH_LEN, &no_parent);
-	series_copy_bytes(5, series->salt, SALT_LEN, &no_salt);
-	series->rotated_at = DatumGetTimestampTz(sa_result(0, 6, &no_rotation));
-	series->has_parent = !no_parent && !no_salt && !no_rotation;
-	series->created_at = DatumGetTimestampTz(sa_result(0, 7, &isnull));
-	return true;
-}
-
-/*
- * Tell what a shown validator is to its series
- *
- * The index on ancestors compares hashes byte by byte.  What its timing could
- * tell is a prefix of the SHA-256 of a validator that is worth nothing any more.
- */
-static Shown
-series_classify(const char *application, const char *series_name, const Series *series,
-				const uint8 *hash)
-{
-	static SaStatement find = {.sql =
-		"SELECT FROM session_admin_internal.remember_me_ancestor"
-		" WHERE series = $1 AND application = $2 AND validator_hash = $3"
-	};
-	SaArgs		args = {0};
-
-	if (timingsafe_bcmp(hash, series->current_hash, SA_HASH_LEN) == 0)
-		return SHOWN_CURRENT;
-	if (series->has_parent &&
-		timingsafe_bcmp(hash, series->parent_hash, SA_HASH_LEN) == 0)
-		return SHOWN_PARENT;
-
-	sa_arg_text(&args, series_name);
-	sa_arg_text(&args, application);
-	sa_arg_hash(&args, hash);
-	return sa_run(&find, &args) > 0 ? SHOWN_ANCESTOR : SHOWN_STRANGER;
-}
-
-/*
  * Replace the current validator by its child
  */
 static void
-series_rotate(Redemption *redemption, const Series *series)
+series_rotate(Redemption *redemption, const SaSeries *series)
 {
 	static SaStatement keep_parent = {.sql =
 		"INSERT INTO session_admin_internal.remember_me_ancestor (series, application, validator_hash)"
@@ -327,19 +156,19 @@ static void
 token_redeem(Redemption *redemption)
 {
 	SaApplication application;
-	Series		series;
-	Shown		shown;
+	SaSeries	series;
+	SaShown		shown;
 	uint8		hash[SA_HASH_LEN];
 
 	redemption->outcome = "unknown";
 	if (!sa_application_find(redemption->application, &application) ||
-		series_lock_user(redemption->application, redemption->shown.series) == NULL ||
-		!series_lock(redemption->application, redemption->shown.series, &series) ||
+		sa_series_lock_user(redemption->application, redemption->shown.series) == NULL ||
+		!sa_series_lock(redemption->application, redemption->shown.series, &series) ||
 		!series.live)
 		return;
 
 	sa_sha256(redemption->shown.validator, VALIDATOR_LEN, hash);
-	shown = series_classify(redemption->application, redemption->shown.series, &series, hash);
+	shown = sa_series_classify(redemption->application, redemption->shown.series, &series, hash);
 	if (shown == SHOWN_STRANGER)
 		return;
 
@@ -573,13 +402,13 @@ sa_revoke_remember_me(PG_FUNCTION_ARGS)
 	ending.at = GetCurrentTimestamp();
 
 	SPI_connect();
-	user_name = series_user(application, series);
+	user_name = sa_series_user(application, series);
 	if (user_name != NULL)
 	{
 		/* nobody's open transaction is waited for without end */
 		sa_accounts_lock(application, sa_array_of_text(user_name));
 	}
-	if (series_lock_user(application, series) != NULL)
+	if (sa_series_lock_user(application, series) != NULL)
 	{
 		sa_arg_text(&args, series);
 		sa_arg_text(&args, application);
@@ -612,7 +441,7 @@ sa_rename_remembered_device(PG_FUNCTION_ARGS)
 		PG_RETURN_BOOL(false);
 
 	SPI_connect();
-	if (series_lock_user(application, series) != NULL)
+	if (sa_series_lock_user(application, series) != NULL)
 	{
 		sa_arg_text(&args, series);
 		sa_arg_text(&args, application);

@@ -4,7 +4,8 @@
 -- be added without a decision on who gets it.
 --
 -- a: application, n: node, o: operator, u: auditor, d: administrator;
--- nothing: the owner only.
+-- nothing: the owner only.  Of what is internal it says who may execute it within
+-- a view or a function: nobody can name it.
 --
 BEGIN;
 SELECT no_plan();
@@ -175,13 +176,14 @@ INSERT INTO matrix VALUES
 ('sequence', 'seat_ticket',               '.....');
 
 CREATE TEMP VIEW object AS
-SELECT 'function' AS kind, proname::text AS object, oid::regprocedure::text AS name, oid,
-       coalesce(proacl, acldefault('f', proowner)) AS acl
-FROM pg_proc WHERE pronamespace = 'session_admin'::regnamespace
+SELECT 'function' AS kind, pronamespace::regnamespace::text AS schema, proname::text AS object,
+       oid::regprocedure::text AS name, oid, coalesce(proacl, acldefault('f', proowner)) AS acl
+FROM pg_proc WHERE pronamespace IN ('session_admin'::regnamespace, 'session_admin_internal'::regnamespace)
 UNION ALL
 SELECT CASE relkind WHEN 'v' THEN 'view' WHEN 'S' THEN 'sequence' ELSE 'table' END,
-       relname, oid::regclass::text, oid, coalesce(relacl, acldefault('r', relowner))
-FROM pg_class WHERE relnamespace = 'session_admin'::regnamespace
+       relnamespace::regnamespace::text, relname, oid::regclass::text, oid,
+       coalesce(relacl, acldefault('r', relowner))
+FROM pg_class WHERE relnamespace IN ('session_admin'::regnamespace, 'session_admin_internal'::regnamespace)
   AND relkind NOT IN ('i', 'I', 'c') AND NOT (relispartition AND relname !~ '_default$');
 
 SELECT is_empty(
@@ -191,8 +193,8 @@ SELECT is_empty(
     'SELECT kind, object FROM matrix WHERE (kind, object) NOT IN (SELECT kind, object FROM object)',
     'the matrix has nothing that does not exist');
 SELECT is_empty(
-    $$SELECT kind, object FROM session_admin_internal.capability
-      WHERE (kind, object) NOT IN (SELECT kind, object FROM object)$$,
+    $$SELECT kind, schema, object FROM session_admin_internal.capability
+      WHERE (kind, schema, object) NOT IN (SELECT kind, schema, object FROM object)$$,
     'no capability names what does not exist');
 
 CREATE TEMP TABLE role (who text, role name, capability text);
@@ -216,6 +218,16 @@ SELECT is_empty(
     'PUBLIC may use no function, view, table or sequence');
 SELECT ok(NOT has_schema_privilege('regress_nobody', 'session_admin', 'USAGE'),
     'PUBLIC may not use the schema');
+SELECT is_empty(
+    $$SELECT a.grantee::regrole, a.privilege_type
+      FROM pg_namespace n CROSS JOIN aclexplode(n.nspacl) a
+      WHERE n.nspname = 'session_admin_internal' AND a.grantee <> n.nspowner$$,
+    'nobody may use the internal schema, whatever was granted to them');
+SELECT is_empty(
+    format($$SELECT p FROM unnest('{USAGE,CREATE}'::text[]) AS p
+             WHERE has_schema_privilege(%L, 'session_admin_internal', p)$$, r.role),
+    format('nor may %s', coalesce(r.capability, 'nobody')))
+FROM role r;
 
 SELECT is_empty(
     format($$SELECT o.name, m.who
@@ -255,22 +267,25 @@ FROM role r;
 -- the same, done: whoever may call a function is not stopped inside it
 --
 
-CREATE FUNCTION pg_temp.state_of(role name, command text) RETURNS text
+CREATE FUNCTION pg_temp.outcome_of(role name, command text, OUT state text, OUT message text)
 LANGUAGE plpgsql AS $$
 BEGIN
-    BEGIN
-        PERFORM set_config('role', role, true);
-        EXECUTE command;
-        RAISE EXCEPTION 'done';
-    EXCEPTION WHEN OTHERS THEN
-        RETURN sqlstate;
-    END;
+    PERFORM set_config('role', role, true);
+    EXECUTE command;
+    RAISE EXCEPTION 'done';
+EXCEPTION WHEN OTHERS THEN
+    state := sqlstate;
+    message := sqlerrm;
 END
 $$;
+CREATE FUNCTION pg_temp.state_of(role name, command text) RETURNS text
+LANGUAGE sql AS 'SELECT state FROM pg_temp.outcome_of(role, command)';
+CREATE FUNCTION pg_temp.message_of(role name, command text) RETURNS text
+LANGUAGE sql AS 'SELECT message FROM pg_temp.outcome_of(role, command)';
 
 CREATE TEMP VIEW command AS
-SELECT m.kind, o.name, m.who,
-       format('%s session_admin.%I(%s)', CASE p.prokind WHEN 'p' THEN 'CALL' ELSE 'SELECT' END, o.object,
+SELECT m.kind, o.name, CASE o.schema WHEN 'session_admin' THEN m.who ELSE '.....' END AS who,
+       format('%s %s.%I(%s)', CASE p.prokind WHEN 'p' THEN 'CALL' ELSE 'SELECT' END, o.schema, o.object,
               -- not a constant, so that even a strict function is called
               (SELECT string_agg(format(CASE p.prokind WHEN 'p' THEN 'NULL::%s' ELSE '(SELECT NULL::%s)' END,
                                         format_type(t.type, NULL)),
@@ -278,9 +293,9 @@ SELECT m.kind, o.name, m.who,
                FROM unnest(p.proargtypes) WITH ORDINALITY AS t (type, n))) AS command
 FROM object o JOIN matrix m USING (kind, object)
 JOIN pg_proc p ON p.oid = o.oid
-WHERE m.kind = 'function' AND o.object NOT LIKE 'capability\_%'
+WHERE m.kind = 'function'
 UNION ALL
-SELECT m.kind, o.name, m.who, format('SELECT count(*) FROM session_admin.%I', o.object)
+SELECT m.kind, o.name, m.who, format('SELECT count(*) FROM %I.%I', o.schema, o.object)
 FROM object o JOIN matrix m USING (kind, object)
 WHERE m.kind IN ('view', 'table');
 
@@ -291,6 +306,15 @@ SELECT is_empty(
              ORDER BY 1$$,
            r.role, '%' || r.who || '%'),
     format('calls of %s', coalesce(r.capability, 'nobody')))
+FROM role r;
+
+-- what is internal cannot even be named
+SELECT is_empty(
+    format($$SELECT c.command, pg_temp.message_of(%1$L, c.command) FROM command c
+             WHERE c.command LIKE '%% session\_admin\_internal.%%'
+               AND pg_temp.message_of(%1$L, c.command) <> 'permission denied for schema session_admin_internal'$$,
+           r.role),
+    format('%s cannot name what is internal', coalesce(r.capability, 'nobody')))
 FROM role r;
 
 -- an internal error is never the answer to a null

@@ -137,7 +137,7 @@ INSERT INTO good_call (signature, arguments) VALUES
 ('session_admin.grant_access(regrole,text)', $$'session_admin_bad_input' | 'auditor'$$),
 ('session_admin.revoke_access(regrole,text)', $$'session_admin_bad_input' | 'auditor'$$);
 INSERT INTO good_call (signature, arguments)
-SELECT format('session_admin.capability_%s()', capability)::regprocedure, ''
+SELECT format('session_admin_internal.capability_%s()', capability)::regprocedure, ''
 FROM (SELECT DISTINCT capability FROM session_admin_internal.capability) AS c;
 
 -- products
@@ -183,7 +183,7 @@ INSERT INTO good_call (signature, arguments) VALUES
 -- triggers cannot be called
 INSERT INTO good_call (signature, arguments, state)
 SELECT oid, '', '39P01' FROM pg_proc
-WHERE pronamespace = 'session_admin'::regnamespace AND prorettype = 'trigger'::regtype;
+WHERE pronamespace IN ('session_admin'::regnamespace, 'session_admin_internal'::regnamespace) AND prorettype = 'trigger'::regtype;
 
 -- What is wrong: as good as everything, for a text
 CREATE TEMPORARY TABLE bad_value (
@@ -508,19 +508,19 @@ FROM (SELECT row_number() OVER () AS id, pg_temp.text_of(value) AS value FROM ba
 
 SELECT plan((SELECT count(DISTINCT signature)::int * 2 + 3 FROM good_call)
             + (SELECT count(*)::int FROM refusal)
-            + (SELECT count(*)::int FROM pg_class WHERE relnamespace = 'session_admin'::regnamespace AND relkind = 'v')
+            + (SELECT count(*)::int FROM pg_class WHERE relnamespace IN ('session_admin'::regnamespace, 'session_admin_internal'::regnamespace) AND relkind = 'v')
             + 6);
 
 SELECT is_empty($$
     SELECT oid::regprocedure FROM pg_proc
-    WHERE pronamespace = 'session_admin'::regnamespace AND prokind = 'f'
+    WHERE pronamespace IN ('session_admin'::regnamespace, 'session_admin_internal'::regnamespace) AND prokind = 'f'
     EXCEPT SELECT signature FROM good_call
-    $$, 'every function of the schema is tried');
+    $$, 'every function of the extension is tried');
 
 SELECT is_empty($$
     SELECT DISTINCT type::regtype
     FROM pg_proc, unnest(proargtypes) AS type
-    WHERE pronamespace = 'session_admin'::regnamespace
+    WHERE pronamespace IN ('session_admin'::regnamespace, 'session_admin_internal'::regnamespace)
     EXCEPT SELECT type FROM bad_value
     $$, 'there is something wrong for every type of argument');
 
@@ -576,9 +576,10 @@ SELECT results_eq($$
     'for example');
 
 -- and everything that reads it still does, and shows nothing that a terminal obeys
-SELECT is_empty(format($$SELECT left(t::text, 300) FROM session_admin.%I t WHERE t::text ~ E'[\x01-\x1f\x7f\u0080-\u009f]'$$, relname),
+SELECT is_empty(format($$SELECT left(t::text, 300) FROM %s t WHERE t::text ~ E'[\x01-\x1f\x7f\u0080-\u009f]'$$, oid::regclass),
                 format('view %s shows it as harmless text', relname))
-FROM pg_class WHERE relnamespace = 'session_admin'::regnamespace AND relkind = 'v' ORDER BY relname;
+FROM pg_class WHERE relnamespace IN ('session_admin'::regnamespace, 'session_admin_internal'::regnamespace)
+    AND relkind = 'v' ORDER BY relname;
 
 SELECT * FROM finish();
 ROLLBACK;

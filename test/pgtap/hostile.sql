@@ -80,7 +80,7 @@ WHERE typnamespace = 'pg_catalog'::regnamespace
 -- Tables of the same names: in a schema, and temporary, which come first of all
 SELECT format('CREATE TABLE evil.%1$I (planted int); CREATE TEMP TABLE %1$I (planted int)', relname)
 FROM pg_class
-WHERE relnamespace = 'session_admin'::regnamespace AND relkind IN ('r', 'p', 'v') \gexec
+WHERE relnamespace IN ('session_admin'::regnamespace, 'session_admin_internal'::regnamespace) AND relkind IN ('r', 'p', 'v') \gexec
 
 -- there is something that nodes may witness
 INSERT INTO session_admin.lost_history SELECT timeline_id, timeline_id, now(), NULL, '0/1', now(), 'node'
@@ -148,11 +148,8 @@ INSERT INTO call (command) VALUES
 CREATE ROLE regress_hostile;
 SELECT is_empty($$
     SELECT DISTINCT object FROM session_admin_internal.capability
-    WHERE kind = 'function' AND object NOT LIKE 'capability\_%'
-      -- called by views and reports
-      AND object NOT IN ('live_last_access', 'live_requests', 'live_probes', 'application_or_current', 'health_items',
-                         'health_lease_is_over', 'health_pending',
-                         'check_steps', 'html', 'html_row', 'html_table', 'html_time')
+    -- what is internal is called by views and reports
+    WHERE kind = 'function' AND schema = 'session_admin'
       AND object <> 'backfill_sessions'     -- a procedure, which calls backfill_batch
       AND NOT EXISTS (SELECT FROM call WHERE starts_with(command, object || '('))$$,
     'every function that somebody may be granted is called');

@@ -1,6 +1,6 @@
 -- Remembered devices: a series for each, whose token is replaced at every use
 SET session_admin.application = 'remember_me';
-SET search_path = session_admin;
+SET search_path = session_admin, session_admin_internal;
 
 -- What the tests below look at: the series of a user, with no secret in it
 CREATE TEMP VIEW series AS

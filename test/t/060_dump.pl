@@ -93,7 +93,7 @@ my @partitions = split /\n/, old(q{
 	ORDER BY 1::text});
 my @not_dumped = split /\n/, old(q{
 	SELECT c.oid::regclass FROM pg_extension e, pg_class c
-	WHERE extname = 'session_admin' AND relnamespace = 'session_admin'::regnamespace AND relkind IN ('r', 'p')
+	WHERE extname = 'session_admin' AND relnamespace IN ('session_admin'::regnamespace, 'session_admin_internal'::regnamespace) AND relkind IN ('r', 'p')
 	AND NOT relispartition AND NOT c.oid = ANY (extconfig) ORDER BY 1::text});
 
 foreach my $table (@dumped)

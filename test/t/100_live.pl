@@ -24,7 +24,7 @@ if (!$tree)
 	mkdir $_ or die $! foreach $tree, "$tree/test";
 	system_or_bail('cp', '-R', 'Makefile', 'session_admin.control', 'src', 'sql', $tree);
 	system_or_bail('cp', '-R', 'test/points', "$tree/test");
-	unlink glob("$tree/src/*.o"), glob("$tree/src/*/*.o");
+	unlink glob("$tree/src/*.o $tree/src/*/*.o");
 }
 {
 	# nothing of the make that runs this test

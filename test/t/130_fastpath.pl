@@ -103,7 +103,7 @@ my @functions = split /\n/, sql(q{
 	SELECT p.oid || '|' || p.oid::regprocedure || '|' || concat_ws('|', VARIADIC ARRAY(
 		SELECT format_type(type, NULL) FROM unnest(p.proargtypes) WITH ORDINALITY AS t (type, n) ORDER BY n))
 	FROM pg_proc p
-	WHERE pronamespace = 'session_admin'::regnamespace AND prorettype <> 'trigger'::regtype ORDER BY 1});
+	WHERE pronamespace IN ('session_admin'::regnamespace, 'session_admin_internal'::regnamespace) AND prorettype <> 'trigger'::regtype ORDER BY 1});
 cmp_ok(scalar @functions, '>', 50, 'there are functions');
 foreach (@functions)
 {

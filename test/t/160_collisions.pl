@@ -59,7 +59,7 @@ sub flushed
 sub requests
 {
 	my ($view) = @_;
-	return sql("SELECT sum(requests), max(requests) FROM session_admin.$view");
+	return sql("SELECT sum(requests), max(requests) FROM $view");
 }
 
 # A stop that never ends is an error.
@@ -80,17 +80,17 @@ sub count_over_restarts
 	my ($n) = @_;
 
 	is(flushed(), $n, 'each request is written');
-	is(requests('session'), "$n|1", 'once');
+	is(requests('session_admin.session'), "$n|1", 'once');
 	is(flushed(), '0', 'and not again');
 	touch();
 	stop_and_start('fast');
-	is(requests('session'), "$n|1", 'the table does not know of those after it');
-	is(requests('session_state'), 2 * $n . '|2', 'they outlive a restart');
+	is(requests('session_admin.session'), "$n|1", 'the table does not know of those after it');
+	is(requests('session_admin_internal.session_state'), 2 * $n . '|2', 'they outlive a restart');
 	touch();
 	stop_and_start('smart');
-	is(requests('session_state'), 3 * $n . '|3', 'and another one');
+	is(requests('session_admin_internal.session_state'), 3 * $n . '|3', 'and another one');
 	is(flushed(), $n, 'each session is written once');
-	is(requests('session'), 3 * $n . '|3', 'with all of its requests');
+	is(requests('session_admin.session'), 3 * $n . '|3', 'with all of its requests');
 	is(sql('SELECT used, unflushed FROM session_admin_internal.live_status()'), "$n|0", 'nothing else is left in memory');
 	sql('DELETE FROM session_admin.session');
 	is(sql('SELECT used FROM session_admin_internal.live_status()'), '0', 'and nothing after their end');
@@ -108,7 +108,7 @@ my $tree = PostgreSQL::Test::Utils::tempdir . '/tree';
 mkdir $_ or die $! foreach $tree, "$tree/test";
 system_or_bail('cp', '-R', 'Makefile', 'session_admin.control', 'src', 'sql', $tree);
 system_or_bail('cp', '-R', 'test/points', "$tree/test");
-unlink glob("$tree/src/*.o"), glob("$tree/src/*/*.o");
+unlink glob("$tree/src/*.o $tree/src/*/*.o");
 {
 	# nothing of the make that runs this test
 	delete local @ENV{qw(MAKEFLAGS MAKELEVEL MFLAGS MAKEOVERRIDES)};
@@ -130,20 +130,20 @@ sql(qq{
 	SELECT session_admin.close_session('one')});
 is(touch(), '{}', '100000 sessions are touched');
 is(flushed(), '100000', 'each request is written');
-is(requests('session'), '100000|1', 'once');
+is(requests('session_admin.session'), '100000|1', 'once');
 is(flushed(), '0', 'and not again');
 # a look at one of them goes over half of the others: touch some
 $ids = q{array(SELECT sha256(i::text::bytea) FROM generate_series(1, 100000, 100) i)};
 touch();
 stop_and_start('fast');
-is(requests('session'), '100000|1', 'the table does not know of those after it');
+is(requests('session_admin.session'), '100000|1', 'the table does not know of those after it');
 is(flushed(), '1000', 'they outlive a restart, and are written');
-is(requests('session'), '101000|2', 'once');
+is(requests('session_admin.session'), '101000|2', 'once');
 is(flushed(), '0', 'and not again');
 touch();
 stop_and_start('smart');
 is(flushed(), '1000', 'another restart');
-is(requests('session'), '102000|3', 'counts them');
+is(requests('session_admin.session'), '102000|3', 'counts them');
 
 $node->stop;
 done_testing();

@@ -1,15 +1,16 @@
 /*
  * options.c
- *	  The command line.
+ *	  Read the command line of pg_session_follow.
  */
 #include "postgres_fe.h"
 
-#include <signal.h>
 #include <unistd.h>
 
 #include "common/logging.h"
-#include "follow.h"
+#include "common/string.h"
 #include "getopt_long.h"
+
+#include "options.h"
 
 const char *progname;
 Options		options;
@@ -43,25 +44,6 @@ usage(void)
 		   "and whoever starts with that file again gets what was committed meanwhile.\n");
 }
 
-/* For the options that nothing else goes with. */
-static void
-print_and_exit(int argc, char *argv[])
-{
-	if (argc > 1)
-	{
-		if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-?") == 0)
-		{
-			usage();
-			exit(0);
-		}
-		if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)
-		{
-			printf("pg_session_follow (session_admin) %s\n", SA_VERSION);
-			exit(0);
-		}
-	}
-}
-
 static char *
 default_node(void)
 {
@@ -73,6 +55,11 @@ default_node(void)
 	return psprintf("%.200s-%d", host, (int) getpid());
 }
 
+/*
+ * Read the command line, or end the program.
+ *
+ * Long: it is a list of the options.
+ */
 void
 parse_options(int argc, char *argv[])
 {
@@ -94,7 +81,21 @@ parse_options(int argc, char *argv[])
 	};
 	int			c;
 
-	print_and_exit(argc, argv);
+	progname = get_progname(argv[0]);
+	if (argc > 1)
+	{
+		if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-?") == 0)
+		{
+			usage();
+			exit(0);
+		}
+		if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)
+		{
+			printf("pg_session_follow (session_admin) %s\n", SA_VERSION);
+			exit(0);
+		}
+	}
+
 	while ((c = getopt_long(argc, argv, "a:d:f:h:n:p:U:vwWx:", long_options, NULL)) != -1)
 	{
 		switch (c)

@@ -1,19 +1,17 @@
 /*
- * event.c
- *	  Signals and time.
+ * events.c
+ *	  Wait for the server, a signal or a while.
  */
 #include "postgres_fe.h"
 
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "common/logging.h"
-#include "follow.h"
 
-#define MAX_BACKOFF		5000
+#include "events.h"
 
 volatile	sig_atomic_t stopping = false;
 volatile	sig_atomic_t connecting = false;
@@ -77,18 +75,16 @@ now_ms(void)
 	return (int64) now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* Wait for the server (unless NULL), a signal, or a while; forever if that is negative */
+/*
+ * Wait for a socket, unless that is negative, for a signal, or a while; forever if that is
+ * negative.
+ */
 void
-wait_for_events(PGconn *watched, short events, int64 timeout)
+wait_for_events(int socket, short events, int64 timeout)
 {
-	struct pollfd fds[2] = {{.fd = wake[0], .events = POLLIN}, {.fd = -1}};
+	struct pollfd fds[2] = {{.fd = wake[0], .events = POLLIN}, {.fd = socket, .events = events}};
 	char		drain[64];
 
-	if (watched != NULL)
-	{
-		fds[1].fd = PQsocket(watched);
-		fds[1].events = events;
-	}
 	if (poll(fds, 2, timeout < 0 ? -1 : (int) Min(timeout, 3600 * 1000)) < 0 && errno != EINTR)
 		pg_fatal("%s() failed: %m", "poll");
 	while (read(wake[0], drain, sizeof(drain)) > 0)
@@ -103,5 +99,5 @@ back_off(int *delay)
 
 	*delay = Min(*delay * 2, MAX_BACKOFF);
 	while (!stopping && now_ms() < until)
-		wait_for_events(NULL, 0, until - now_ms());
+		wait_for_events(-1, 0, until - now_ms());
 }
