@@ -1,12 +1,10 @@
 /*
  * spi.c
- *	  Statements that are prepared once in a backend and always see the latest
- *	  data.
+ *	  Statements that are prepared once in a backend and always see the latest data.
  *
- * What our functions decide must not depend on how old the caller's snapshot
- * is: a REPEATABLE READ transaction that asks whether a session is valid, or
- * that ends one, is told and does what is true now.  So each statement runs
- * with the latest snapshot, as those of foreign keys do.
+ * What our functions decide must not depend on the age of the caller's snapshot: in a
+ * REPEATABLE READ transaction, too, they tell and do what is true now.  So each statement
+ * runs with the latest snapshot, as those of foreign keys do.
  */
 #include "base/base.h"
 

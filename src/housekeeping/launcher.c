@@ -2,17 +2,8 @@
  * launcher.c
  *	  The process that starts background workers where something is due.
  *
- * It lives as long as the server, but on a standby not before it is promoted.
- *
- * There is one worker at a time in a database, and a few in the server: who has
- * waited longest is next.  One that does not come to its end keeps but one place.
- * The launcher ends it when somebody wants to drop, rename, move or copy the
- * database: that waits until all others have left, which one batch may be too
- * long for.
- *
- * What fails is tried again, ever more rarely.  With nothing to flush, a database
- * is visited as often as its other tasks want; with no database that uses the
- * extension, the launcher sleeps until it is told of one.
+ * It lives as long as the server, on a standby from its promotion on.  README.md says how
+ * databases are found, and who is next.
  */
 #include "housekeeping/roster.h"
 #include "live/live.h"

@@ -1,20 +1,9 @@
 /*
  * maintain.c
- *	  Housekeeping: archives what has ended, makes and drops partitions, purges.
+ *	  The list of tasks, and maintain(), which runs them all in the caller's transaction.
  *
- * It is a list of tasks, each of which does one batch and tells how many rows it
- * handled.  maintain() runs them all in the caller's transaction; the worker
- * (worker.c) runs each batch in a transaction of its own, when it is due.
- *
- * A task that fails does not keep the next from running: it is told as a warning here,
- * and by view health of the worker.
- *
- * Nobody waits for housekeeping: it takes the strong locks that partitions need
- * only if it gets them at once, or else tries again the next time.  Rows for
- * which there is no partition yet go to the default partition meanwhile.  Nor does it
- * wait for others while it holds locks on sessions, tokens and accounts, in an order
- * that is not theirs: what somebody has locked is left for the next time.  In a
- * transaction block, which may last, maintain() leaves out what others would wait for.
+ * The worker runs each batch in a transaction of its own, when it is due.  README.md says
+ * who may wait for whom.
  */
 #include "housekeeping/task.h"
 #include "live/live.h"

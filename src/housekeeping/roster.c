@@ -1,14 +1,10 @@
 /*
  * roster.c
- *	  Which databases use the extension, what was done there and what is due, in shared
+ *	  The databases that use the extension, what was done there and what is due, in shared
  *	  memory.
  *
- * A database gets onto the roster when a backend that uses the extension for the first
- * time notes it, or when a worker that the launcher sent to look has found it.
- *
- * A spinlock protects it, held only to copy.  Anybody adds a database; else the launcher
- * alone changes and removes them.  A worker tells what it did in one of "runs", and the
- * launcher takes it from there.
+ * A spinlock protects it, held only to copy.  Any backend adds a database; otherwise the
+ * launcher alone changes and removes them.
  */
 #include "housekeeping/roster.h"
 #include "policy/policy.h"

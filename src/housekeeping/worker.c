@@ -1,25 +1,10 @@
 /*
  * worker.c
- *	  The background worker: housekeeping that starts by itself.
+ *	  The background worker: one run of housekeeping in one database.
  *
- * Two kinds of processes.  The launcher (launcher.c) has no database; it knows
- * which ones use the extension and when something is due there, and starts a
- * worker.  A worker connects to one database, does what is due, and is gone: it
- * is in nobody's way who drops the database or the extension.
- *
- * A database is found in two ways: the launcher sends a worker to look once
- * into each that it sees for the first time, and a backend that uses the
- * extension for the first time says so (sa_worker_note_database).  Where there is
- * none, no worker comes again.
- *
- * The worker does each batch in a transaction of its own, as the owner of the
- * tables.  It goes only where maintain() is not at work, and it waits for no lock
- * for long: what it could not do it does the next time.  A task that fails is logged
- * and rests, ever longer; the others are done as if nothing had happened.
- *
- * Locks.  Shared memory is protected by a spinlock, held only to copy.  Anybody
- * adds a database; else the launcher alone changes and removes them.  A worker tells
- * what it did in one of "runs", and the launcher takes it from there.
+ * Each batch is a transaction of its own, as the owner of the tables.  The worker does
+ * nothing while maintain() is at work, and does not wait long for a lock.  A task that fails
+ * is logged and rests; the others are done.
  */
 #include "housekeeping/roster.h"
 #include "live/live.h"

@@ -2,15 +2,9 @@
  * restart.c
  *	  Touches that outlive an orderly restart.
  *
- * When the server shuts down, the shared table of live sessions may count
- * requests that the tables do not: no worker can be started any more.  So the
- * postmaster, the last process that is left, writes them to a file, and counts
- * them again when it starts.  There, the file is removed.
- *
- * The file belongs to one state of the data directory: it names the shutdown
- * checkpoint, which must be the last that was made when it is read.  What a
- * crash, a restored backup or a start without this library leaves is of no use.
- * It is written by and for the same build: numbers are as they are in memory.
+ * The postmaster, the last process that is left, writes what is unflushed to a file, and
+ * counts it again when it starts.  README.md says to which state of the data directory
+ * such a file belongs.
  */
 #include "live/table.h"
 

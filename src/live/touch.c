@@ -2,13 +2,9 @@
  * touch.c
  *	  Is this session still valid?  Counts its requests, too.
  *
- * Where the shared table does not answer, a touch reads the row by its key with the latest
- * snapshot, whatever the caller's, and writes no more often than
+ * Where the shared table does not answer, the row is read, and written no more often than
  * session_admin.touch_interval, or three times in the session's idle timeout if that is
- * shorter; requests in between are counted in this backend.  It never waits: a row that
- * somebody else has locked is written at a later touch.  Nor does it write in a READ ONLY
- * transaction: a session that is touched in no other ends by its idle timeout for other
- * backends.
+ * shorter.  A touch never waits: a row that is locked is written at a later touch.
  */
 #include "live/table.h"
 #include "policy/policy.h"

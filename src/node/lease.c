@@ -1,15 +1,7 @@
 /*
  * lease.c
- *	  Whether the lease of a node has run out, however clocks are set.
- *
- * A node's row has the times that people read, and how far the clock that showed them
- * was then ahead of the one that nobody sets.  So what is a time of this run of the
- * server is one by that clock, too, wherever the first has been set to since.
- *
- * Of another run (before a restart, or on another machine) that difference means
- * nothing.  Then it is reckoned from the first moment that is known of this run: what
- * was granted before it has surely run out when its whole length has passed since.
- * That is never too early, and too late by no more than the length of a lease.
+ *	  How long a node may answer from its cache, and whether that time has run out,
+ *	  however clocks are set: see README.md.
  */
 #include "node/node.h"
 #include "policy/policy.h"

@@ -1,19 +1,10 @@
 /*
  * lost.c
- *	  Invalidations that this server does not remember: what it does when it learns
- *	  that there were some.
+ *	  What the server does when it learns that there were invalidations which it does not
+ *	  remember.
  *
- * A standby that lagged and was promoted, a base backup or a point in time that was
- * restored: each lacks what was committed last, and so honours what somebody was told
- * has ended.  The nodes are the witnesses: what they were told, and up to where in the
- * history of the server, is in the positions that they present (position.c).  The first
- * of which the history leaves a piece out shows the loss, and policy on_lost_history
- * says what follows: everybody logs in again, or nothing, or the nodes tell what they
- * remember.
- *
- * That happens once for each place at which the history was left, or, if it was not
- * left but taken away (the disk put back as it was), for each start of the server.
- * Other nodes with such positions only start over.
+ * The nodes are the witnesses, by what their positions claim (position.c).  README.md says
+ * when history is lost, and what follows.
  */
 #include "node/node.h"
 #include "ending/ending.h"

@@ -1,31 +1,10 @@
 /*
  * limit.c
- *	  How many sessions there may be: of a user, of all users of an application
- *	  (seats), and of nobody.
+ *	  How many sessions there may be: of a user, of an application (seats), and without a
+ *	  user.
  *
- * None of these is ever exceeded by what is committed, and a login that is under
- * way holds its place: one more is refused at once, it does not wait.
- *
- * Of a user.  Whoever opens a session for a user holds the lock on the user's
- * account until commit (account.c), so that what is counted after it is all
- * that there is.
- *
- * Seats, and anonymous sessions.  Nothing is locked until commit here: logins do
- * not wait for each other's transactions, and cannot deadlock.  Each login draws
- * a ticket from a sequence, which no rollback takes back.  A count of n sessions
- * that was made at ticket t says of each later ticket u that there are not more
- * than n + (u - t) sessions, its own included.  While that is within the limit,
- * it needs no look at the table.  Only when it is not, the sessions are counted
- * anew: those that are committed and those of transactions that are under way,
- * which might commit.
- *
- * A session must not be inserted unseen while another login counts.  So the
- * lock of the application's seats is held from before the ticket until after
- * the row is in the table, and no longer: shared by those who find room by their
- * ticket, exclusively by who counts.  A policy is read under that lock, so that
- * after its change no login that has not heard of it is still on its way.
- *
- * What has ended by time, or with its generation, is not counted.
+ * No limit is ever exceeded by what is committed, and a login that is under way holds its
+ * place.  README.md says how, with no lock that is held until commit.
  */
 #include "session/session.h"
 #include "policy/policy.h"

@@ -1,18 +1,9 @@
 /*
  * probe.c
- *	  Probes: anonymous sessions of health checks and bots, which are counted and
- *	  not kept.
+ *	  Probes: anonymous sessions of health checks and bots, which are counted and not
+ *	  kept.
  *
- * A rule is matched in open_session from what policy.c has cached; a probe costs
- * no table access.  Its count is kept in shared memory, where preloaded, and
- * written to the rule every flush_interval; or else in the backend, which writes
- * it when it was last written longer than touch_interval ago, or calls maintain().
- * A crash loses what was not written.
- *
- * Who writes a count locks the row of the rule first, reads the count then, and
- * takes off what was written when that is committed, before the lock is
- * released: so nothing is written twice.  Probes are not part of a transaction:
- * they are counted even if whoever asked rolls back.
+ * README.md says where they are counted, and why none is written twice.
  */
 #include "session/session.h"
 #include "policy/policy.h"

@@ -2,15 +2,7 @@
  * user.c
  *	  What becomes of the data of a user who is renamed, anonymized or erased.
  *
- * All three end the user's sessions and tokens under the old name first, by the
- * one door, and the row that this writes to the feed is the last one that names
- * it: no node could otherwise drop what it keeps under that name.  The row goes
- * when feed_retention is over.  Older rows of the feed need not be kept, as
- * whoever has not applied them yet gets this one too, and it covers them.
- *
- * Renamed rows of the history keep the actor as named at that time.  Anonymized
- * and erased users leave none of their names, addresses, devices and user
- * agents.
+ * All three end the user's sessions and tokens under the old name first: see README.md.
  */
 #include "session/session.h"
 #include "ending/ending.h"
