@@ -1,6 +1,6 @@
 # session_admin: builds with PGXS; PG_CONFIG=… names a PostgreSQL that is not in the PATH
 #
-#	make, make install          the library, the SQL script and pg_session_follow
+#	make, make install          the library, the SQL script, pg_session_follow and doc/
 #	make demo, make check       test/demo and test/check: these also install what is missing
 #	make installcheck           the regression, isolation and TAP tests, on the installed extension
 #	make debug                  builds anew for a debugger: -O0 -g3; then make install.  Assertions
@@ -75,6 +75,15 @@ ISOLATION_OPTS = $(TEST_OPTS) --temp-instance=./tmp_instance_iso --load-extensio
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
+
+# The documents have names that other extensions' have, too: they get a directory of their own.
+docmoduledir = extension/$(EXTENSION)
+
+# PGXS removes them by the paths that they have here, where they are not
+.PHONY: uninstall-docs
+uninstall: uninstall-docs
+uninstall-docs:
+	rm -f $(addprefix '$(DESTDIR)$(docdir)/$(docmoduledir)'/, $(notdir $(DOCS)))
 
 ifneq (,$(filter 9.% 10 11 12 13 14,$(MAJORVERSION)))
 $(error PostgreSQL $(MAJORVERSION) is too old for session_admin: name one from 15 on with PG_CONFIG=/path/to/pg_config)
