@@ -7,21 +7,16 @@
  * capture().  README.md says how that keeps nobody waiting.
  */
 #include "attach/match.h"
+#include "policy/policy.h"
+#include "ending/ending.h"
+#include "capture/capture.h"
 
 #include "access/table.h"
 #include "access/xact.h"
-#include "capture/capture.h"
-#include "ending/ending.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
-#include "commands/trigger.h"
 #include "funcapi.h"
-#include "miscadmin.h"
-#include "policy/policy.h"
-#include "utils/builtins.h"
 #include "utils/inval.h"
-#include "utils/lsyscache.h"
-#include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 

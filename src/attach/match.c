@@ -7,7 +7,6 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
-#include "utils/builtins.h"
 
 /* Did the product come with the extension?  One that nobody has described is refused. */
 bool

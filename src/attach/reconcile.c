@@ -7,17 +7,15 @@
  * both sides go on meanwhile.
  */
 #include "attach/reconcile.h"
+#include "policy/policy.h"
+#include "ending/ending.h"
 
 #include "access/table.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "ending/ending.h"
-#include "policy/policy.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
-#include "utils/rel.h"
 #include "utils/timestamp.h"
 
 #define SLICE			10000	/* rows or sessions that the worker looks at */

@@ -6,11 +6,10 @@
  * what has committed until then is seen.  What is locked is left for the next time.
  */
 #include "attach/reconcile.h"
+#include "ending/ending.h"
 
 #include "catalog/pg_type.h"
-#include "ending/ending.h"
 #include "miscadmin.h"
-#include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 #define REASON			"custom:reconciled"

@@ -3,8 +3,8 @@
  *	  The rows that attach_application() and detach_application() give.
  */
 #include "attach/match.h"
-
 #include "capture/capture.h"
+
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "utils/builtins.h"

@@ -4,10 +4,9 @@
  *	  tokens.
  */
 #include "capture/apply.h"
+#include "policy/policy.h"
 
 #include "catalog/pg_type.h"
-#include "live/live.h"
-#include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 /*

@@ -8,12 +8,12 @@
  * invalidation: that deletes the product's row before ours.
  */
 #include "capture/apply.h"
+#include "policy/policy.h"
+#include "live/live.h"
+#include "session/session.h"
 
 #include "catalog/pg_type.h"
-#include "live/live.h"
 #include "miscadmin.h"
-#include "policy/policy.h"
-#include "session/session.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 

@@ -7,12 +7,12 @@
  * to a new name only when no other directory has the old one.
  */
 #include "capture/apply.h"
+#include "live/live.h"
+#include "session/session.h"
 
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
-#include "live/live.h"
 #include "regex/regex.h"
-#include "session/session.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 

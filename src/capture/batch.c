@@ -5,13 +5,12 @@
  * row.c fills the lists, and apply.c applies each by one statement for all of them.
  */
 #include "capture/batch.h"
+#include "policy/policy.h"
 
 #include "catalog/pg_type.h"
-#include "policy/policy.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 /* Make an empty batch, for rows of this kind.  The caller frees it, after sa_batch_end. */
 SaBatch *

@@ -8,17 +8,15 @@
  * happens where changes are applied that come from elsewhere.
  */
 #include "capture/capture.h"
-
-#include "access/table.h"
-#include "access/tableam.h"
 #include "capture/batch.h"
 #include "capture/deletion.h"
 #include "capture/failure.h"
 #include "capture/row.h"
+
+#include "access/tableam.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
 #include "replication/worker_internal.h"
-#include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"

@@ -3,12 +3,11 @@
  *	  Compares rows of a product's sessions with the sessions that are known.
  */
 #include "capture/batch.h"
+#include "policy/policy.h"
+#include "live/live.h"
 
 #include "catalog/pg_type.h"
-#include "live/live.h"
 #include "miscadmin.h"
-#include "policy/policy.h"
-#include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 /*

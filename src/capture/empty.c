@@ -3,14 +3,13 @@
  *	  Deletes all rows of a product's table of sessions or tokens.
  */
 #include "capture/deletion.h"
+#include "capture/row.h"
 
 #include "access/table.h"
 #include "access/tableam.h"
-#include "capture/row.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
-#include "utils/rel.h"
 #include "utils/snapmgr.h"
 
 /* Rows of one table that are noted one by one when everything is deleted. */

@@ -8,11 +8,10 @@
  * passed on, such as a cancelled statement or a deadlock.
  */
 #include "capture/failure.h"
+#include "policy/policy.h"
+#include "ending/ending.h"
 
 #include "catalog/pg_type.h"
-#include "ending/ending.h"
-#include "policy/policy.h"
-#include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 

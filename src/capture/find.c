@@ -7,21 +7,18 @@
  * base/lock.c says who waits.
  */
 #include "capture/deletion.h"
+#include "capture/failure.h"
+#include "capture/row.h"
 
-#include "access/heapam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/transam.h"
-#include "capture/failure.h"
-#include "capture/row.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
-#include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 

@@ -5,7 +5,6 @@
 #include "capture/deletion.h"
 
 #include "catalog/pg_type.h"
-#include "utils/builtins.h"
 
 static int
 places_compare_hashes(const void *a, const void *b)

@@ -7,7 +7,6 @@
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/timestamp.h"
 
 /* The tables of the application in which sessions and tokens are; all products: NULL. */
 List *

@@ -6,10 +6,10 @@
  * why), and nobody is logged in by them.  The product's statement is no error.
  */
 #include "capture/apply.h"
-
-#include "access/table.h"
 #include "capture/deletion.h"
 #include "capture/failure.h"
+
+#include "access/table.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"

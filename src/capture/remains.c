@@ -9,7 +9,6 @@
 #include "capture/deletion.h"
 
 #include "catalog/pg_type.h"
-#include "utils/builtins.h"
 
 /* Is this what is noted without the session's hash? */
 static bool

@@ -8,7 +8,6 @@
 #include "capture/deletion.h"
 
 #include "catalog/pg_type.h"
-#include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 

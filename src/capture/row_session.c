@@ -3,10 +3,10 @@
  *	  What a row of a product's sessions tells.
  */
 #include "capture/row.h"
+#include "policy/policy.h"
+#include "live/live.h"
 
 #include "catalog/pg_type.h"
-#include "live/live.h"
-#include "policy/policy.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 

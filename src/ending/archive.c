@@ -59,24 +59,9 @@ static bool
 archive_session_was_valid(TupleTableSlot *slot, const SaApplication *application, TimestampTz now)
 {
 	bool		isnull;
-	Datum		user_name = slot_getattr(slot, SA_SESSION_USER_NAME, &isnull);
-	SaSession	session = {0};
-	bytea	   *hash;
-	bool		valid;
+	bytea	   *hash = DatumGetByteaPP(slot_getattr(slot, SA_SESSION_HASH, &isnull));
 
-	session.user_name = isnull ? NULL : TextDatumGetCString(user_name);
-	session.user_key = sa_user_key(session.user_name);
-	session.generation = DatumGetInt64(slot_getattr(slot, SA_SESSION_GENERATION, &isnull));
-	session.created_at = DatumGetTimestampTz(slot_getattr(slot, SA_SESSION_CREATED_AT, &isnull));
-	session.last_access_at = DatumGetTimestampTz(slot_getattr(slot, SA_SESSION_LAST_ACCESS_AT, &isnull));
-	session.idle_timeout = sa_session_idle_timeout(slot);
-	session.opened_xid = sa_session_opened_xid(slot);
-	hash = DatumGetByteaPP(slot_getattr(slot, SA_SESSION_HASH, &isnull));
-
-	valid = sa_session_is_valid(&session, application, (uint8 *) VARDATA_ANY(hash), now);
-	if (session.user_name != NULL)
-		pfree(session.user_name);
-	return valid;
+	return sa_session_row_is_valid(slot, application, (uint8 *) VARDATA_ANY(hash), now);
 }
 
 /* Was the remember-me token in this row valid until now? */

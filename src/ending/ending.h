@@ -178,6 +178,18 @@ extern void sa_late_end(const char *application, const char *user_name, const ui
 	"EXISTS (SELECT FROM " SA_LATE_ENDINGS_OF(t) \
 	" AND l.tokens AND (l.user_name IS NULL OR l.user_name = " t ".user_name))"
 
+/*
+ * In SQL: has a row of remember_me_token called "t" ended?  What tells it is joined to the
+ * row as "a" and "l".
+ */
+#define SA_JOIN_TOKEN_LIMITS(t) \
+	" JOIN session_admin_internal.application_state a ON a.name = " t ".application" \
+	" JOIN session_admin_internal.time_limit l ON l.application = " t ".application"
+#define SA_TOKEN_HAS_ENDED(t) \
+	"(" t ".generation <> a.generation" \
+	" OR " t ".created_at + l.remember_me_lifetime <= clock_timestamp()" \
+	" OR " SA_TOKEN_ENDED_LATE(t) ")"
+
 extern int64 sa_late_purge(bool *more); /* a task of maintain() */
 
 /* ended_id.c: ids of sessions that stay ended */

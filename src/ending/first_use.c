@@ -10,8 +10,8 @@
  */
 #include "ending/ending.h"
 
-#include "storage/procarray.h"
 #include "miscadmin.h"
+#include "storage/procarray.h"
 
 /* This application came from a dump: from now on it lives here. */
 static void

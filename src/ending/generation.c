@@ -62,13 +62,8 @@ generation_count(const char *application, SaEnded *ended)
 		"    WHERE $1 IS NULL OR application = $1) ELSE -1 END"
 	};
 	static SaStatement count_live_tokens = {.generic = true, .sql =
-		"SELECT count(*) FROM session_admin.remember_me_token t"
-		" JOIN session_admin_internal.application_state a"
-		"   ON a.name = t.application AND a.generation = t.generation"
-		" JOIN session_admin_internal.time_limit l ON l.application = t.application"
-		"   AND t.created_at + l.remember_me_lifetime > clock_timestamp()"
-		" WHERE ($1 IS NULL OR t.application = $1)"
-		"   AND NOT " SA_TOKEN_ENDED_LATE("t")
+		"SELECT count(*) FROM session_admin.remember_me_token t" SA_JOIN_TOKEN_LIMITS("t")
+		" WHERE ($1 IS NULL OR t.application = $1) AND NOT " SA_TOKEN_HAS_ENDED("t")
 	};
 
 	ended->sessions_ended = generation_count_if_few(&count_sessions, &count_live_sessions, application);

@@ -34,12 +34,8 @@ sa_expire_tokens(bool *more)
 {
 	static SaStatement delete_ended = {.sql =
 		"DELETE FROM session_admin.remember_me_token t USING ("
-		"  SELECT series, t.application FROM session_admin.remember_me_token t"
-		"  JOIN session_admin_internal.application_state a ON a.name = t.application"
-		"  JOIN session_admin_internal.time_limit l ON l.application = t.application"
-		"  WHERE t.generation <> a.generation"
-		"    OR t.created_at + l.remember_me_lifetime <= clock_timestamp()"
-		"    OR " SA_TOKEN_ENDED_LATE("t")
+		"  SELECT series, t.application FROM session_admin.remember_me_token t" SA_JOIN_TOKEN_LIMITS("t")
+		"  WHERE " SA_TOKEN_HAS_ENDED("t")
 		"  LIMIT $1 FOR UPDATE OF t SKIP LOCKED) e"
 		" WHERE t.series = e.series AND t.application = e.application"
 	};
