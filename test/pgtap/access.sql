@@ -126,6 +126,7 @@ INSERT INTO matrix VALUES
 ('function', 'worker_status',             '.....'),
 ('view',     'attachment_trigger',        '.....'),
 ('view',     'session_state',             '.....'),
+('view',     'token_state',               '.....'),
 ('view',     'installation_mark',         '.....'),
 ('view',     'application_state',         '.....'),
 ('view',     'effective_policy',          '.....'),

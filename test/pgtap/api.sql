@@ -95,14 +95,12 @@ INSERT INTO api VALUES
     'boolean', 'volatile, definer'),
 ('end_my_other_sessions',
     'user_name text, keep_session text, keep_remember_me boolean DEFAULT false,
-    application text DEFAULT NULL, OUT invalidation_id bigint,
-    OUT sessions_ended bigint, OUT tokens_revoked bigint',
-    'record', 'volatile, definer'),
+    application text DEFAULT NULL',
+    'session_admin.invalidation_result', 'volatile, definer'),
 ('end_my_other_sessions',
     'user_name text, keep_session bytea, keep_remember_me boolean DEFAULT false,
-    application text DEFAULT NULL, OUT invalidation_id bigint,
-    OUT sessions_ended bigint, OUT tokens_revoked bigint',
-    'record', 'volatile, definer'),
+    application text DEFAULT NULL',
+    'session_admin.invalidation_result', 'volatile, definer'),
 -- Pure functions
 ('session_ref',
     'session_id text',
@@ -142,36 +140,30 @@ INSERT INTO api VALUES
     anonymous boolean DEFAULT NULL, application text DEFAULT NULL',
     'SETOF session_admin.current_sessions', 'stable, definer'),
 ('invalidate_session',
-    $$session_ref text, reason text DEFAULT 'admin', application text DEFAULT NULL,
-    OUT invalidation_id bigint, OUT sessions_ended bigint, OUT tokens_revoked bigint$$,
-    'record', 'volatile, definer'),
+    $$session_ref text, reason text DEFAULT 'admin', application text DEFAULT NULL$$,
+    'session_admin.invalidation_result', 'volatile, definer'),
 ('invalidate_user',
     $$user_name text, keep_session text DEFAULT NULL,
     keep_remember_me boolean DEFAULT false, reason text DEFAULT 'admin',
-    application text DEFAULT NULL, OUT invalidation_id bigint,
-    OUT sessions_ended bigint, OUT tokens_revoked bigint$$,
-    'record', 'volatile, definer'),
+    application text DEFAULT NULL$$,
+    'session_admin.invalidation_result', 'volatile, definer'),
 ('invalidate_user',
     $$user_name text, keep_session bytea, keep_remember_me boolean DEFAULT false,
-    reason text DEFAULT 'admin', application text DEFAULT NULL,
-    OUT invalidation_id bigint, OUT sessions_ended bigint, OUT tokens_revoked bigint$$,
-    'record', 'volatile, definer'),
+    reason text DEFAULT 'admin', application text DEFAULT NULL$$,
+    'session_admin.invalidation_result', 'volatile, definer'),
 ('invalidate_sessions',
     $$user_name text DEFAULT NULL, address cidr DEFAULT NULL,
     user_agent_like text DEFAULT NULL, node text DEFAULT NULL,
     idle_for interval DEFAULT NULL, opened_before timestamptz DEFAULT NULL,
     anonymous boolean DEFAULT NULL, reason text DEFAULT 'admin',
-    application text DEFAULT NULL, OUT invalidation_id bigint,
-    OUT sessions_ended bigint, OUT tokens_revoked bigint$$,
-    'record', 'volatile, definer'),
+    application text DEFAULT NULL$$,
+    'session_admin.invalidation_result', 'volatile, definer'),
 ('invalidate_application',
-    $$reason text DEFAULT 'admin', application text DEFAULT NULL,
-    OUT invalidation_id bigint, OUT sessions_ended bigint, OUT tokens_revoked bigint$$,
-    'record', 'volatile, definer'),
+    $$reason text DEFAULT 'admin', application text DEFAULT NULL$$,
+    'session_admin.invalidation_result', 'volatile, definer'),
 ('invalidate_all',
-    $$reason text DEFAULT 'admin', OUT invalidation_id bigint,
-    OUT sessions_ended bigint, OUT tokens_revoked bigint$$,
-    'record', 'volatile, definer'),
+    $$reason text DEFAULT 'admin'$$,
+    'session_admin.invalidation_result', 'volatile, definer'),
 ('wait_for_nodes',
     $$invalidation_id bigint, timeout interval DEFAULT '00:00:05'$$,
     'TABLE(node text, state text)', 'volatile, definer'),
@@ -181,8 +173,7 @@ INSERT INTO api VALUES
 -- Reports
 ('dormant_users',
     'since timestamptz, application text DEFAULT NULL',
-    'TABLE(application text, user_name text, last_login_at timestamptz,
-        last_seen_at timestamptz, login_count bigint, total_failed_count bigint)', 'stable'),
+    'SETOF session_admin.dormant_user', 'stable'),
 ('concurrent_sessions',
     '"from" timestamptz, "to" timestamptz, step interval, application text DEFAULT NULL',
     'TABLE(at timestamptz, sessions bigint, peak bigint)', 'stable'),
@@ -237,17 +228,14 @@ INSERT INTO api VALUES
     'application text DEFAULT NULL',
     'bigint', 'volatile, definer'),
 ('rename_user',
-    'old text, new text, application text DEFAULT NULL, OUT invalidation_id bigint,
-    OUT sessions_ended bigint, OUT tokens_revoked bigint',
-    'record', 'volatile, definer'),
+    'old text, new text, application text DEFAULT NULL',
+    'session_admin.invalidation_result', 'volatile, definer'),
 ('anonymize_user',
-    'user_name text, alias text, application text DEFAULT NULL,
-    OUT invalidation_id bigint, OUT sessions_ended bigint, OUT tokens_revoked bigint',
-    'record', 'volatile, definer'),
+    'user_name text, alias text, application text DEFAULT NULL',
+    'session_admin.invalidation_result', 'volatile, definer'),
 ('erase_user',
-    'user_name text, application text DEFAULT NULL, OUT invalidation_id bigint,
-    OUT sessions_ended bigint, OUT tokens_revoked bigint',
-    'record', 'volatile, definer');
+    'user_name text, application text DEFAULT NULL',
+    'session_admin.invalidation_result', 'volatile, definer');
 
 CREATE TEMP VIEW actual AS
 SELECT p.oid, p.proname::text AS name, pg_temp.plain(pg_get_function_arguments(p.oid)) AS arguments,
@@ -276,6 +264,13 @@ SELECT is_empty(
     $$SELECT a.name, a.arguments FROM actual a JOIN pg_proc p USING (oid)
       WHERE p.prosecdef AND NOT coalesce(p.proconfig @> ARRAY['search_path=pg_catalog, pg_temp'], false)$$,
     'what runs with the rights of the owner has a search_path of its own');
+
+-- what a DBA types most; two have more parameters than fit, and are called with names
+SELECT cmp_ok(length(format(' session_admin | %s | %s | %s | func', a.name, a.result, pg_get_function_arguments(a.oid))),
+    '<=', 200, format('\df of %s is no wider than 200 columns', a.name))
+FROM actual a
+WHERE a.name IN ('invalidate_session', 'invalidate_application', 'invalidate_all', 'wait_for_nodes', 'set_policy',
+                 'attach_application', 'dormant_users', 'grant_access');
 
 -- every call that is about one application names it last
 SELECT is_empty(
@@ -369,11 +364,12 @@ SELECT set_eq(
     'SELECT name FROM api_view',
     'there is no other view in the schema');
 
--- of three, a DBA may delete rows; two are to be read
+-- of three tables, a DBA may delete rows; two are to be read; the types are results
 SELECT set_eq(
     $$SELECT relname::text FROM pg_class
       WHERE relnamespace = 'session_admin'::regnamespace AND relkind NOT IN ('v', 'i')$$,
-    ARRAY['session', 'remember_me_token', 'application', 'product_role', 'lost_history'],
+    ARRAY['session', 'remember_me_token', 'application', 'product_role', 'lost_history',
+          'invalidation_result', 'dormant_user'],
     'nor another table, sequence or type');
 
 SELECT is_empty(
@@ -381,5 +377,34 @@ SELECT is_empty(
       WHERE NOT coalesce(c.reloptions @> ARRAY['security_barrier=true'], false)$$,
     'every view is a security barrier');
 
+--
+-- What psql shows of them
+--
+
+SELECT is_empty(
+    $$SELECT name, arguments FROM actual WHERE obj_description(oid, 'pg_proc') IS NULL$$,
+    'every function says what it takes and gives');
+SELECT is_empty(
+    $$SELECT relname FROM pg_class
+      WHERE relnamespace = 'session_admin'::regnamespace AND relkind NOT IN ('i', 'c')
+        AND obj_description(oid, 'pg_class') IS NULL$$,
+    'every view and table says what it has');
+SELECT is_empty(
+    $$SELECT typname FROM pg_type WHERE typnamespace = 'session_admin'::regnamespace AND obj_description(oid, 'pg_type') IS NULL
+      AND typrelid IN (SELECT oid FROM pg_class WHERE relkind = 'c')$$,
+    'every type, too');
+SELECT is_empty(
+    $$SELECT c.relname, a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+      WHERE c.relnamespace = 'session_admin'::regnamespace AND c.relkind <> 'i' AND a.attnum > 0
+        AND col_description(c.oid, a.attnum) IS NULL$$,
+    'so does every column of them');
+SELECT is_empty(
+    $$SELECT d.description FROM pg_description d
+      WHERE (classoid, objoid) IN (SELECT 'pg_proc'::regclass::oid, oid FROM pg_proc
+                                   WHERE pronamespace = 'session_admin'::regnamespace
+                                   UNION SELECT 'pg_class'::regclass::oid, oid FROM pg_class
+                                   WHERE relnamespace = 'session_admin'::regnamespace)
+        AND (d.description ~ E'\n' OR d.description !~ '^[[:alpha:]]' OR d.description ~ '[.]$')$$,
+    'each in one line, without a full stop');
 SELECT * FROM finish();
 ROLLBACK;

@@ -1,6 +1,12 @@
 /*
- * Worker
+ * Housekeeping
  */
+
+CREATE FUNCTION session_admin.maintain(OUT task text, OUT done bigint) RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'sa_maintain';
+COMMENT ON FUNCTION session_admin.maintain() IS
+'does the housekeeping where no background worker does it: archives what has ended, deletes remaining rows of products, creates and drops partitions, purges the feed; returns each task with the number of rows done, null if it was not done';
 
 CREATE FUNCTION session_admin_internal.worker_status(
     OUT state text,
@@ -20,17 +26,6 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'sa_worker_status';
 COMMENT ON FUNCTION session_admin_internal.worker_status() IS
 'how the background worker of this database fares, and what its last run did';
-
-CREATE FUNCTION session_admin_internal.live_status(
-    OUT used bigint,
-    OUT capacity bigint,
-    OUT unflushed bigint,
-    OUT estimated boolean,
-    OUT touched bigint)
-LANGUAGE c VOLATILE PARALLEL UNSAFE
-AS 'MODULE_PATHNAME', 'sa_live_status';
-COMMENT ON FUNCTION session_admin_internal.live_status() IS
-'sessions in the shared table of live sessions, room there, requests of this database that the table session does not count yet, and sessions whose last access or requests it does not tell yet: estimated from some of the sessions, where there are many';
 
 CREATE FUNCTION session_admin_internal.note_database() RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE

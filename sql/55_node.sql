@@ -2,6 +2,62 @@
  * Nodes: whoever keeps a cache of sessions, and must know what ended
  */
 
+CREATE TABLE session_admin_internal.node (
+    node                text COLLATE "C" PRIMARY KEY
+                        CHECK (node <> '' AND octet_length(node) <= 255),
+    application         text COLLATE "C" NOT NULL,
+    joined_at           timestamptz NOT NULL DEFAULT clock_timestamp(),
+    last_sync_at        timestamptz,
+    lease_expires_at    timestamptz,
+    applied             pg_snapshot,
+    handed              pg_snapshot,
+    joined_by           text NOT NULL DEFAULT session_user,
+    -- how far the clock that people set was then ahead of the one that nobody sets, in
+    -- microseconds, and in which run of the server: see health_lease_is_over
+    joined_ahead        bigint,
+    joined_run          text,
+    synced_ahead        bigint,
+    synced_run          text
+) WITH (fillfactor = 50);
+COMMENT ON TABLE session_admin_internal.node IS
+'application nodes with a cache: what each said it applied, and the position it was handed since';
+
+CREATE TABLE session_admin_internal.server_run (
+    singleton   boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    run         text,
+    seen        bigint
+);
+INSERT INTO session_admin_internal.server_run DEFAULT VALUES;
+COMMENT ON TABLE session_admin_internal.server_run IS
+'one row: the latest run of the server as primary, and a moment of it, by the clock that nobody sets';
+
+CREATE TABLE session_admin.lost_history (
+    timeline        bigint NOT NULL,
+    left_timeline   bigint NOT NULL,
+    server_start    timestamptz,
+    left_at         pg_lsn,
+    claimed         pg_lsn NOT NULL,
+    found_at        timestamptz NOT NULL,
+    node            text COLLATE "C" NOT NULL,
+    UNIQUE NULLS NOT DISTINCT (timeline, left_timeline, server_start)
+);
+COMMENT ON TABLE session_admin.lost_history IS
+'timelines on which invalidations were lost, as the position of a node shows';
+COMMENT ON COLUMN session_admin.lost_history.timeline IS
+'timeline of the server';
+COMMENT ON COLUMN session_admin.lost_history.left_timeline IS
+'timeline that the node had followed';
+COMMENT ON COLUMN session_admin.lost_history.server_start IS
+'start of the server, where its timelines alone do not show the loss; null otherwise';
+COMMENT ON COLUMN session_admin.lost_history.left_at IS
+'place in the WAL at which the server left that timeline; null if it is not known';
+COMMENT ON COLUMN session_admin.lost_history.claimed IS
+'place in the WAL up to which the node was told of invalidations';
+COMMENT ON COLUMN session_admin.lost_history.found_at IS
+'time at which the loss was found';
+COMMENT ON COLUMN session_admin.lost_history.node IS
+'node that showed it';
+
 CREATE FUNCTION session_admin_internal.feed_position() RETURNS pg_snapshot
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'sa_feed_position';
@@ -42,7 +98,7 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_join_node';
 COMMENT ON FUNCTION session_admin.join_node(text, text) IS
-'registers a node; the position in the feed from which an empty cache is right';
+'registers a node that caches sessions; returns the position in the feed from which an empty cache is right; error 42501 if the name is that of another role''s node';
 
 CREATE FUNCTION session_admin.sync_node(
     node text, INOUT applied pg_snapshot,
@@ -53,7 +109,7 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_sync_node';
 COMMENT ON FUNCTION session_admin.sync_node(text, pg_snapshot) IS
-'says that a node applied everything up to a position, renews its lease, and gives what was committed since';
+'confirms that a node has applied everything up to a position and renews its lease; returns what was committed since, at least one row, with the next position; scope all means to start with an empty cache';
 
 CREATE FUNCTION session_admin.witness_invalidations(node text, invalidations jsonb)
 RETURNS bigint
@@ -61,7 +117,7 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_witness_invalidations';
 COMMENT ON FUNCTION session_admin.witness_invalidations(text, jsonb) IS
-'takes back from a node what a server has lost, where policy on_lost_history is witness; how many of them ended something';
+'takes from a node the invalidations that the server has lost, for applications whose policy on_lost_history is witness; returns how many of them ended something; error 55000 if nothing was lost';
 
 CREATE FUNCTION session_admin.leave_node(node text)
 RETURNS boolean
@@ -69,7 +125,7 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_leave_node';
 COMMENT ON FUNCTION session_admin.leave_node(text) IS
-'forgets a node, which no longer answers from its cache; was it known?';
+'removes a node, which from then on must not answer from its cache; returns false if it was not known; error 42501 if it is another role''s';
 
 CREATE FUNCTION session_admin.wait_for_nodes(
     invalidation_id bigint, timeout interval DEFAULT '5 seconds')
@@ -78,4 +134,4 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_wait_for_nodes';
 COMMENT ON FUNCTION session_admin.wait_for_nodes(bigint, interval) IS
-'waits until no node is behind an invalidation, or for the timeout; what each node said: applied, behind, or lease expired; product:NAME is behind while rows remain in its tables';
+'waits until no node is behind an invalidation, at most for timeout; returns each node with its state: applied, behind or lease expired; error PT404 if there is no such invalidation, 55000 if it is not committed';

@@ -16,16 +16,45 @@ FROM session_admin_internal.login_event e
 WHERE e.event IN ('login', 'login_failed')
 GROUP BY e.application, e.at::date;
 COMMENT ON VIEW session_admin.logins_per_day IS
-'logins and users of each day, in the time zone of whoever asks';
+'logins and users of each day, in the time zone of the reader';
+COMMENT ON COLUMN session_admin.logins_per_day.application IS
+'name of the application';
+COMMENT ON COLUMN session_admin.logins_per_day.day IS
+'day, in the time zone of the reader';
+COMMENT ON COLUMN session_admin.logins_per_day.logins IS
+'number of logins that succeeded';
 COMMENT ON COLUMN session_admin.logins_per_day.users IS
-'different users who logged in';
+'number of different users who logged in';
+COMMENT ON COLUMN session_admin.logins_per_day.failed_logins IS
+'number of logins that failed';
 COMMENT ON COLUMN session_admin.logins_per_day.failed_users IS
-'different users as whom somebody failed to log in';
+'number of different users as whom somebody failed to log in';
+
+CREATE TYPE session_admin.dormant_user AS (
+    application         text,
+    user_name           text,
+    last_login_at       timestamptz,
+    last_seen_at        timestamptz,
+    login_count         bigint,
+    total_failed_count  bigint
+);
+COMMENT ON TYPE session_admin.dormant_user IS
+'a user in the report dormant_users()';
+COMMENT ON COLUMN session_admin.dormant_user.application IS
+'name of the application';
+COMMENT ON COLUMN session_admin.dormant_user.user_name IS
+'name of the user';
+COMMENT ON COLUMN session_admin.dormant_user.last_login_at IS
+'time of the last login that succeeded; null if there was none';
+COMMENT ON COLUMN session_admin.dormant_user.last_seen_at IS
+'time of the last request, or of the last login if there was no request after it; null if there was none';
+COMMENT ON COLUMN session_admin.dormant_user.login_count IS
+'number of logins that succeeded';
+COMMENT ON COLUMN session_admin.dormant_user.total_failed_count IS
+'number of logins that failed';
 
 CREATE FUNCTION session_admin.dormant_users(since timestamptz, application text DEFAULT NULL)
-RETURNS TABLE (
-    application text, user_name text, last_login_at timestamptz, last_seen_at timestamptz,
-    login_count bigint, total_failed_count bigint)
+RETURNS SETOF session_admin.dormant_user
 LANGUAGE sql STABLE PARALLEL UNSAFE
 BEGIN ATOMIC
     SELECT l.application, l.user_name, l.last_login_at, l.last_seen_at, l.login_count,
@@ -36,7 +65,7 @@ BEGIN ATOMIC
     ORDER BY greatest(l.last_login_at, l.last_seen_at) NULLS FIRST, l.user_name;
 END;
 COMMENT ON FUNCTION session_admin.dormant_users(timestamptz, text) IS
-'users who were not here since, those who never came first';
+'returns the users who have not logged in or sent a request since a time, first those who never did';
 
 CREATE FUNCTION session_admin_internal.check_steps("from" timestamptz, "to" timestamptz, step interval)
 RETURNS boolean
@@ -85,7 +114,7 @@ BEGIN ATOMIC
     ORDER BY running.step_number;
 END;
 COMMENT ON FUNCTION session_admin.concurrent_sessions(timestamptz, timestamptz, interval, text) IS
-'how many sessions there were at each step from one time to before another, and at most until the next';
+'returns the number of sessions at each step from one time up to another, and the peak until the next step; error 22023 for more than 100,000 steps';
 
 -- In SQL_ASCII a character is a byte, and these above 0x7f are parts of others.
 CREATE FUNCTION session_admin_internal.html(value text) RETURNS text
@@ -240,4 +269,4 @@ BEGIN ATOMIC
     FROM asked, session, login, day, invalidation;
 END;
 COMMENT ON FUNCTION session_admin.html_report(timestamptz, bigint, text) IS
-'one self-contained page: current sessions, last logins, and since then logins per day and invalidations';
+'returns a self-contained HTML page: current sessions and last logins, and the logins per day and invalidations since a time; max_rows limits each table';

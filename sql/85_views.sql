@@ -26,19 +26,39 @@ SELECT s.application,
 FROM session_admin_internal.session_state s
 WHERE s.ended_at IS NULL;
 COMMENT ON VIEW session_admin.current_sessions IS
-'who is logged in now: the sessions that are valid';
+'the valid sessions: who is logged in now';
+COMMENT ON COLUMN session_admin.current_sessions.application IS
+'name of the application';
 COMMENT ON COLUMN session_admin.current_sessions.session_ref IS
-'names the session in calls such as invalidate_session; the start of the SHA-256 of its id';
+'public name of the session, for calls such as invalidate_session: the start of the SHA-256 of its id';
 COMMENT ON COLUMN session_admin.current_sessions.log_id IS
-'the label of the session in the access log of Jira';
+'label of the session in Jira''s access log; null if only the SHA-256 of its id is known';
+COMMENT ON COLUMN session_admin.current_sessions.user_name IS
+'name of the user; null for an anonymous session';
+COMMENT ON COLUMN session_admin.current_sessions.kind IS
+'user, or anonymous';
+COMMENT ON COLUMN session_admin.current_sessions.login_method IS
+'how the user logged in, as the application named it';
 COMMENT ON COLUMN session_admin.current_sessions.client_address IS
-'where the user is, behind trusted proxies';
+'address of the user, behind trusted proxies';
 COMMENT ON COLUMN session_admin.current_sessions.peer_address IS
-'who connected to the application: the user, or the last proxy';
+'address that connected to the application: the user''s, or the last proxy''s';
+COMMENT ON COLUMN session_admin.current_sessions.user_agent IS
+'header User-Agent of the login, cut to 1,024 bytes';
+COMMENT ON COLUMN session_admin.current_sessions.device IS
+'label of the device, as the application named it';
+COMMENT ON COLUMN session_admin.current_sessions.node IS
+'node of the application that opened the session';
+COMMENT ON COLUMN session_admin.current_sessions.requests IS
+'number of requests';
+COMMENT ON COLUMN session_admin.current_sessions.created_at IS
+'time at which the session was opened';
+COMMENT ON COLUMN session_admin.current_sessions.last_access_at IS
+'time of the last request';
 COMMENT ON COLUMN session_admin.current_sessions.idle IS
 'time since the last request';
 COMMENT ON COLUMN session_admin.current_sessions.expires_at IS
-'when the session ends if it is not used before, at the latest when its absolute timeout is over';
+'time at which the session ends unless it is used before, and at the latest; null: never';
 
 -- Not a function of the invoker: it reads more than the view shows.
 CREATE FUNCTION session_admin.preview_invalidation(
@@ -62,7 +82,7 @@ BEGIN ATOMIC
              $1, $2, $3, $4, $5, $6, $7, session_admin_internal.application_or_current($8)) s;
 END;
 COMMENT ON FUNCTION session_admin.preview_invalidation(text, cidr, text, text, interval, timestamptz, boolean, text) IS
-'the sessions that invalidate_sessions with the same filters would end';
+'returns the sessions that invalidate_sessions would end with the same filters; error 22023 without a filter';
 
 CREATE VIEW session_admin.session_history WITH (security_barrier) AS
 SELECT s.application,
@@ -107,15 +127,45 @@ SELECT e.application,
        e.actor
 FROM session_admin_internal.ended_session e;
 COMMENT ON VIEW session_admin.session_history IS
-'every session, live and ended: when it ended, why, and by whom';
+'all sessions, valid and ended: when, why and by whom they ended';
+COMMENT ON COLUMN session_admin.session_history.application IS
+'name of the application';
+COMMENT ON COLUMN session_admin.session_history.session_ref IS
+'public name of the session, for calls such as invalidate_session: the start of the SHA-256 of its id';
+COMMENT ON COLUMN session_admin.session_history.log_id IS
+'label of the session in Jira''s access log; null if only the SHA-256 of its id is known';
+COMMENT ON COLUMN session_admin.session_history.user_name IS
+'name of the user; null for an anonymous session';
+COMMENT ON COLUMN session_admin.session_history.kind IS
+'user, or anonymous';
+COMMENT ON COLUMN session_admin.session_history.login_method IS
+'how the user logged in, as the application named it';
+COMMENT ON COLUMN session_admin.session_history.client_address IS
+'address of the user, behind trusted proxies';
+COMMENT ON COLUMN session_admin.session_history.peer_address IS
+'address that connected to the application: the user''s, or the last proxy''s';
+COMMENT ON COLUMN session_admin.session_history.user_agent IS
+'header User-Agent of the login, cut to 1,024 bytes';
+COMMENT ON COLUMN session_admin.session_history.device IS
+'label of the device, as the application named it';
+COMMENT ON COLUMN session_admin.session_history.node IS
+'node of the application that opened the session';
+COMMENT ON COLUMN session_admin.session_history.requests IS
+'number of requests';
+COMMENT ON COLUMN session_admin.session_history.created_at IS
+'time at which the session was opened';
+COMMENT ON COLUMN session_admin.session_history.last_access_at IS
+'time of the last request';
 COMMENT ON COLUMN session_admin.session_history.ended_at IS
-'null while the session is valid';
+'time at which the session ended; null while it is valid';
+COMMENT ON COLUMN session_admin.session_history.end_reason IS
+'reason, for example logout, idle_timeout or admin; null while it is valid';
 COMMENT ON COLUMN session_admin.session_history.ended_by IS
-'the database role that ended it; session_admin for what ended by time';
-COMMENT ON COLUMN session_admin.session_history.actor IS
-'who ended it, as the application named them in session_admin.actor';
+'database role that ended it; session_admin for what ended by time';
 COMMENT ON COLUMN session_admin.session_history.duration IS
-'from the login to the end, or until now';
+'time from the login to the end, or until now';
+COMMENT ON COLUMN session_admin.session_history.actor IS
+'person who ended it, as the application named them in session_admin.actor';
 
 CREATE VIEW session_admin.last_login WITH (security_barrier) AS
 SELECT a.application,
@@ -153,11 +203,31 @@ LEFT JOIN (
     GROUP BY t.user_name, t.application) n
     ON n.user_name = a.user_name AND n.application = a.application;
 COMMENT ON VIEW session_admin.last_login IS
-'every user once, also those who never came: last login, failures, whether they are here now';
-COMMENT ON COLUMN session_admin.last_login.last_seen_at IS
-'last request, or last login if there was none after it';
+'each user once, also those who never logged in: logins, failures, last request';
+COMMENT ON COLUMN session_admin.last_login.application IS
+'name of the application';
+COMMENT ON COLUMN session_admin.last_login.user_name IS
+'name of the user';
+COMMENT ON COLUMN session_admin.last_login.last_login_at IS
+'time of the last login that succeeded; null if there was none';
+COMMENT ON COLUMN session_admin.last_login.last_login_address IS
+'address of that login';
+COMMENT ON COLUMN session_admin.last_login.last_login_method IS
+'how the user logged in then';
+COMMENT ON COLUMN session_admin.last_login.previous_login_at IS
+'time of the login before the last';
+COMMENT ON COLUMN session_admin.last_login.login_count IS
+'number of logins that succeeded';
+COMMENT ON COLUMN session_admin.last_login.last_failed_login_at IS
+'time of the last login that failed';
 COMMENT ON COLUMN session_admin.last_login.current_failed_count IS
-'failed logins since the last one that succeeded';
+'number of failed logins since the last one that succeeded';
+COMMENT ON COLUMN session_admin.last_login.total_failed_count IS
+'number of logins that failed';
+COMMENT ON COLUMN session_admin.last_login.last_seen_at IS
+'time of the last request, or of the last login if there was no request after it';
+COMMENT ON COLUMN session_admin.last_login.live_sessions IS
+'number of valid sessions';
 
 CREATE VIEW session_admin.login_history WITH (security_barrier) AS
 SELECT e.application,
@@ -175,6 +245,30 @@ SELECT e.application,
 FROM session_admin_internal.login_event e;
 COMMENT ON VIEW session_admin.login_history IS
 'logins that succeeded and failed, and what happened to remember-me tokens';
+COMMENT ON COLUMN session_admin.login_history.application IS
+'name of the application';
+COMMENT ON COLUMN session_admin.login_history.at IS
+'time of the event';
+COMMENT ON COLUMN session_admin.login_history.user_name IS
+'name of the user, as it was given';
+COMMENT ON COLUMN session_admin.login_history.event IS
+'login, login_failed, or an event of a remember-me token such as remember_me_issued';
+COMMENT ON COLUMN session_admin.login_history.succeeded IS
+'whether it succeeded';
+COMMENT ON COLUMN session_admin.login_history.login_method IS
+'how the user logged in';
+COMMENT ON COLUMN session_admin.login_history.client_address IS
+'address of the user, behind trusted proxies';
+COMMENT ON COLUMN session_admin.login_history.user_agent IS
+'header User-Agent, cut to 1,024 bytes';
+COMMENT ON COLUMN session_admin.login_history.device IS
+'label of the device';
+COMMENT ON COLUMN session_admin.login_history.node IS
+'node of the application';
+COMMENT ON COLUMN session_admin.login_history.session_ref IS
+'public name of the session that it opened; null if none';
+COMMENT ON COLUMN session_admin.login_history.detail IS
+'more about the event';
 
 CREATE VIEW session_admin.login_pressure WITH (security_barrier) AS
 SELECT e.application,
@@ -199,34 +293,27 @@ GROUP BY GROUPING SETS ((e.application, e.user_name), (e.application, e.client_a
 HAVING count(*) FILTER (WHERE NOT e.succeeded) > 0
    AND (grouping(e.user_name) = 0 OR e.client_address IS NOT NULL);
 COMMENT ON VIEW session_admin.login_pressure IS
-'who is being guessed, and from where: failed logins within login_pressure_window, once by user and once by address';
+'failed logins within policy login_pressure_window, once by user and once by address: who is being guessed, and from where';
+COMMENT ON COLUMN session_admin.login_pressure.application IS
+'name of the application';
+COMMENT ON COLUMN session_admin.login_pressure.kind IS
+'user or address: what the row counts by';
+COMMENT ON COLUMN session_admin.login_pressure.user_name IS
+'name of the user; null in rows by address';
+COMMENT ON COLUMN session_admin.login_pressure.client_address IS
+'address; null in rows by user';
+COMMENT ON COLUMN session_admin.login_pressure.failed_logins IS
+'number of logins that failed';
 COMMENT ON COLUMN session_admin.login_pressure.logins IS
-'logins that succeeded in the same time: of a guessed user perhaps one too many, of an address perhaps a whole office';
+'number of logins that succeeded in the same time: of a guessed user perhaps one too many, of an address perhaps a whole office';
 COMMENT ON COLUMN session_admin.login_pressure.users IS
-'different users as whom somebody failed to log in';
+'number of different users as whom somebody failed to log in';
 COMMENT ON COLUMN session_admin.login_pressure.addresses IS
-'different addresses from which somebody failed to log in';
-
-CREATE VIEW session_admin.remembered_devices WITH (security_barrier) AS
-SELECT t.application,
-       t.user_name,
-       t.series,
-       t.device,
-       t.user_agent,
-       t.client_address,
-       t.created_at,
-       t.last_used_at,
-       t.created_at + l.remember_me_lifetime AS expires_at
-FROM session_admin.remember_me_token t
-JOIN session_admin_internal.application_state a ON a.name = t.application AND a.generation = t.generation
-JOIN session_admin_internal.time_limit l ON l.application = t.application
-WHERE t.created_at + l.remember_me_lifetime > statement_timestamp()
-  AND NOT EXISTS (SELECT FROM session_admin_internal.late_ending e
-                  WHERE e.tokens AND t.opened_xid < e.before_xid
-                    AND (e.application IS NULL OR e.application = t.application)
-                    AND (e.user_name IS NULL OR e.user_name = t.user_name));
-COMMENT ON VIEW session_admin.remembered_devices IS
-'devices whose remember-me token is valid';
+'number of different addresses from which somebody failed to log in';
+COMMENT ON COLUMN session_admin.login_pressure.first_failed_at IS
+'time of the first failed login in the window';
+COMMENT ON COLUMN session_admin.login_pressure.last_failed_at IS
+'time of the last failed login';
 COMMENT ON COLUMN session_admin.remembered_devices.series IS
 'names the device in revoke_remember_me; not a secret: it opens nothing without its validator';
 
@@ -244,13 +331,29 @@ SELECT i.id,
        i.tokens_revoked
 FROM session_admin_internal.invalidation i;
 COMMENT ON VIEW session_admin.invalidations IS
-'what nodes were told to forget, for as long as the feed is kept';
+'the feed: what nodes were told to drop, for as long as policy feed_retention says';
+COMMENT ON COLUMN session_admin.invalidations.id IS
+'id of the invalidation, for wait_for_nodes';
+COMMENT ON COLUMN session_admin.invalidations.at IS
+'time at which it was made';
+COMMENT ON COLUMN session_admin.invalidations.scope IS
+'session, token, user, application or all';
+COMMENT ON COLUMN session_admin.invalidations.application IS
+'name of the application; null in scope all';
+COMMENT ON COLUMN session_admin.invalidations.user_name IS
+'name of the user; null if it is about no user or all';
 COMMENT ON COLUMN session_admin.invalidations.session_ref IS
-'the session that ended; in scope user the one that was kept, if any';
+'session that ended; in scope user, the one that goes on, if any';
+COMMENT ON COLUMN session_admin.invalidations.reason IS
+'reason, for example logout or admin';
+COMMENT ON COLUMN session_admin.invalidations.actor IS
+'person behind it, as the application named them in session_admin.actor';
 COMMENT ON COLUMN session_admin.invalidations.invalidated_by IS
-'the database role';
+'database role that made it';
 COMMENT ON COLUMN session_admin.invalidations.sessions_ended IS
-'null where everybody was logged out at once and nobody was counted';
+'number of sessions that ended; null if everybody was logged out at once and not counted';
+COMMENT ON COLUMN session_admin.invalidations.tokens_revoked IS
+'number of remember-me tokens revoked; null if they were not counted';
 
 -- Only these rows are read, by the index, whatever the planner knows of the table: two
 -- bounds that it does not know tell it that they are few.
@@ -284,8 +387,18 @@ SELECT n.node,
 FROM (SELECT s.*, session_admin_internal.health_pending(coalesce(s.applied, s.handed)) AS pending
       FROM session_admin_internal.node_state s OFFSET 0) n;
 COMMENT ON VIEW session_admin.nodes IS
-'the nodes that keep a cache, and how far each of them is';
+'the nodes that cache sessions, and how far each has come';
+COMMENT ON COLUMN session_admin.nodes.node IS
+'name of the node';
+COMMENT ON COLUMN session_admin.nodes.application IS
+'name of the application whose sessions it caches';
 COMMENT ON COLUMN session_admin.nodes.state IS
-'joined: has not synced yet; current: applied everything; behind: has not applied the pending ones yet; lease expired: does not answer from its cache';
+'joined: has not synced yet; current: has applied everything; behind: has not applied what is pending; lease expired: does not answer from its cache';
+COMMENT ON COLUMN session_admin.nodes.joined_at IS
+'time at which it joined';
+COMMENT ON COLUMN session_admin.nodes.last_sync_at IS
+'time of its last call of sync_node; null if there was none';
+COMMENT ON COLUMN session_admin.nodes.lease_expires_at IS
+'time until which it may answer from its cache';
 COMMENT ON COLUMN session_admin.nodes.pending IS
-'invalidations that it has not said to have applied';
+'number of invalidations that it has not confirmed';

@@ -27,7 +27,7 @@ BEGIN ATOMIC
     ORDER BY s.last_access_at DESC, s.session_hash;
 END;
 COMMENT ON FUNCTION session_admin.my_sessions(text, text) IS
-'where a user is logged in; current is the session that session_admin.current_session names';
+'returns the valid sessions of a user, the one used last first; current marks the one that session_admin.current_session names';
 
 CREATE FUNCTION session_admin.my_devices(user_name text, application text DEFAULT NULL)
 RETURNS TABLE (
@@ -43,7 +43,7 @@ BEGIN ATOMIC
     ORDER BY coalesce(d.last_used_at, d.created_at) DESC, d.series;
 END;
 COMMENT ON FUNCTION session_admin.my_devices(text, text) IS
-'the devices on which a user is remembered: see revoke_remember_me, rename_remembered_device';
+'returns the devices on which a user is remembered, the one used last first; for a page of the application';
 
 CREATE FUNCTION session_admin.end_my_session(
     user_name text,
@@ -64,36 +64,32 @@ BEGIN ATOMIC
     SELECT coalesce(sum(ended.sessions_ended), 0) > 0 FROM ended;
 END;
 COMMENT ON FUNCTION session_admin.end_my_session(text, text, text) IS
-'ends one session of a user, named as my_sessions does; false if it is not one of theirs';
+'ends one session of a user, given by the session_ref that my_sessions shows; returns false if it is not a valid session of that user';
 
 CREATE FUNCTION session_admin.end_my_other_sessions(
     user_name text,
     keep_session text,
     keep_remember_me boolean DEFAULT false,
-    application text DEFAULT NULL,
-    OUT invalidation_id bigint,
-    OUT sessions_ended bigint,
-    OUT tokens_revoked bigint)
+    application text DEFAULT NULL)
+RETURNS session_admin.invalidation_result
 LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT i.invalidation_id, i.sessions_ended, i.tokens_revoked
     FROM session_admin.invalidate_user($1, $2, $3, 'logout', $4) i;
 END;
 COMMENT ON FUNCTION session_admin.end_my_other_sessions(text, text, boolean, text) IS
-'logs a user out everywhere but in the session with this id';
+'ends all sessions of a user but the one with this id, and revokes the user''s remember-me tokens unless keep_remember_me; error PT404 if the user is not known';
 
 CREATE FUNCTION session_admin.end_my_other_sessions(
     user_name text,
     keep_session bytea,
     keep_remember_me boolean DEFAULT false,
-    application text DEFAULT NULL,
-    OUT invalidation_id bigint,
-    OUT sessions_ended bigint,
-    OUT tokens_revoked bigint)
+    application text DEFAULT NULL)
+RETURNS session_admin.invalidation_result
 LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT i.invalidation_id, i.sessions_ended, i.tokens_revoked
     FROM session_admin.invalidate_user($1, $2, $3, 'logout', $4) i;
 END;
 COMMENT ON FUNCTION session_admin.end_my_other_sessions(text, bytea, boolean, text) IS
-'the same, with the SHA-256 of the id of the session that goes on';
+'ends all sessions of a user but the one whose id has this SHA-256, and revokes the user''s remember-me tokens unless keep_remember_me; error PT404 if the user is not known';

@@ -110,27 +110,22 @@ BEGIN ATOMIC
     ORDER BY 1, 2, 3, 4;
 END;
 COMMENT ON FUNCTION session_admin.verify_attachments() IS
-'each table, column and trigger that is watched: ok, or what is broken and what to do';
-
-CREATE VIEW session_admin.capture_failures WITH (security_barrier) AS
-SELECT f.at, f.application, f.relation, f.event, f.message, f.user_names, f.acknowledged_by
-FROM session_admin_internal.capture_failure f;
-COMMENT ON VIEW session_admin.capture_failures IS
-'changes of products'' tables that were not understood, and who was logged out for it';
+'returns each watched table, column and trigger with its status: ok, or what is broken and what to do';
 COMMENT ON COLUMN session_admin.capture_failures.user_names IS
 'null: everybody';
 
-CREATE FUNCTION session_admin.acknowledge_failures(application text DEFAULT NULL) RETURNS bigint
-LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-    WITH seen AS (
-        UPDATE session_admin_internal.capture_failure f SET acknowledged_by = session_user
-        WHERE (f.application = session_admin_internal.application_or_current(acknowledge_failures.application)
-               OR f.application IS NULL)
-          AND f.acknowledged_by IS NULL
-        RETURNING 1
-    )
-    SELECT count(*) FROM seen;
-END;
-COMMENT ON FUNCTION session_admin.acknowledge_failures(text) IS
-'takes what is in capture_failures as seen, so that health does not tell of it any more';
+CREATE FUNCTION session_admin.attach_application(
+    product text, in_schema text DEFAULT 'public', application text DEFAULT NULL)
+RETURNS TABLE (part text, object text, state text, note text)
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'sa_attach_application';
+COMMENT ON FUNCTION session_admin.attach_application(text, text, text) IS
+'starts watching a product''s own tables in a schema; returns a row for each part and column, with what was found and what these tables cannot tell; error 42P01 if the tables, 3F000 if the schema do not exist';
+
+CREATE FUNCTION session_admin.detach_application(
+    product text DEFAULT NULL, in_schema text DEFAULT NULL, application text DEFAULT NULL)
+RETURNS TABLE (part text, object text, state text, note text)
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'sa_detach_application';
+COMMENT ON FUNCTION session_admin.detach_application(text, text, text) IS
+'stops watching tables and removes the triggers from them; null stands for any product and any schema; returns a row for each; error PT404 if none is attached';

@@ -201,6 +201,10 @@ CREATE VIEW session_admin.health WITH (security_barrier) AS
 SELECT h.name, h.value, h.status
 FROM session_admin_internal.health_items() h;
 COMMENT ON VIEW session_admin.health IS
-'is the extension well, and if not, what is to be done';
+'whether the extension is well, and what to do if not';
+COMMENT ON COLUMN session_admin.health.name IS
+'what the row is about';
+COMMENT ON COLUMN session_admin.health.value IS
+'what was found';
 COMMENT ON COLUMN session_admin.health.status IS
 'ok, or what to do';

@@ -157,13 +157,13 @@ RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_describe_product';
 COMMENT ON FUNCTION session_admin.describe_product(text, jsonb, text, text[], text) IS
-'describes the tables of a product of one''s own, anew if it was described before; parts is {part: {"tables": name, "columns": {role: name}}}';
+'describes a product of your own, or describes it anew; parts is {part: {"tables": name, "columns": {role: name}}}; error 22023 says what is wrong in it';
 
 CREATE FUNCTION session_admin.forget_product(product text) RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_forget_product';
 COMMENT ON FUNCTION session_admin.forget_product(text) IS
-'takes back what describe_product did; false if there was nothing';
+'deletes the description of a product of your own; returns false if there is none; error 55000 while its tables are attached';
 
 CREATE FUNCTION session_admin.detect_product(in_schema text DEFAULT 'public')
 RETURNS TABLE (product text, title text, matched text[], missing text[])
@@ -214,4 +214,4 @@ BEGIN ATOMIC
     ORDER BY s.share DESC, s.product;
 END;
 COMMENT ON FUNCTION session_admin.detect_product(text) IS
-'which products the tables of a schema look like by their columns, the likeliest first; see attach_application';
+'returns the products that the tables of a schema may belong to, judged by their columns, the most likely first';

@@ -1,45 +1,6 @@
 /*
- * Tables
- *
- * Names compare bytewise (COLLATE "C"): they are identifiers of other systems,
- * not words of a language.  There are no foreign keys to application: each
- * login would lock its one row.
+ * Tables: accounts, remember-me tokens, what has ended, and the feed
  */
-
--- Not dumped, so that a database that was restored from a dump has another one.
-CREATE TABLE session_admin_internal.installation (
-    singleton   boolean PRIMARY KEY DEFAULT true CHECK (singleton),
-    id          uuid NOT NULL DEFAULT gen_random_uuid(),
-    since       timestamptz NOT NULL DEFAULT clock_timestamp(),
-    made_by     integer NOT NULL DEFAULT pg_backend_pid()
-);
-INSERT INTO session_admin_internal.installation DEFAULT VALUES;
-COMMENT ON TABLE session_admin_internal.installation IS
-'one row: a mark of the place where this data lives, and since when';
-
-CREATE TABLE session_admin.application (
-    name        text COLLATE "C" PRIMARY KEY
-                CHECK (name <> '' AND octet_length(name) <= 63),
-    -- part of what makes a session or token valid: adding one ends them all
-    generation  bigint NOT NULL DEFAULT 1,
-    created_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
-    -- the mark of the place where it lives; another one came from a dump
-    home        text COLLATE "C"
-);
-COMMENT ON TABLE session_admin.application IS
-'products whose sessions are kept; made on first use';
-
-CREATE TABLE session_admin_internal.application_generation (
-    application     text COLLATE "C" NOT NULL,
-    generation      bigint NOT NULL,
-    ended_at        timestamptz NOT NULL,
-    reason          text NOT NULL,
-    ended_by        text NOT NULL,
-    actor           text,
-    PRIMARY KEY (application, generation)
-);
-COMMENT ON TABLE session_admin_internal.application_generation IS
-'generations that were ended at once: when, why and by whom, until the last of their rows is archived';
 
 CREATE TABLE session_admin_internal.account (
     application             text COLLATE "C" NOT NULL,
@@ -75,47 +36,6 @@ CREATE INDEX account_seen_user_idx ON session_admin_internal.account_seen (user_
 COMMENT ON TABLE session_admin_internal.account_seen IS
 'last access in ended sessions, failed logins, and logins of users whom somebody had locked, until maintain() adds them to account';
 
--- The hash comes first in the key: it tells nearly all rows apart, and a
--- session_ref is a prefix of it.
-CREATE TABLE session_admin.session (
-    session_hash    bytea NOT NULL CHECK (octet_length(session_hash) = 32),
-    application     text COLLATE "C" NOT NULL,
-    generation      bigint NOT NULL,
-    created_at      timestamptz NOT NULL,
-    last_access_at  timestamptz NOT NULL,
-    requests        bigint NOT NULL DEFAULT 0,
-    user_name       text COLLATE "C",
-    -- of a session in a product's own table: whose, the row's key if it has one, and
-    -- how long the product lets it be idle (null: for ever); no policy ends it
-    product         text COLLATE "C",
-    product_key     text COLLATE "C",
-    idle_timeout    interval,
-    -- the transaction in which its user logged in: see late_ending
-    opened_xid      xid8 NOT NULL DEFAULT pg_current_xact_id(),
-    login_method    text,
-    client_address  inet,
-    peer_address    inet,
-    log_id          text,
-    user_agent      text,
-    device          text,
-    node            text,
-    reauthenticated_at timestamptz,
-    PRIMARY KEY (session_hash, application),
-    -- a DBA may write anything, but the sums in the views must not overflow
-    CHECK (created_at > '-infinity' AND created_at < '10000-01-01 UTC'
-           AND last_access_at > '-infinity' AND last_access_at < '10000-01-01 UTC')
-) WITH (fillfactor = 80);
--- The user name first, here and below: people ask for a user more often than
--- for all of an application.
-CREATE INDEX session_user_name_idx ON session_admin.session (user_name, application);
--- For the limits of an application, which are apart for users and for others.
-CREATE INDEX session_application_idx ON session_admin.session (application, (user_name IS NULL));
--- For the comparison with the products' own tables.
-CREATE INDEX session_product_idx ON session_admin.session (application, product, session_hash)
-    WHERE product IS NOT NULL;
-COMMENT ON TABLE session_admin.session IS
-'live sessions; a session ends by its row leaving this table, whoever deletes it';
-
 -- Not unique: who ends a session must not wait for who counts or forgets others.
 CREATE TABLE session_admin_internal.ended_id (
     session_hash    bytea NOT NULL,
@@ -128,10 +48,6 @@ CREATE INDEX ended_id_until_idx ON session_admin_internal.ended_id (until);
 CREATE INDEX ended_id_refused_idx ON session_admin_internal.ended_id (refused) WHERE refused > 0;
 COMMENT ON TABLE session_admin_internal.ended_id IS
 'ids (by their hash) of sessions that have ended and stay ended, for as long as the session could have lived; how often a product has written one again';
-
-CREATE SEQUENCE session_admin_internal.seat_ticket;
-COMMENT ON SEQUENCE session_admin_internal.seat_ticket IS
-'tells how many sessions have been opened, at most, since they were counted';
 
 -- Partitioned parents that belong to an extension must carry no key and no
 -- index, or pg_restore fails; each partition has its own.
@@ -205,7 +121,35 @@ CREATE TABLE session_admin.remember_me_token (
 ) WITH (fillfactor = 80);
 CREATE INDEX remember_me_token_user_idx ON session_admin.remember_me_token (user_name, application);
 COMMENT ON TABLE session_admin.remember_me_token IS
-'remembered devices, one row per series; a series ends by its row leaving this table, whoever deletes it';
+'remembered devices, one row a series; the token is revoked when its row is deleted, no matter by whom';
+COMMENT ON COLUMN session_admin.remember_me_token.series IS
+'name of the device: the part of the token that stays';
+COMMENT ON COLUMN session_admin.remember_me_token.application IS
+'name of the application';
+COMMENT ON COLUMN session_admin.remember_me_token.generation IS
+'generation of the application in which it was issued; it is valid in no other';
+COMMENT ON COLUMN session_admin.remember_me_token.user_name IS
+'name of the user';
+COMMENT ON COLUMN session_admin.remember_me_token.validator_hash IS
+'hash of the validator that is valid now';
+COMMENT ON COLUMN session_admin.remember_me_token.parent_hash IS
+'hash of the validator before, accepted for policy remember_me_grace';
+COMMENT ON COLUMN session_admin.remember_me_token.salt IS
+'random bytes from which the token that follows parent_hash is computed again in that time';
+COMMENT ON COLUMN session_admin.remember_me_token.rotated_at IS
+'time at which the validator last changed';
+COMMENT ON COLUMN session_admin.remember_me_token.created_at IS
+'time at which the device was remembered';
+COMMENT ON COLUMN session_admin.remember_me_token.last_used_at IS
+'time at which the token was last redeemed; null if never';
+COMMENT ON COLUMN session_admin.remember_me_token.client_address IS
+'address of its last use';
+COMMENT ON COLUMN session_admin.remember_me_token.user_agent IS
+'header User-Agent of its last use, cut to 1,024 bytes';
+COMMENT ON COLUMN session_admin.remember_me_token.device IS
+'label of the device';
+COMMENT ON COLUMN session_admin.remember_me_token.opened_xid IS
+'transaction in which it was issued';
 
 CREATE TABLE session_admin_internal.remember_me_ancestor (
     series          text COLLATE "C" NOT NULL,
@@ -250,64 +194,8 @@ CREATE TABLE session_admin_internal.feed_running (
 COMMENT ON TABLE session_admin_internal.feed_running IS
 'transactions that a purge of the feed saw running, and when last: of these nothing was purged';
 
-CREATE TABLE session_admin_internal.node (
-    node                text COLLATE "C" PRIMARY KEY
-                        CHECK (node <> '' AND octet_length(node) <= 255),
-    application         text COLLATE "C" NOT NULL,
-    joined_at           timestamptz NOT NULL DEFAULT clock_timestamp(),
-    last_sync_at        timestamptz,
-    lease_expires_at    timestamptz,
-    applied             pg_snapshot,
-    handed              pg_snapshot,
-    joined_by           text NOT NULL DEFAULT session_user,
-    -- how far the clock that people set was then ahead of the one that nobody sets, in
-    -- microseconds, and in which run of the server: see health_lease_is_over
-    joined_ahead        bigint,
-    joined_run          text,
-    synced_ahead        bigint,
-    synced_run          text
-) WITH (fillfactor = 50);
-COMMENT ON TABLE session_admin_internal.node IS
-'application nodes with a cache: what each said it applied, and the position it was handed since';
-
-CREATE TABLE session_admin_internal.server_run (
-    singleton   boolean PRIMARY KEY DEFAULT true CHECK (singleton),
-    run         text,
-    seen        bigint
-);
-INSERT INTO session_admin_internal.server_run DEFAULT VALUES;
-COMMENT ON TABLE session_admin_internal.server_run IS
-'one row: the latest run of the server as primary, and a moment of it, by the clock that nobody sets';
-
-CREATE TABLE session_admin.lost_history (
-    timeline        bigint NOT NULL,
-    left_timeline   bigint NOT NULL,
-    server_start    timestamptz,
-    left_at         pg_lsn,
-    claimed         pg_lsn NOT NULL,
-    found_at        timestamptz NOT NULL,
-    node            text COLLATE "C" NOT NULL,
-    UNIQUE NULLS NOT DISTINCT (timeline, left_timeline, server_start)
-);
-COMMENT ON TABLE session_admin.lost_history IS
-'timelines that were left before a place up to which a node was told of invalidations: these are lost';
-
-CREATE TABLE session_admin_internal.policy (
-    application     text COLLATE "C" NOT NULL,
-    user_name       text COLLATE "C",
-    name            text COLLATE "C" NOT NULL,
-    value           text NOT NULL,
-    UNIQUE NULLS NOT DISTINCT (application, user_name, name)
-);
-COMMENT ON TABLE session_admin_internal.policy IS
-'policies that differ from their default, for an application or for one of its users';
-
--- one statement each: two of them in one would update the same row twice
-SELECT pg_catalog.pg_extension_config_dump('session_admin.application', '');
-SELECT pg_catalog.pg_extension_config_dump('session_admin_internal.application_generation', '');
 SELECT pg_catalog.pg_extension_config_dump('session_admin_internal.account', '');
 SELECT pg_catalog.pg_extension_config_dump('session_admin_internal.account_seen', '');
-SELECT pg_catalog.pg_extension_config_dump('session_admin.session', '');
 SELECT pg_catalog.pg_extension_config_dump('session_admin_internal.ended_id', '');
 SELECT pg_catalog.pg_extension_config_dump('session_admin_internal.ended_session', '');
 SELECT pg_catalog.pg_extension_config_dump('session_admin_internal.ended_session_default', '');
@@ -315,4 +203,3 @@ SELECT pg_catalog.pg_extension_config_dump('session_admin_internal.login_event',
 SELECT pg_catalog.pg_extension_config_dump('session_admin_internal.login_event_default', '');
 SELECT pg_catalog.pg_extension_config_dump('session_admin.remember_me_token', '');
 SELECT pg_catalog.pg_extension_config_dump('session_admin_internal.remember_me_ancestor', '');
-SELECT pg_catalog.pg_extension_config_dump('session_admin_internal.policy', '');

@@ -32,7 +32,23 @@ SELECT b.application, b.product, a.table_name, b.rows_read,
 FROM session_admin_internal.backfill b
 JOIN session_admin_internal.attachment a USING (application, product, part);
 COMMENT ON VIEW session_admin.backfills IS
-'how far backfill_sessions has come';
+'how far backfill_sessions has come with each table';
+COMMENT ON COLUMN session_admin.backfills.application IS
+'name of the application';
+COMMENT ON COLUMN session_admin.backfills.product IS
+'name of the product';
+COMMENT ON COLUMN session_admin.backfills.table_name IS
+'table of the product''s sessions';
+COMMENT ON COLUMN session_admin.backfills.rows_read IS
+'number of rows read so far';
+COMMENT ON COLUMN session_admin.backfills.percent IS
+'share of the table that was read, in percent';
+COMMENT ON COLUMN session_admin.backfills.started_at IS
+'time of the first batch';
+COMMENT ON COLUMN session_admin.backfills.last_at IS
+'time of the last batch';
+COMMENT ON COLUMN session_admin.backfills.finished_at IS
+'time at which it was done; null until then';
 
 CREATE FUNCTION session_admin.backfill_batch(
     batch_size integer DEFAULT 1000, application text DEFAULT NULL)
@@ -40,7 +56,7 @@ RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_backfill_batch';
 COMMENT ON FUNCTION session_admin.backfill_batch(integer, text) IS
-'one batch of backfill_sessions; false if nothing was left to do';
+'takes over up to batch_size rows of attached session tables, as backfill_sessions does; returns false when nothing was left to do';
 
 -- A procedure that commits can neither be SECURITY DEFINER nor have settings of its own.
 CREATE PROCEDURE session_admin.backfill_sessions(
@@ -54,4 +70,4 @@ BEGIN
 END
 $$;
 COMMENT ON PROCEDURE session_admin.backfill_sessions(integer, text) IS
-'takes the rows that are in attached tables of sessions already; each batch is committed: stop it at any time, and call it again to go on';
+'takes over the sessions that were in attached tables before; commits after every batch_size rows, so that you can stop it at any time and call it again to go on';

@@ -1,9 +1,8 @@
 /*
- * Session state
+ * Live sessions: are they valid, and when were they used
  *
  * A session whose row is still there may have ended already: with its whole
- * generation, or by time.  This is the one place that says so in SQL; the
- * trigger that archives the row says the same (src/invalidation.c).
+ * generation, or by time.
  */
 
 CREATE FUNCTION session_admin_internal.live_last_access(session_hash bytea, application text)
@@ -20,15 +19,8 @@ AS 'MODULE_PATHNAME', 'sa_live_requests';
 COMMENT ON FUNCTION session_admin_internal.live_requests(bytea, text) IS
 'requests of a session that its row does not count yet';
 
-CREATE FUNCTION session_admin_internal.ended_until(
-    application text, user_name text, product text, idle_timeout interval,
-    created_at timestamptz, ended_at timestamptz)
-RETURNS timestamptz
-LANGUAGE c STABLE PARALLEL UNSAFE
-AS 'MODULE_PATHNAME', 'sa_ended_until';
-COMMENT ON FUNCTION session_admin_internal.ended_until(text, text, text, interval, timestamptz, timestamptz) IS
-'how long a session that ended then could have lived: until then its id cannot be used again';
-
+-- The one place that says whether, when and why a session has ended.  All views and functions
+-- read it, but for the trigger that archives rows, which are not in the table any more.
 CREATE VIEW session_admin_internal.session_state AS
 SELECT s.session_hash, s.application, s.generation, s.created_at, l.last_access_at,
        l.requests, s.user_name, s.login_method, s.client_address, s.peer_address, s.log_id,
@@ -89,3 +81,76 @@ CROSS JOIN LATERAL (SELECT
          THEN least(d.idle_end, d.absolute_end, d.generation_end, d.late_end) END AS ended_at) e;
 COMMENT ON VIEW session_admin_internal.session_state IS
 'each row of session with the moment, reason and author of its end, if it has ended';
+
+CREATE FUNCTION session_admin_internal.session_changed() RETURNS trigger
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'sa_session_changed';
+COMMENT ON FUNCTION session_admin_internal.session_changed() IS
+'trigger: has the sessions that were updated read from the table again';
+
+CREATE TRIGGER session_changed AFTER UPDATE ON session_admin.session
+    REFERENCING OLD TABLE AS old_table NEW TABLE AS new_table
+    FOR EACH STATEMENT EXECUTE FUNCTION session_admin_internal.session_changed();
+
+-- Also where session_replication_role is replica.
+ALTER TABLE session_admin.session ENABLE ALWAYS TRIGGER session_changed;
+
+CREATE FUNCTION session_admin.touch_session(
+    session_id text,
+    application text DEFAULT NULL)
+RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'sa_touch_session';
+COMMENT ON FUNCTION session_admin.touch_session(text, text) IS
+'counts a request of a session; returns whether the session is valid';
+
+CREATE FUNCTION session_admin.touch_session(
+    session_id bytea,
+    application text DEFAULT NULL)
+RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'sa_touch_session';
+COMMENT ON FUNCTION session_admin.touch_session(bytea, text) IS
+'counts a request of a session, given by the SHA-256 of its id; returns whether the session is valid';
+
+CREATE FUNCTION session_admin.touch_sessions(
+    session_ids text[],
+    requests bigint[] DEFAULT NULL,
+    application text DEFAULT NULL)
+RETURNS text[]
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'sa_touch_sessions';
+COMMENT ON FUNCTION session_admin.touch_sessions(text[], bigint[], text) IS
+'counts requests of many sessions, one each or as given; returns the ids that are not valid';
+
+CREATE FUNCTION session_admin.touch_sessions(
+    session_ids bytea[],
+    requests bigint[] DEFAULT NULL,
+    application text DEFAULT NULL)
+RETURNS bytea[]
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'sa_touch_sessions';
+COMMENT ON FUNCTION session_admin.touch_sessions(bytea[], bigint[], text) IS
+'counts requests of many sessions, given by the SHA-256 of their ids, one each or as given; returns those that are not valid';
+
+-- '{a,b}' without a type could be either of these; as in all such cases, text is preferred.
+CREATE FUNCTION session_admin.touch_sessions(
+    session_ids text,
+    requests bigint[] DEFAULT NULL,
+    application text DEFAULT NULL)
+RETURNS text[]
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'sa_touch_sessions_text';
+COMMENT ON FUNCTION session_admin.touch_sessions(text, bigint[], text) IS
+'counts requests of many sessions, given as an array literal such as ''{id1,id2}''; returns the ids that are not valid';
+
+CREATE FUNCTION session_admin_internal.live_status(
+    OUT used bigint,
+    OUT capacity bigint,
+    OUT unflushed bigint,
+    OUT estimated boolean,
+    OUT touched bigint)
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'sa_live_status';
+COMMENT ON FUNCTION session_admin_internal.live_status() IS
+'sessions in the shared table of live sessions, room there, requests of this database that the table session does not count yet, and sessions whose last access or requests it does not tell yet: estimated from some of the sessions, where there are many';

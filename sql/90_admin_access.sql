@@ -119,19 +119,23 @@ JOIN pg_proc p
 CROSS JOIN aclexplode(p.proacl) g
 WHERE g.grantee <> p.proowner AND g.grantee <> 0;
 COMMENT ON VIEW session_admin.access IS
-'which role was granted which capability; members of a role have what it has';
+'which capability was granted to which role; members of a role have what it has';
+COMMENT ON COLUMN session_admin.access.role IS
+'role';
+COMMENT ON COLUMN session_admin.access.capability IS
+'application, node, operator, auditor or administrator';
 
 CREATE FUNCTION session_admin.grant_access(role regrole, capability text) RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_grant_access';
 COMMENT ON FUNCTION session_admin.grant_access(regrole, text) IS
-'gives a role one of application, node, operator, auditor, administrator; call it again after an update of the extension';
+'grants a role a capability: application, node, operator, auditor or administrator; call it again after the extension was updated';
 
 CREATE FUNCTION session_admin.revoke_access(role regrole, capability text) RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_revoke_access';
 COMMENT ON FUNCTION session_admin.revoke_access(regrole, text) IS
-'takes a capability from a role, but for what its other capabilities need';
+'revokes a capability from a role, except what the other capabilities of the role need';
 
 REVOKE ALL ON ALL TABLES IN SCHEMA session_admin, session_admin_internal FROM PUBLIC;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA session_admin, session_admin_internal FROM PUBLIC;

@@ -29,4 +29,4 @@ RETURNS TABLE (product text, table_name text, rows_read bigint,
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_reconcile_sessions';
 COMMENT ON FUNCTION session_admin.reconcile_sessions(text) IS
-'ends the sessions of products whose rows are gone, takes up rows that are new or differ, deletes those of ended sessions';
+'compares sessions with the rows of attached tables: ends those whose row is gone, takes over new and changed rows, deletes rows of ended sessions; returns the counts for each table';
