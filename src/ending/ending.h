@@ -96,7 +96,7 @@ typedef struct SaEnded
 	ArrayBuildState *ended_users;	/* the names, one a session */
 	ArrayBuildState *revoked_users; /* one a token */
 	ArrayBuildState *found_by_user; /* sessions whose rows in products' tables
-									 * are gone */
+									 * named one of these users, and are gone */
 } SaEnded;
 
 extern uint64 sa_delete_for(const SaEnding *ending, SaEnded *ended, SaStatement *statement,
@@ -180,7 +180,8 @@ extern void sa_late_end(const char *application, const char *user_name, const ui
 
 /*
  * In SQL: has a row of remember_me_token called "t" ended?  What tells it is joined to the
- * row as "a" and "l".
+ * row as "a" and "l".  View token_state also says when and why, and takes some six times
+ * as long.
  */
 #define SA_JOIN_TOKEN_LIMITS(t) \
 	" JOIN session_admin_internal.application_state a ON a.name = " t ".application" \
