@@ -81,7 +81,7 @@ networks_from_array(Networks *networks, ArrayType *array)
 }
 
 static bool
-trusts(const SaAddress *address, const void *arg)
+networks_trust(const SaAddress *address, const void *arg)
 {
 	const Networks *networks = arg;
 	int			i;
@@ -115,7 +115,7 @@ sa_client_address(inet *peer, const char *forwarded_for, ArrayType *trusted)
 	{
 		networks_from_array(&networks, trusted);
 		sa_forwarded_client(&client, forwarded_for,
-							strnlen(forwarded_for, SA_FORWARDED_MAX + 1), trusts, &networks);
+							strnlen(forwarded_for, SA_FORWARDED_MAX + 1), networks_trust, &networks);
 	}
 	return inet_from_address(&client);
 }

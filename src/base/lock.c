@@ -38,7 +38,7 @@ sa_wait_until(void)
 
 /* The transaction that has this version of a row locked; invalid if none can be told. */
 static TransactionId
-holder_of(Relation rel, ItemPointer tid)
+lock_holder_of(Relation rel, ItemPointer tid)
 {
 	HeapTupleData tuple;
 	Buffer		buffer;
@@ -97,7 +97,7 @@ sa_lock_row(Relation rel, ItemPointer tid, LockTupleMode mode, TupleTableSlot *s
 			if (!busy->any)
 			{
 				busy->any = true;
-				busy->holder = holder_of(rel, tid);
+				busy->holder = lock_holder_of(rel, tid);
 			}
 			return SA_ROW_BUSY;
 		default:
@@ -191,7 +191,7 @@ sa_others_write(SaRelation table, SaBusy *busy)
 }
 
 static void
-wait_for_holder(SaBusy *busy, pg_attribute_unused() void *argument)
+lock_wait_for_holder(SaBusy *busy, pg_attribute_unused() void *argument)
 {
 	if (TransactionIdIsValid(busy->holder))
 		XactLockTableWait(busy->holder, NULL, NULL, XLTW_None);
@@ -205,7 +205,7 @@ wait_for_holder(SaBusy *busy, pg_attribute_unused() void *argument)
 
 /* Run a step that waits, but not beyond this time (0: hardly), and undo all that it did. */
 static bool
-wait_in_step(TimestampTz until, void (*step) (SaBusy *, void *), SaBusy *busy, void *argument)
+lock_wait_in_step(TimestampTz until, void (*step) (SaBusy *, void *), SaBusy *busy, void *argument)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -245,7 +245,7 @@ wait_in_step(TimestampTz until, void (*step) (SaBusy *, void *), SaBusy *busy, v
 bool
 sa_wait_for(SaBusy *busy, TimestampTz until)
 {
-	return GetCurrentTimestamp() < until && wait_in_step(until, wait_for_holder, busy, NULL);
+	return GetCurrentTimestamp() < until && lock_wait_in_step(until, lock_wait_for_holder, busy, NULL);
 }
 
 /* Run a step that may have to wait, and undo all that it did; false if it had to for long. */
@@ -254,7 +254,7 @@ sa_wait_with(TimestampTz until, void (*step) (SaBusy *, void *), void *argument)
 {
 	SaBusy		busy = {0};
 
-	return wait_in_step(until, step, &busy, argument);
+	return lock_wait_in_step(until, step, &busy, argument);
 }
 
 /*

@@ -50,7 +50,7 @@ sa_arg_text(SaArgs *args, const char *value)
  * rest.
  */
 static int
-cursor_options(const SaStatement *statement, const SaArgs *args)
+spi_cursor_options(const SaStatement *statement, const SaArgs *args)
 {
 	int			options = statement->generic ? CURSOR_OPT_GENERIC_PLAN : 0;
 
@@ -76,7 +76,7 @@ cursor_options(const SaStatement *statement, const SaArgs *args)
 uint64
 sa_run(SaStatement *statement, SaArgs *args)
 {
-	int			options = cursor_options(statement, args);
+	int			options = spi_cursor_options(statement, args);
 	SPIPlanPtr *plan = options == CURSOR_OPT_CUSTOM_PLAN ?
 	&statement->plan_for_many : &statement->plan;
 	volatile int result = 0;

@@ -42,7 +42,6 @@ static uint64
 history_run(const char *format,...)
 {
 	StringInfoData sql;
-	int			result;
 
 	initStringInfo(&sql);
 	for (;;)
@@ -58,9 +57,7 @@ history_run(const char *format,...)
 		enlargeStringInfo(&sql, needed);
 	}
 
-	result = SPI_execute(sql.data, false, 0);
-	if (result < 0)
-		elog(ERROR, "could not execute statement: %s", SPI_result_code_string(result));
+	(void) sa_run_once(sql.data, NULL);
 	pfree(sql.data);
 	return SPI_processed;
 }

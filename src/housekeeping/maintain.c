@@ -113,7 +113,7 @@ sa_task_run(const SaTask *task, int64 *rows)
  * is of one, or of a function that began with this very statement.
  */
 static bool
-in_transaction_block(void)
+maintain_is_in_block(void)
 {
 	/* in a savepoint of the client's, even one of this very message */
 	if (ActivePortal != NULL && ActivePortal->createSubid > TopSubTransactionId)
@@ -197,7 +197,7 @@ sa_maintain(PG_FUNCTION_ARGS)
 	};
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	Maintained	maintained = {0};
-	bool		in_block = in_transaction_block();
+	bool		in_block = maintain_is_in_block();
 
 	PreventCommandIfReadOnly("session_admin.maintain()");
 	PreventCommandDuringRecovery("session_admin.maintain()");

@@ -231,7 +231,7 @@ sa_touch_sessions(PG_FUNCTION_ARGS)
 
 /* The error of the input function shows the ids; ours does not. */
 static void
-malformed_array_callback(pg_attribute_unused() void *arg)
+touch_malformed_array(pg_attribute_unused() void *arg)
 {
 	if (geterrcode() == ERRCODE_INVALID_TEXT_REPRESENTATION)
 		errmsg("malformed array of session ids");
@@ -244,7 +244,7 @@ malformed_array_callback(pg_attribute_unused() void *arg)
 Datum
 sa_touch_sessions_text(PG_FUNCTION_ARGS)
 {
-	ErrorContextCallback callback = {.callback = malformed_array_callback};
+	ErrorContextCallback callback = {.callback = touch_malformed_array};
 	Oid			input;
 	Oid			element;
 	Datum		ids;

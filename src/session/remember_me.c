@@ -41,7 +41,7 @@ PG_FUNCTION_INFO_V1(sa_rename_remembered_device);
  * A time so much later, infinity beyond the end of time
  */
 static TimestampTz
-time_plus(TimestampTz since, int64 span)
+series_time_plus(TimestampTz since, int64 span)
 {
 	TimestampTz until;
 
@@ -173,7 +173,7 @@ token_redeem(Redemption *redemption)
 		return;
 
 	redemption->user_name = series.user_name;
-	if (time_plus(series.created_at, application.remember_me_lifetime) <=
+	if (series_time_plus(series.created_at, application.remember_me_lifetime) <=
 		redemption->called_at)
 	{
 		redemption->outcome = "expired";
@@ -183,7 +183,7 @@ token_redeem(Redemption *redemption)
 	if (shown == SHOWN_CURRENT)
 		series_rotate(redemption, &series);
 	else if (shown == SHOWN_PARENT &&
-			 time_plus(series.rotated_at, application.remember_me_grace) >=
+			 series_time_plus(series.rotated_at, application.remember_me_grace) >=
 			 redemption->called_at)
 		sa_token_derive(redemption->shown.validator, series.salt,
 						redemption->next.validator);
