@@ -5,7 +5,15 @@
  */
 #include "session_admin.h"
 
+/* PostgreSQL 18 shows them in pg_get_loaded_modules() */
+#ifdef PG_MODULE_MAGIC_EXT
+PG_MODULE_MAGIC_EXT(
+					.name = "session_admin",
+					.version = SA_VERSION
+);
+#else
 PG_MODULE_MAGIC;
+#endif
 
 PGDLLEXPORT void _PG_init(void);
 

@@ -29,6 +29,14 @@ unset "${!PG@}" CDPATH
 export PGCTLTIMEOUT=600
 [[ $given_pg_config != */* || $given_pg_config = /* ]] || given_pg_config=$PWD/$given_pg_config
 PG_CONFIG=${given_pg_config:-pg_config}
+# without one in the PATH, that of the newest server that Debian has installed
+oldest_major=15
+if ! command -v "$PG_CONFIG" >/dev/null && [[ -z $given_pg_config ]]; then
+	for debian_major in $(find /usr/lib/postgresql -path '*/bin/postgres' 2>/dev/null | cut -d / -f 5 | sort -rn); do
+		[[ ! $debian_major -ge $oldest_major ]] || PG_CONFIG=/usr/lib/postgresql/$debian_major/bin/pg_config
+		break
+	done
+fi
 export TZ=UTC PGCLIENTENCODING=UTF8 PSQLRC=/dev/null PSQL_PAGER=
 # databases get their encoding from it, where a test does not give one
 LC_ALL=$(locale -a 2>/dev/null | grep -iEm1 '^(C|en_US)[.]utf-?8$' || echo C)
@@ -82,6 +90,9 @@ missing_packages() {
 		have prove || echo perl
 		have pg_prove || echo libtap-parser-sourcehandler-pgtap-perl
 		perl -MIPC::Run -e 1 2>/dev/null || echo libipc-run-perl
+		# a check of the format is skipped without; not every release has it
+		[[ $EUID -ne 0 ]] || have pg_bsd_indent || ! apt-cache show pg-bsd-indent >/dev/null 2>&1 ||
+			echo pg-bsd-indent
 	fi
 	case $purpose in
 		coverage) have lcov || echo lcov ;;
@@ -94,8 +105,8 @@ missing_packages() {
 
 	# apt has nothing for a PostgreSQL elsewhere
 	[[ -z $given_pg_config ]] || return 0
-	major=$({ "$PG_CONFIG" --version || apt-cache show postgresql; } 2>/dev/null |
-		sed -nE 's/^(PostgreSQL |Depends: postgresql-)([0-9]+).*/\2/p' | head -n 1) || true
+	major=$({ "$PG_CONFIG" --version || echo "${PG_CONFIG#/usr/lib/}"; apt-cache show postgresql; } 2>/dev/null |
+		sed -nE 's/^(PostgreSQL |postgresql\/|Depends: postgresql-)([0-9]+).*/\2/p' | head -n 1) || true
 	major=${major:-15}
 	[[ -x $(pg_dir bindir)/postgres ]] || echo "postgresql-$major"
 	# Debian has pgxs.mk in postgresql-client, without the headers that it needs
@@ -112,9 +123,12 @@ pg_dir() {
 
 # Installs what is missing, or says how.
 install_packages() {
-	local purpose=$1
+	local purpose=$1 major
 	local -a packages command
 
+	major=$("$PG_CONFIG" --version 2>/dev/null | grep -oE '[0-9]+' | head -n 1) || true
+	[[ -z $major || $major -ge $oldest_major ]] ||
+		die "PostgreSQL $major is too old for session_admin: name one from $oldest_major on with PG_CONFIG=/path/to/pg_config"
 	mapfile -t packages < <(missing_packages "$purpose")
 	if [[ ${#packages[@]} -gt 0 ]]; then
 		have apt-get || die "these are missing, under whatever name they have here: ${packages[*]}"

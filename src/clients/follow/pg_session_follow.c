@@ -32,12 +32,11 @@
 
 #include "common/logging.h"
 #include "common/string.h"
-#include "getopt_long.h"
 #include "libpq-fe.h"
 
-#define MIN_BACKOFF		100		/* milliseconds until what failed is tried
-								 * again */
-#define MAX_BACKOFF		5000
+#include "events.h"
+#include "options.h"
+
 #define MIN_HEARTBEAT	50
 #define QUERY_TIMEOUT	30000	/* then the connection is taken for dead */
 #define CONNECT_TIMEOUT "10"	/* seconds, where the user set none */
@@ -55,147 +54,9 @@ static const char *const sync_sql =
 "   s.reason, s.at) AS j"
 " ORDER BY s.id";
 
-typedef struct Options
-{
-	const char *dbname;
-	const char *host;
-	const char *port;
-	const char *user;
-	enum trivalue
-	{
-		TRI_DEFAULT, TRI_NO, TRI_YES
-	}			prompt_password;
-	const char *node;
-	const char *application;
-	const char *command;
-	const char *position_file;
-	bool		verbose;
-} Options;
-
-static const char *progname;
-static Options options;
 static PGconn *conn;			/* NULL: not connected */
 static char *password;
 static char *position;			/* NULL: not joined, or unknown */
-
-static int	wake[2];			/* a pipe: signals end a poll() that would
-								 * begin after them */
-static volatile sig_atomic_t stopping = false;
-static volatile sig_atomic_t connecting = false;
-
-static void
-usage(void)
-{
-	printf("%s follows the invalidations of sessions as a node of session_admin.\n\n", progname);
-	printf("Usage:\n  %s [OPTION]... [DBNAME [USERNAME]]\n\n", progname);
-	printf("Each invalidation is printed as a JSON object on a line, with the keys id, scope,\n"
-		   "application, user, session, keep, reason and at, as far as they apply.  After\n"
-		   "{\"scope\":\"all\",\"reason\":\"resync\"} nothing that was cached is right.\n\n");
-	printf("Options:\n");
-	printf("  -a, --application=NAME   application that the node belongs to\n");
-	printf("  -n, --node=NAME          name of the node (default: HOST-PID)\n");
-	printf("  -f, --position-file=FILE keep the position in FILE, and continue from there\n");
-	printf("  -v, --verbose            write what happens to standard error\n");
-	printf("  -x, --exec=COMMAND       run COMMAND with each JSON object on standard input\n"
-		   "                           instead of printing it; until it exits with 0 it is\n"
-		   "                           run again\n");
-	printf("  -V, --version            output version information, then exit\n");
-	printf("  -?, --help               show this help, then exit\n");
-	printf("\nConnection options:\n");
-	printf("  -d, --dbname=DBNAME      database name, connection string or URI\n");
-	printf("  -h, --host=HOSTNAME      database server host or socket directory\n");
-	printf("  -p, --port=PORT          database server port\n");
-	printf("  -U, --username=USERNAME  database user name\n");
-	printf("  -w, --no-password        never prompt for password\n");
-	printf("  -W, --password           force password prompt\n");
-	printf("\nA node that ends by SIGINT or SIGTERM leaves; with --position-file it only stops,\n"
-		   "and whoever starts with that file again gets what was committed meanwhile.\n");
-}
-
-static void
-handle_signal(int signo)
-{
-	int			save_errno = errno;
-
-	if (signo != SIGCHLD)
-	{
-		/*
-		 * libpq is not to be interrupted, and there is nothing to leave
-		 * cleanly
-		 */
-		if (connecting || stopping)
-			_exit(1);
-		stopping = true;
-	}
-	(void) !write(wake[1], "", 1);
-	errno = save_errno;
-}
-
-static void
-handle_signals(void)
-{
-	struct sigaction action = {0};
-
-	if (pipe(wake) != 0)
-		pg_fatal("could not create pipe: %m");
-	for (int i = 0; i < 2; i++)
-	{
-		if (fcntl(wake[i], F_SETFL, O_NONBLOCK) != 0 ||
-			fcntl(wake[i], F_SETFD, FD_CLOEXEC) != 0)
-			pg_fatal("could not set up pipe: %m");
-	}
-
-	/* no SA_RESTART: a write to a reader that does not read must end */
-	sigemptyset(&action.sa_mask);
-	action.sa_handler = handle_signal;
-	if (sigaction(SIGINT, &action, NULL) != 0 ||
-		sigaction(SIGTERM, &action, NULL) != 0 ||
-		sigaction(SIGCHLD, &action, NULL) != 0)
-		pg_fatal("could not set signal handler: %m");
-	action.sa_handler = SIG_IGN;
-	if (sigaction(SIGPIPE, &action, NULL) != 0)
-		pg_fatal("could not set signal handler: %m");
-}
-
-/* A clock that nobody sets, in milliseconds */
-static int64
-now_ms(void)
-{
-	struct timespec now;
-
-	if (clock_gettime(CLOCK_MONOTONIC, &now) != 0)
-		pg_fatal("could not read clock: %m");
-	return (int64) now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
-/* Wait for the server, a signal, or a while; forever if that is negative */
-static void
-wait_for_events(bool watch, short events, int64 timeout)
-{
-	struct pollfd fds[2] = {{.fd = wake[0], .events = POLLIN}, {.fd = -1}};
-	char		drain[64];
-
-	if (watch && conn != NULL)
-	{
-		fds[1].fd = PQsocket(conn);
-		fds[1].events = events;
-	}
-	if (poll(fds, 2, timeout < 0 ? -1 : (int) Min(timeout, 3600 * 1000)) < 0 && errno != EINTR)
-		pg_fatal("%s() failed: %m", "poll");
-	while (read(wake[0], drain, sizeof(drain)) > 0)
-		;
-}
-
-/* Wait longer each time; a signal ends it */
-static void
-back_off(int *delay)
-{
-	int64		until = now_ms() + *delay;
-
-	*delay = Min(*delay * 2, MAX_BACKOFF);
-	while (!stopping && now_ms() < until)
-		wait_for_events(false, 0, until - now_ms());
-}
 
 static void
 disconnect(void)
@@ -264,7 +125,7 @@ query(const char *sql, int nparams, const char *const *params)
 			disconnect();
 			return NULL;
 		}
-		wait_for_events(true, POLLIN | (unsent ? POLLOUT : 0), until - now_ms());
+		wait_for_events(PQsocket(conn), POLLIN | (unsent ? POLLOUT : 0), until - now_ms());
 		if (PQconsumeInput(conn) == 0)
 			break;
 	}
@@ -474,7 +335,7 @@ run_command(const char *line)
 	/* however long it runs, the server must not wait for us to read */
 	while ((ended = waitpid(child, &status, WNOHANG)) == 0)
 	{
-		wait_for_events(watch, POLLIN, -1);
+		wait_for_events(watch ? PQsocket(conn) : -1, POLLIN, -1);
 		if (watch && conn != NULL && PQconsumeInput(conn) == 0)
 			watch = false;
 		if (stopping && !told)
@@ -586,7 +447,7 @@ wait_for_bell(int64 lease)
 
 	while (!stopping && !notified() && now_ms() < until)
 	{
-		wait_for_events(true, POLLIN, until - now_ms());
+		wait_for_events(PQsocket(conn), POLLIN, until - now_ms());
 		if (PQconsumeInput(conn) == 0)
 		{
 			pg_log_error("connection to server was lost: %s", PQerrorMessage(conn));
@@ -640,109 +501,6 @@ follow(int *delay)
 	}
 }
 
-static char *
-default_node(void)
-{
-	char		host[256];
-
-	if (gethostname(host, sizeof(host)) != 0)
-		pg_fatal("could not get host name: %m");
-	host[sizeof(host) - 1] = '\0';
-	return psprintf("%.200s-%d", host, (int) getpid());
-}
-
-static void
-parse_options(int argc, char *argv[])
-{
-	static struct option long_options[] = {
-		{"application", required_argument, NULL, 'a'},
-		{"dbname", required_argument, NULL, 'd'},
-		{"exec", required_argument, NULL, 'x'},
-		{"help", no_argument, NULL, '?'},
-		{"host", required_argument, NULL, 'h'},
-		{"no-password", no_argument, NULL, 'w'},
-		{"node", required_argument, NULL, 'n'},
-		{"password", no_argument, NULL, 'W'},
-		{"port", required_argument, NULL, 'p'},
-		{"position-file", required_argument, NULL, 'f'},
-		{"username", required_argument, NULL, 'U'},
-		{"verbose", no_argument, NULL, 'v'},
-		{"version", no_argument, NULL, 'V'},
-		{NULL, 0, NULL, 0}
-	};
-	int			c;
-
-	if (argc > 1)
-	{
-		if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-?") == 0)
-		{
-			usage();
-			exit(0);
-		}
-		if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)
-		{
-			printf("pg_session_follow (session_admin) %s\n", SA_VERSION);
-			exit(0);
-		}
-	}
-
-	while ((c = getopt_long(argc, argv, "a:d:f:h:n:p:U:vwWx:", long_options, NULL)) != -1)
-	{
-		switch (c)
-		{
-			case 'a':
-				options.application = optarg;
-				break;
-			case 'd':
-				options.dbname = optarg;
-				break;
-			case 'f':
-				options.position_file = optarg;
-				break;
-			case 'h':
-				options.host = optarg;
-				break;
-			case 'n':
-				options.node = optarg;
-				break;
-			case 'p':
-				options.port = optarg;
-				break;
-			case 'U':
-				options.user = optarg;
-				break;
-			case 'v':
-				options.verbose = true;
-				break;
-			case 'w':
-				options.prompt_password = TRI_NO;
-				break;
-			case 'W':
-				options.prompt_password = TRI_YES;
-				break;
-			case 'x':
-				options.command = optarg;
-				break;
-			default:
-				pg_log_error_hint("Try \"%s --help\" for more information.", progname);
-				exit(1);
-		}
-	}
-
-	if (optind < argc && options.dbname == NULL)
-		options.dbname = argv[optind++];
-	if (optind < argc && options.user == NULL)
-		options.user = argv[optind++];
-	if (optind < argc)
-	{
-		pg_log_error("too many command-line arguments (first is \"%s\")", argv[optind]);
-		pg_log_error_hint("Try \"%s --help\" for more information.", progname);
-		exit(1);
-	}
-	if (options.node == NULL)
-		options.node = default_node();
-}
-
 int
 main(int argc, char *argv[])
 {
@@ -750,7 +508,6 @@ main(int argc, char *argv[])
 	bool		known;
 
 	pg_logging_init(argv[0]);
-	progname = get_progname(argv[0]);
 	set_pglocale_pgservice(argv[0], PG_TEXTDOMAIN("session_admin"));
 	parse_options(argc, argv);
 	handle_signals();
