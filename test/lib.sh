@@ -194,13 +194,21 @@ build_and_install() {
 # Stops what runs in the background and the servers below $work, whoever started
 # them there, and removes it, unless KEEP or WORK is set.
 cleanup() {
-	local pid pidfile
+	local pid pidfile pids try
 
 	[[ -n ${work:-} ]] || return 0
-	for pid in $(jobs -p); do
+	pids=$(jobs -p)
+	for pid in $pids; do
 		kill -- "-$pid" 2>/dev/null || true
 	done
 	wait
+	# behind the shell, a node takes leave of its server
+	for pid in $pids; do
+		for ((try = 0; try < 100; try++)); do
+			kill -0 -- "-$pid" 2>/dev/null || break
+			sleep 0.1
+		done
+	done
 	while IFS= read -r pidfile; do
 		kill -QUIT "$(head -n 1 "$pidfile")" 2>/dev/null || true
 	done < <(find "$work" -name postmaster.pid 2>/dev/null)

@@ -1,14 +1,11 @@
 /*
  * access.c
- *	  Who may do what: capabilities are sets of functions and views, held by a
- *	  role as ordinary privileges on them.
+ *	  Capabilities: sets of functions and views, held by a role as ordinary privileges on
+ *	  them.
  *
- * The privileges are the only record, so that they are dumped, renamed and
- * dropped with the role as all privileges are.  As the sets overlap, each
- * capability has a function of its own, capability_NAME(): whoever may execute
- * it has been granted the capability.
+ * The privileges are the only record; README.md says what follows from that.
  */
-#include "session_admin.h"
+#include "base/base.h"
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"

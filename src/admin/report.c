@@ -2,7 +2,7 @@
  * report.c
  *	  What the reports need that SQL cannot say.
  */
-#include "session_admin.h"
+#include "base/base.h"
 
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"

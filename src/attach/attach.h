@@ -5,7 +5,7 @@
 #ifndef SA_ATTACH_H
 #define SA_ATTACH_H
 
-#include "capture/capture.h"
+#include "products/products.h"
 
 /* reconcile.c: products' sessions compared with their rows */
 extern void sa_reconcile_attached(const char *application, const char *product);

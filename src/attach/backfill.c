@@ -2,19 +2,11 @@
  * backfill.c
  *	  The sessions that were in a product's own table before it was attached.
  *
- * They are read in batches, each in a transaction of its own, in the order of their
- * place in the table: no index is needed, and no session id has to be remembered to
- * go on.  A row that has been changed since attach_application may have moved to a
- * place that was read before; but whoever changed it fired the trigger, by which the
- * session is known already.
- *
- * A row must not be deleted between reading it and writing its session.  So it is
- * locked until the end of the batch, in the way in which a foreign key locks: requests
- * are not kept waiting, only a logout is.  Who has the row locked is waited for only
- * while this holds nothing that they could be waiting for: else the batch ends before
- * that row.
+ * They are read in batches, each in a transaction of its own, in the order of their place
+ * in the table.  README.md says why no row is missed.
  */
 #include "attach/attach.h"
+#include "capture/capture.h"
 
 #include "access/table.h"
 #include "access/tableam.h"
@@ -22,8 +14,6 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
-#include "utils/builtins.h"
-#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 PG_FUNCTION_INFO_V1(sa_backfill_batch);
@@ -41,7 +31,7 @@ typedef struct Backfill
  * that was rewritten since is read anew.
  */
 static bool
-find_table(const char *application, Backfill *backfill)
+backfill_find_table(const char *application, Backfill *backfill)
 {
 	static SaStatement start = {.sql =
 		"INSERT INTO session_admin_internal.backfill (application, product, part, file)"
@@ -74,9 +64,9 @@ find_table(const char *application, Backfill *backfill)
 	return true;
 }
 
-/* Tell who has named the wrong application: there is no table of sessions at all. */
+/* Say that there is no table of sessions at all: the application may be the wrong one. */
 static void
-tell_unattached(const char *application)
+backfill_tell_unattached(const char *application)
 {
 	static SaStatement find_attachment = {.sql =
 		"SELECT FROM session_admin_internal.attachment WHERE application = $1 AND part = 'session' LIMIT 1"
@@ -91,7 +81,7 @@ tell_unattached(const char *application)
 }
 
 static const SaWatch *
-find_watch(Relation relation, const char *application, const char *product)
+backfill_watch(Relation relation, const char *application, const char *product)
 {
 	ListCell   *cell;
 
@@ -111,20 +101,18 @@ find_watch(Relation relation, const char *application, const char *product)
  * set if there are others.
  */
 static int64
-read_rows(const SaWatch *watch, Relation relation, Backfill *backfill, int64 batch_size, bool *more)
+backfill_read(const SaWatch *watch, Relation relation, Backfill *backfill, int64 batch_size, bool *more)
 {
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TupleTableSlot *slot = table_slot_create(relation, NULL);
 	TupleTableSlot *locked = table_slot_create(relation, NULL);
 	ItemPointerData last;
 	TableScanDesc scan;
-	SaCaptured	captured;
+	SaBatch    *batch = sa_batch_begin(watch, SA_BATCH_BACKFILL);
 	int64		rows = 0;
 
 	ItemPointerSet(&last, MaxBlockNumber, MaxOffsetNumber);
 	scan = table_beginscan_tidrange(relation, snapshot, &backfill->next, &last);
-	sa_captured_begin(&captured, watch);
-	captured.backfill = true;
 	*more = false;
 	while (table_scan_getnextslot_tidrange(scan, ForwardScanDirection, slot))
 	{
@@ -143,12 +131,12 @@ read_rows(const SaWatch *watch, Relation relation, Backfill *backfill, int64 bat
 		if (*more)
 			break;
 		if (result == TM_Ok)
-			sa_row_inserted(&captured, locked);
+			sa_row_inserted(batch, locked);
 		rows++;
 	}
 	if (rows > 0)
-		sa_captured_flush(&captured);
-	sa_captured_end(&captured);
+		sa_apply(batch);
+	sa_batch_end(batch);
 
 	table_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
@@ -159,7 +147,7 @@ read_rows(const SaWatch *watch, Relation relation, Backfill *backfill, int64 bat
 
 /* Note how far it has come. */
 static void
-note_progress(const char *application, Backfill *backfill, Relation relation, int64 rows, bool more)
+backfill_note(const char *application, Backfill *backfill, Relation relation, int64 rows, bool more)
 {
 	static SaStatement update_backfill = {.sql =
 		"UPDATE session_admin_internal.backfill SET next_row = $3, rows_read = rows_read + $4,"
@@ -198,17 +186,17 @@ sa_backfill_batch(PG_FUNCTION_ARGS)
 				 errmsg("batch_size must be positive")));
 
 	SPI_connect();
-	found = find_table(application, &backfill);
+	found = backfill_find_table(application, &backfill);
 	if (!found)
-		tell_unattached(application);
+		backfill_tell_unattached(application);
 	else
 	{
 		Relation	relation = table_open(backfill.relid, RowShareLock);
-		const SaWatch *watch = find_watch(relation, application, backfill.product);
+		const SaWatch *watch = backfill_watch(relation, application, backfill.product);
 		bool		more;
-		int64		rows = read_rows(watch, relation, &backfill, batch_size, &more);
+		int64		rows = backfill_read(watch, relation, &backfill, batch_size, &more);
 
-		note_progress(application, &backfill, relation, rows, more);
+		backfill_note(application, &backfill, relation, rows, more);
 		table_close(relation, NoLock);
 	}
 	SPI_finish();

@@ -2,460 +2,33 @@
  * reconcile.c
  *	  Compares the sessions of products with the rows in the products' own tables.
  *
- * The net under the triggers: whatever was done while they were disabled, by TRUNCATE
- * or COPY in a replica's role, or to the table as a whole, is found here.  A session
- * whose row is gone ends; a row of which nothing is known is taken up as
- * backfill_sessions does, counting no login; one that has another user, key or time is
- * brought in line; one with the id of a session that has ended is deleted.
- *
- * Both sides go on meanwhile, and nobody is waited for.  What a batch finds doubtful is
- * looked at once more: a row is locked in the way in which a foreign key locks, and
- * left alone if it has changed since, as then its trigger has fired.  A session is
- * locked, and its row sought again with a snapshot that is taken after that: what has
- * committed until then is seen.  What is locked is left for the next time.
- *
- * If the row of a session that ends here comes back, that is a new session: the
- * product may use the id again, as after a logout.
+ * The net under the triggers: it finds whatever was done while they were disabled, by
+ * TRUNCATE or COPY in a replica's role, or to the table as a whole.  README.md says how
+ * both sides go on meanwhile.
  */
-#include "attach/attach.h"
+#include "attach/reconcile.h"
+#include "policy/policy.h"
+#include "ending/ending.h"
 
 #include "access/table.h"
-#include "access/tableam.h"
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
-#include "utils/lsyscache.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-PG_FUNCTION_INFO_V1(sa_reconcile_sessions);
-
-#define REASON			"custom:reconciled"
-
-#define BATCH			1000	/* rows that are compared, sessions that end,
-								 * at a time */
 #define SLICE			10000	/* rows or sessions that the worker looks at */
 #define SESSIONS		100000	/* that are sought in one pass over the table */
 
-/* What there is to be compared. */
-typedef struct Pair
-{
-	char	   *application;
-	char	   *product;
-	char	   *table_name;
-	Oid			relid;			/* InvalidOid: the table is gone, or nothing
-								 * is attached */
-	const char *note;
-	bool		takes_new;		/* rows of which nothing is known */
-	int64		rows_read;
-	int64		ended;
-	int64		taken;
-	int64		deleted;
-} Pair;
-
-/* How far it has come: first through the rows, then through the sessions. */
-typedef struct Position
-{
-	bool		in_sessions;
-	ItemPointerData next_row;
-	uint8		last_hash[SA_HASH_LEN];
-	bool		finished;
-} Position;
-
-static void
-report_progress(const Pair *pair, const char *of_what, int64 n)
-{
-	ereport(NOTICE,
-			(errmsg("%s of \"%s\": " INT64_FORMAT " so far", of_what, pair->table_name, n)));
-}
-
-/*
- * Sessions whose rows are gone
- */
-
-/* An array of bytea in the result; NULL if it is empty. */
-static ArrayType *
-result_hashes(int *n)
-{
-	bool		isnull;
-	Datum		value = sa_result(0, 1, &isnull);
-	ArrayType  *hashes;
-
-	*n = 0;
-	if (isnull)
-		return NULL;
-	hashes = DatumGetArrayTypePCopy(value);
-	*n = ArrayGetNItems(ARR_NDIM(hashes), ARR_DIMS(hashes));
-	return hashes;
-}
-
-/* Those of these sessions that nobody has locked; from here on we have. */
-static ArrayType *
-lock_sessions(const Pair *pair, ArrayType *hashes, int *n)
-{
-	static SaStatement lock = {.sql =
-		"SELECT array_agg(session_hash) FROM ("
-		"  SELECT session_hash FROM session_admin.session"
-		"  WHERE session_hash = ANY ($1) AND application = $2 AND product = $3"
-		"  ORDER BY session_hash FOR UPDATE SKIP LOCKED) l"
-	};
-	SaArgs		args = {0};
-
-	sa_arg(&args, BYTEAARRAYOID, PointerGetDatum(hashes), false);
-	sa_arg_text(&args, pair->application);
-	sa_arg_text(&args, pair->product);
-	sa_run(&lock, &args);
-	return result_hashes(n);
-}
-
-/*
- * End these sessions, but for those that are locked and (if there is a table) those
- * that have a row in it now.
- */
-static void
-end_sessions(Pair *pair, const SaWatch *watch, ArrayType *hashes, const char *reason)
-{
-	static SaStatement delete_sessions = {.sql =
-		"DELETE FROM session_admin.session WHERE session_hash = ANY ($1) AND application = $2"
-	};
-	SaEnding	ending = {.reason = reason, .at = GetCurrentTimestamp(),
-	.spares_products = true, .may_return = true};
-	SaArgs		args = {0};
-	int			n;
-
-	hashes = lock_sessions(pair, hashes, &n);
-	if (n > 0 && watch != NULL)
-		hashes = sa_capture_without_rows(watch, hashes, &n);
-	if (n == 0)
-		return;
-	sa_arg(&args, BYTEAARRAYOID, PointerGetDatum(hashes), false);
-	sa_arg_text(&args, pair->application);
-	sa_run_ending(&ending, &delete_sessions, &args);
-	pair->ended += ending.sessions_ended;
-}
-
-/* The next sessions of the product, in the order of their hashes. */
-static ArrayType *
-next_sessions(const Pair *pair, Position *position, int64 limit, int *n)
-{
-	static SaStatement find_sessions = {.sql =
-		"SELECT array_agg(session_hash) FROM ("
-		"  SELECT session_hash FROM session_admin.session"
-		"  WHERE application = $1 AND product = $2 AND session_hash > $3"
-		"  ORDER BY session_hash LIMIT $4) s"
-	};
-	SaArgs		args = {0};
-	ArrayType  *hashes;
-
-	sa_arg_text(&args, pair->application);
-	sa_arg_text(&args, pair->product);
-	sa_arg(&args, BYTEAOID, PointerGetDatum(sa_bytea(position->last_hash, SA_HASH_LEN)), false);
-	sa_arg(&args, INT8OID, Int64GetDatum(limit), false);
-	sa_run(&find_sessions, &args);
-	hashes = result_hashes(n);
-	if (*n > 0)
-	{
-		Datum	   *values;
-		int			count;
-
-		deconstruct_array(hashes, BYTEAOID, -1, false, TYPALIGN_INT, &values, NULL, &count);
-		memcpy(position->last_hash, VARDATA_ANY(DatumGetByteaPP(values[count - 1])), SA_HASH_LEN);
-	}
-	return hashes;
-}
-
-/* End those of these sessions that have no row, a batch at a time. */
-static void
-end_without_rows(Pair *pair, const SaWatch *watch, ArrayType *hashes, bool tell)
-{
-	Datum	   *values;
-	int			n;
-
-	deconstruct_array(hashes, BYTEAOID, -1, false, TYPALIGN_INT, &values, NULL, &n);
-	for (int i = 0; i < n; i += BATCH)
-	{
-		CHECK_FOR_INTERRUPTS();
-		end_sessions(pair, watch,
-					 construct_array(values + i, Min(BATCH, n - i), BYTEAOID, -1, false, TYPALIGN_INT),
-					 REASON);
-		if (tell && n > BATCH)
-			report_progress(pair, "sessions without a row", pair->ended);
-	}
-}
-
-/* Look for the rows of some sessions; returns how many sessions that were. */
-static int64
-compare_sessions(Pair *pair, const SaWatch *watch, Position *position, int64 limit, bool tell)
-{
-	int			n;
-	int			missing;
-	ArrayType  *hashes;
-	int64		sessions;
-
-	/* as in compare_batch */
-	SPI_connect();
-	hashes = next_sessions(pair, position, limit, &n);
-	sessions = n;
-	if (n > 0 && watch != NULL)
-		hashes = sa_capture_without_rows(watch, hashes, &missing);
-	else
-		missing = n;
-	if (missing > 0)
-		end_without_rows(pair, watch, hashes, tell);
-	SPI_finish();
-	position->finished = sessions < limit;
-	return sessions;
-}
-
-/*
- * Rows whose sessions are not here, or are others
- */
-
-/* Which of these rows are not as the sessions are, or have one that has ended; NULL: none. */
-static bool *
-find_doubtful(const Pair *pair, const SaWatch *watch, SaCaptured *reader)
-{
-	static SaStatement find_differences = {.sql =
-		"SELECT array_agg(r.n) FROM unnest($3::bytea[], $4::text[], $5::text[])"
-		"  WITH ORDINALITY AS r (hash, key, user_name, n)"
-
-		/*
-		 * by the key, whatever the planner thinks of a table that nobody has
-		 * analyzed
-		 */
-		" LEFT JOIN LATERAL (SELECT * FROM session_admin.session s"
-		"   WHERE s.session_hash = r.hash AND s.application = $1 LIMIT 1) s ON true"
-		" WHERE ($6 OR s.session_hash IS NOT NULL)"
-		"  AND (s.product IS DISTINCT FROM $2"
-		"   OR s.user_name IS DISTINCT FROM r.user_name OR s.product_key IS DISTINCT FROM r.key)"
-	};
-	SaValues	hashes = {0};
-	SaValues	keys = {0};
-	SaValues	users = {0};
-	SaArgs		args = {0};
-	bool	   *doubtful = palloc0(list_length(reader->session_rows) * sizeof(bool));
-	bool		any = false;
-	bool		isnull;
-	Datum		result;
-	SaApplication application;
-	ListCell   *cell;
-
-	foreach(cell, reader->session_rows)
-	{
-		SaSessionRow *row = lfirst(cell);
-
-		sa_captured_add(reader, &hashes, PointerGetDatum(sa_bytea(row->id.hash, SA_HASH_LEN)), false);
-		sa_captured_add_text(reader, &keys, row->key);
-		sa_captured_add_text(reader, &users, row->user);
-	}
-	if (SA_HAS(watch, SA_ROLE_USER_KEY))
-	{
-		SaValues	user_keys = users;
-
-		sa_captured_resolve(reader, &user_keys, &users);
-	}
-	sa_arg_text(&args, pair->application);
-	sa_arg_text(&args, pair->product);
-	sa_captured_arg(&args, &hashes, BYTEAOID);
-	sa_captured_arg(&args, &keys, TEXTOID);
-	sa_captured_arg(&args, &users, TEXTOID);
-	sa_arg(&args, BOOLOID, BoolGetDatum(pair->takes_new), false);
-	sa_run(&find_differences, &args);
-	result = sa_result(0, 1, &isnull);
-	if (!isnull)
-	{
-		Datum	   *numbers;
-		int			n;
-
-		deconstruct_array(DatumGetArrayTypeP(result), INT8OID, 8, FLOAT8PASSBYVAL,
-						  TYPALIGN_DOUBLE, &numbers, NULL, &n);
-		for (int i = 0; i < n; i++)
-			doubtful[DatumGetInt64(numbers[i]) - 1] = any = true;
-	}
-	foreach(cell, reader->session_rows)
-	{
-		SaSessionRow *row = lfirst(cell);
-		SaSession	session;
-
-		CHECK_FOR_INTERRUPTS();
-		sa_application_get(pair->application, &application);
-		if (!doubtful[foreach_current_index(cell)] &&
-			sa_session_read(row->id.hash, pair->application, &session) &&
-			!sa_session_is_valid(&session, &application, row->id.hash, GetCurrentTimestamp()))
-			doubtful[foreach_current_index(cell)] = any = true;
-	}
-	return any ? doubtful : NULL;
-}
-
-/* Sessions that the product has let expire. */
-static void
-end_expired(Pair *pair, SaCaptured *reader)
-{
-	static SaStatement find_live = {.sql =
-		"SELECT array_agg(session_hash) FROM session_admin_internal.session_state"
-		" WHERE session_hash = ANY ($1) AND application = $2 AND ended_at IS NULL"
-	};
-	SaArgs		args = {0};
-	ArrayType  *hashes;
-	int			n;
-
-	if (reader->session_expired.n == 0)
-		return;
-	sa_captured_arg(&args, &reader->session_expired, BYTEAOID);
-	sa_arg_text(&args, pair->application);
-	sa_run(&find_live, &args);
-	hashes = result_hashes(&n);
-	if (n > 0)
-		end_sessions(pair, NULL, hashes, "idle_timeout");
-}
-
-/* Rows that were read together, with their places. */
-typedef struct Rows
-{
-	SaCaptured	reader;
-	ItemPointerData places[BATCH];
-	int			n;
-} Rows;
-
-/*
- * Lock a row that nobody has locked, or is changing: whoever does has a session of it
- * that we would wait for.
- */
-static bool
-lock_row(Relation relation, ItemPointer place, Snapshot snapshot, TupleTableSlot *slot)
-{
-	TM_FailureData failure;
-	SnapshotData dirty;
-
-	InitDirtySnapshot(dirty);
-	return table_tuple_lock(relation, place, snapshot, slot, GetCurrentCommandId(false),
-							LockTupleKeyShare, LockWaitSkip, 0, &failure) == TM_Ok &&
-		table_tuple_satisfies_snapshot(relation, slot, &dirty) &&
-		!TransactionIdIsValid(dirty.xmax);
-}
-
-/* Compare what was read, and apply what differs. */
-static void
-compare_batch(Pair *pair, const SaWatch *watch, Relation relation, Snapshot snapshot, Rows *rows)
-{
-	TupleTableSlot *slot;
-	SaCaptured	writer;
-	bool	   *doubtful;
-
-	/* what it takes is given back: there may be millions of rows */
-	SPI_connect();
-	end_expired(pair, &rows->reader);
-	doubtful = rows->n > 0 ? find_doubtful(pair, watch, &rows->reader) : NULL;
-	sa_captured_wipe(rows->reader.session_rows);
-	if (doubtful == NULL)
-	{
-		SPI_finish();
-		return;
-	}
-
-	slot = table_slot_create(relation, NULL);
-	sa_captured_begin(&writer, watch);
-	writer.backfill = writer.reconciling = true;
-	for (int i = 0; i < rows->n; i++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (doubtful[i] && lock_row(relation, &rows->places[i], snapshot, slot))
-		{
-			sa_row_inserted(&writer, slot);
-			writer.rows++;
-		}
-	}
-	if (writer.rows > 0)
-		sa_captured_flush(&writer);
-	pair->taken += writer.written;
-	pair->deleted += writer.refused;
-	sa_captured_end(&writer);
-	ExecDropSingleTupleTableSlot(slot);
-	SPI_finish();
-}
-
-static void
-begin_batch(Rows *rows, const SaWatch *watch)
-{
-	sa_captured_begin(&rows->reader, watch);
-	rows->reader.backfill = rows->reader.reconciling = true;
-	rows->n = 0;
-}
-
-/* Compare some rows, from the position on; returns how many. */
-static int64
-compare_rows(Pair *pair, const SaWatch *watch, Relation relation, Position *position, int64 limit,
-			 bool tell)
-{
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TupleTableSlot *slot = table_slot_create(relation, NULL);
-	Rows	   *rows = palloc(sizeof(Rows));
-	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "session_admin row",
-												  ALLOCSET_DEFAULT_SIZES);
-	ItemPointerData last;
-	TableScanDesc scan;
-	int64		n = 0;
-	int			in_batch = 0;
-
-	ItemPointerSet(&last, MaxBlockNumber, MaxOffsetNumber);
-	scan = table_beginscan_tidrange(relation, snapshot, &position->next_row, &last);
-	begin_batch(rows, watch);
-	position->in_sessions = true;
-	while (table_scan_getnextslot_tidrange(scan, ForwardScanDirection, slot))
-	{
-		int			before = list_length(rows->reader.session_rows);
-		MemoryContext old;
-
-		CHECK_FOR_INTERRUPTS();
-		if (n == limit)
-		{
-			position->next_row = slot->tts_tid;
-			position->in_sessions = false;
-			break;
-		}
-		old = MemoryContextSwitchTo(scratch);
-		sa_row_inserted(&rows->reader, slot);
-		MemoryContextSwitchTo(old);
-		MemoryContextReset(scratch);
-		if (list_length(rows->reader.session_rows) > before)
-			rows->places[rows->n++] = slot->tts_tid;
-		n++;
-		if (++in_batch == BATCH)
-		{
-			compare_batch(pair, watch, relation, snapshot, rows);
-			sa_captured_end(&rows->reader);
-			begin_batch(rows, watch);
-			in_batch = 0;
-			if (tell)
-				report_progress(pair, "rows", pair->rows_read + n);
-		}
-	}
-	compare_batch(pair, watch, relation, snapshot, rows);
-	sa_captured_end(&rows->reader);
-	pair->rows_read += n;
-
-	table_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
-	UnregisterSnapshot(snapshot);
-	MemoryContextDelete(scratch);
-	pfree(rows);
-	return n;
-}
-
-/*
- * Tables
- */
+PG_FUNCTION_INFO_V1(sa_reconcile_sessions);
 
 /*
  * What there is of tables of sessions, and of sessions whose table is gone: dropped,
  * renamed so that another one has its name, or not attached any more.
  */
 static Pair *
-list_pairs(const char *application, bool only_gone, int *n)
+reconcile_list(const char *application, bool only_gone, int *n)
 {
 	/*
 	 * from one product to the next by the index, however many sessions each
@@ -520,7 +93,7 @@ list_pairs(const char *application, bool only_gone, int *n)
 }
 
 static const SaWatch *
-find_watch(Relation relation, const Pair *pair)
+reconcile_watch(Relation relation, const Pair *pair)
 {
 	ListCell   *cell;
 
@@ -540,7 +113,7 @@ find_watch(Relation relation, const Pair *pair)
  * there were.
  */
 static int64
-reconcile(Pair *pair, Position *position, int64 limit, bool tell)
+reconcile_pair(Pair *pair, Position *position, int64 limit, bool tell)
 {
 	Relation	relation = NULL;
 	const SaWatch *watch = NULL;
@@ -549,7 +122,7 @@ reconcile(Pair *pair, Position *position, int64 limit, bool tell)
 	if (OidIsValid(pair->relid))
 	{
 		relation = try_table_open(pair->relid, RowShareLock);
-		watch = relation ? find_watch(relation, pair) : NULL;
+		watch = relation ? reconcile_watch(relation, pair) : NULL;
 		if (watch == NULL || !SA_HAS(watch, SA_ROLE_SECRET) ||
 			!(SA_HAS(watch, SA_ROLE_USER_NAME) || SA_HAS(watch, SA_ROLE_USER_KEY)))
 		{
@@ -561,13 +134,13 @@ reconcile(Pair *pair, Position *position, int64 limit, bool tell)
 		}
 	}
 	if (!position->in_sessions && relation != NULL)
-		n += compare_rows(pair, watch, relation, position, limit, tell);
+		n += sa_reconcile_rows_of(pair, watch, relation, position, limit, tell);
 	if (relation == NULL || position->in_sessions)
 	{
 		while (!position->finished && n < limit)
 		{
 			CHECK_FOR_INTERRUPTS();
-			n += compare_sessions(pair, watch, position, Min(limit - n, SESSIONS), tell);
+			n += sa_reconcile_sessions_of(pair, watch, position, Min(limit - n, SESSIONS), tell);
 		}
 	}
 	if (relation)
@@ -576,7 +149,7 @@ reconcile(Pair *pair, Position *position, int64 limit, bool tell)
 }
 
 static Position
-beginning(void)
+reconcile_beginning(void)
 {
 	Position	position = {0};
 
@@ -595,7 +168,7 @@ sa_reconcile_sessions(PG_FUNCTION_ARGS)
 
 	sa_init_materialized_srf(fcinfo);
 	SPI_connect();
-	pairs = list_pairs(application, false, &n);
+	pairs = reconcile_list(application, false, &n);
 	if (n == 0)
 		ereport(NOTICE,
 				(errmsg("no table of sessions that names users is attached to application \"%s\"", application),
@@ -603,15 +176,15 @@ sa_reconcile_sessions(PG_FUNCTION_ARGS)
 	for (int i = 0; i < n; i++)
 	{
 		Pair	   *pair = &pairs[i];
-		Position	position = beginning();
+		Position	position = reconcile_beginning();
 		SaApplication state;
 		Datum		values[7];
 		bool		nulls[7] = {false};
 
 		/* what came from a dump ends first, with the product's rows */
-		sa_application_make(pair->application, &state);
+		sa_application_ensure(pair->application, &state);
 		pair->takes_new = true;
-		reconcile(pair, &position, PG_INT64_MAX, true);
+		reconcile_pair(pair, &position, PG_INT64_MAX, true);
 		values[0] = CStringGetTextDatum(pair->product);
 		values[1] = CStringGetTextDatum(pair->table_name);
 		values[2] = Int64GetDatum(pair->rows_read);
@@ -641,17 +214,17 @@ sa_reconcile_attached(const char *application, const char *product)
 		" ON CONFLICT (application, product) DO UPDATE SET was_empty = true"
 	};
 	int			n;
-	Pair	   *pairs = list_pairs(application, false, &n);
+	Pair	   *pairs = reconcile_list(application, false, &n);
 
 	for (int i = 0; i < n; i++)
 	{
-		Position	position = beginning();
+		Position	position = reconcile_beginning();
 
 		if (strcmp(pairs[i].product, product) != 0)
 			continue;
 		position.in_sessions = true;
-		reconcile(&pairs[i], &position, PG_INT64_MAX, false);
-		if (OidIsValid(pairs[i].relid) && sa_capture_is_empty(pairs[i].relid))
+		reconcile_pair(&pairs[i], &position, PG_INT64_MAX, false);
+		if (OidIsValid(pairs[i].relid) && sa_table_is_empty(pairs[i].relid))
 		{
 			SaArgs		args = {0};
 
@@ -667,29 +240,29 @@ int64
 sa_reconcile_gone(bool *more)
 {
 	int			n;
-	Pair	   *pairs = list_pairs(NULL, true, &n);
+	Pair	   *pairs = reconcile_list(NULL, true, &n);
 	int64		ended = 0;
 
 	for (int i = 0; i < n; i++)
 	{
-		Position	position = beginning();
+		Position	position = reconcile_beginning();
 
-		reconcile(&pairs[i], &position, BATCH, false);
+		reconcile_pair(&pairs[i], &position, RECONCILE_BATCH, false);
 		ended += pairs[i].ended;
 	}
-	*more = ended >= BATCH;
+	*more = ended >= RECONCILE_BATCH;
 	return ended;
 }
 
 /* Where the last slice ended; from the beginning, if the table was written anew. */
 static Position
-read_position(const Pair *pair)
+reconcile_read_position(const Pair *pair)
 {
 	static SaStatement find_position = {.sql =
 		"SELECT in_sessions, CASE WHEN file = pg_relation_filenode($3) THEN next_row ELSE '(0,1)' END,"
 		"  last_hash FROM session_admin_internal.reconciliation WHERE application = $1 AND product = $2"
 	};
-	Position	position = beginning();
+	Position	position = reconcile_beginning();
 	SaArgs		args = {0};
 	bool		isnull;
 
@@ -705,7 +278,7 @@ read_position(const Pair *pair)
 }
 
 static void
-note_position(const Pair *pair, Position position)
+reconcile_note_position(const Pair *pair, Position position)
 {
 	static SaStatement upsert = {.sql =
 		"INSERT INTO session_admin_internal.reconciliation AS r"
@@ -718,13 +291,13 @@ note_position(const Pair *pair, Position position)
 	SaArgs		args = {0};
 
 	if (position.finished)
-		position = beginning();
+		position = reconcile_beginning();
 	sa_arg_text(&args, pair->application);
 	sa_arg_text(&args, pair->product);
 	sa_arg(&args, BOOLOID, BoolGetDatum(position.in_sessions), false);
 	sa_arg(&args, TIDOID, PointerGetDatum(&position.next_row), false);
 	sa_arg(&args, REGCLASSOID, ObjectIdGetDatum(pair->relid), false);
-	sa_arg(&args, BYTEAOID, PointerGetDatum(sa_bytea(position.last_hash, SA_HASH_LEN)), false);
+	sa_arg_hash(&args, position.last_hash);
 	sa_arg(&args, INT8OID, Int64GetDatum(pair->ended + pair->taken + pair->deleted), false);
 	sa_run(&upsert, &args);
 }
@@ -742,9 +315,9 @@ reconcile_step(void *argument)
 {
 	Slice	   *slice = argument;
 
-	slice->position = read_position(slice->pair);
-	slice->left -= reconcile(slice->pair, &slice->position, slice->left, false);
-	note_position(slice->pair, slice->position);
+	slice->position = reconcile_read_position(slice->pair);
+	slice->left -= reconcile_pair(slice->pair, &slice->position, slice->left, false);
+	reconcile_note_position(slice->pair, slice->position);
 }
 
 /* One product's table that cannot be compared does not keep the others from it. */
@@ -763,15 +336,15 @@ reconcile_slice(Pair *pair, int64 left)
 	/* the message may be the product's, and tell what nobody should read */
 	message = psprintf("rows were not compared with sessions: SQLSTATE %s",
 					   unpack_sql_state(error->sqlerrcode));
-	/* who has it locked is not in trouble */
+	/* a table that is locked is no failure */
 	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
 		error->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED &&
-		sa_capture_failure_once(pair->application, pair->relid, "UPDATE", message))
+		sa_failure_note_once(pair->application, pair->relid, "UPDATE", message))
 		ereport(WARNING,
 				(errmsg("\"%s\": %s", pair->table_name, message),
 				 errhint("Call session_admin.reconcile_sessions() to see why.")));
 	/* the others come first the next time */
-	note_position(pair, read_position(pair));
+	reconcile_note_position(pair, reconcile_read_position(pair));
 	return left - 1;
 }
 
@@ -787,7 +360,7 @@ sa_reconcile_slice(pg_attribute_unused() bool *more)
 		" WHERE application = $1 AND product = $2"
 	};
 	int			n;
-	Pair	   *pairs = list_pairs(NULL, false, &n);
+	Pair	   *pairs = reconcile_list(NULL, false, &n);
 	bool	   *done = palloc0((n + 1) * sizeof(bool));
 	int64		left = SLICE;
 	int64		differences = 0;
@@ -816,7 +389,7 @@ sa_reconcile_slice(pg_attribute_unused() bool *more)
 		if (oldest == NULL)
 			break;
 		done[oldest - pairs] = true;
-		/* nobody is waited for */
+		/* a table that is locked is left for the next time */
 		if (!ConditionalLockRelationOid(oldest->relid, RowShareLock))
 			continue;
 		left = reconcile_slice(oldest, left);

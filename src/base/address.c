@@ -6,14 +6,13 @@
  * conversion to and from PostgreSQL's types.  Nothing here throws on any header:
  * it comes from the internet, and must not stop a login.
  */
-#include "session_admin.h"
+#include "base/base.h"
+#include "base/forwarded.h"
 
 #include <sys/socket.h>
 
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
-
-#include "base/forwarded.h"
 
 PG_FUNCTION_INFO_V1(sa_client_address_sql);
 

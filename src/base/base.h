@@ -15,10 +15,13 @@
 #include "lib/stringinfo.h"
 #include "nodes/lockoptions.h"
 #include "storage/lock.h"
+#include "storage/lwlock.h"
 #include "utils/array.h"
 #include "utils/inet.h"
+#include "utils/tuplestore.h"
 
 #include "base/compat.h"
+#include "base/doubt.h"
 
 #define SA_SCHEMA			"session_admin" /* what people call and read */
 #define SA_INTERNAL_SCHEMA	"session_admin_internal"	/* nobody has USAGE */
@@ -49,11 +52,77 @@ extern int	sa_lock_wait;		/* milliseconds */
 extern bool sa_use_shared_memory;
 extern bool sa_worker_enabled;
 extern int	sa_max_applications;
-extern const char *sa_actor_or_null(void);
-extern void sa_guc_init(void);
 
 /* clock.c: a clock that nobody sets */
 extern int64 sa_monotonic_now(void);	/* in microseconds */
+
+/* server_run.c: this run of the server, in which that clock has a meaning */
+extern const char *sa_server_run(void);
+extern int64 sa_server_run_seen(const char *run);
+extern void sa_server_run_note(void);
+extern int64 sa_clock_ahead(TimestampTz now);
+
+/* shmem.c: the parts of shared memory */
+typedef struct SaShmemPart
+{
+	const char *name;			/* also of its locks */
+	Size		(*size) (void); /* NULL: a hash table, or no memory */
+	int			hash_entries;	/* of a hash table, the most; 0: it is none */
+	Size		hash_key_size;
+	Size		hash_entry_size;
+	int			n_locks;
+
+	/*
+	 * Called by each process that attaches to it, with no lock held; found is
+	 * false in the postmaster, which sets it up.
+	 */
+	void		(*start) (void *memory, LWLockPadded *locks, bool found);
+} SaShmemPart;
+
+extern void sa_shmem_add(const SaShmemPart *part);
+extern bool sa_shmem_usable(void);
+
+/* at_end.c: what happens at the end of this transaction */
+#define SA_AT_END_SIZE	72		/* bytes in an item, at most */
+
+typedef struct SaAtEndKind
+{
+	Size		size;			/* of an item, which is copied */
+	bool		changes_validity;	/* what sa_at_end_any() asks */
+	bool		outlives_savepoints;	/* a rollback to one does not undo it */
+
+	/*
+	 * Before commit, once, and before all else; it may fail.  Its items are
+	 * those from this position on.
+	 */
+	void		(*announce) (int position);
+
+	/* Before commit, for each item in order; it cannot fail. */
+	void		(*before) (const void *item);
+
+	/*
+	 * After commit or abort, for each item for which before() was called; it
+	 * cannot fail.
+	 */
+	void		(*after) (const void *item, bool committed);
+
+	/* "cannot prepare a transaction that has …"; NULL: it can be prepared */
+	const char *refuses_prepare;
+	const char *refusal_hint;	/* or NULL */
+	int			refusal_rank;	/* of several reasons, the lowest is given */
+} SaAtEndKind;
+
+extern void sa_at_end_register(const SaAtEndKind *kind);
+extern void sa_at_end_add(const SaAtEndKind *kind, const void *item);
+extern const void *sa_at_end_last(const SaAtEndKind *kind);
+extern const void *sa_at_end_next(const SaAtEndKind *kind, int *position);
+extern bool sa_at_end_any_of(const SaAtEndKind *kind);
+extern int	sa_at_end_changes(void);
+extern bool sa_at_end_any(void);
+
+/* wake.c: there is housekeeping to do soon */
+extern void (*sa_wake_hook) (void); /* NULL: nobody listens */
+extern void sa_wake_housekeeping(void);
 
 /* relation.c: our own relations by their names */
 typedef enum SaRelation
@@ -74,7 +143,6 @@ typedef enum SaRelation
 
 extern Oid	sa_relation(SaRelation which);	/* errors if there is none */
 extern Oid	sa_relation_if_any(SaRelation which);
-extern void sa_relation_init(void);
 
 /* spi.c: statements that are prepared once, and always see the latest data */
 typedef struct SaStatement
@@ -102,6 +170,7 @@ extern uint64 sa_run(SaStatement *statement, SaArgs *args);
 extern Datum sa_result(uint64 row, int column, bool *isnull);
 extern int64 sa_result_int64(uint64 row, int column);
 extern char *sa_result_text(uint64 row, int column);	/* NULL if null */
+extern int	sa_run_once(const char *sql, SaArgs *args);
 
 extern ErrorData *sa_attempt(void (*step) (void *), void *argument);
 
@@ -114,6 +183,28 @@ typedef struct SaOwner
 
 extern void sa_owner_enter(SaOwner *owner);
 extern void sa_owner_leave(SaOwner *owner);
+
+/* array.c: arrays of text and bytea */
+extern ArrayType *sa_array(Datum *values, int n, Oid type);
+extern ArrayType *sa_array_of_text(const char *value);
+extern Datum *sa_array_values(ArrayType *array, Oid type, int *n);
+extern int	sa_array_length(ArrayType *array);
+extern bool sa_array_has_text(ArrayType *array, const char *value);
+extern void sa_arg_array(SaArgs *args, Oid array_type, ArrayType *array);	/* NULL is null */
+extern void sa_arg_hash(SaArgs *args, const uint8 *hash);	/* NULL is null */
+extern ArrayType *sa_result_array(uint64 row, int column);	/* NULL if null */
+
+/* rows.c: the rows of a transition table */
+typedef struct SaRowReader
+{
+	Tuplestorestate *rows;
+	int			pointer;
+	TupleTableSlot *slot;		/* the row that was read last */
+} SaRowReader;
+
+extern void sa_rows_begin(SaRowReader *reader, Relation rel, Tuplestorestate *rows);
+extern bool sa_rows_next(SaRowReader *reader);
+extern void sa_rows_end(SaRowReader *reader);
 
 /* lock.c: the order of locks, and who waits for one */
 typedef enum SaRowLock
@@ -161,6 +252,7 @@ extern char *sa_application_arg(FunctionCallInfo fcinfo, int argno);
 extern void sa_check_user_name(const char *user_name);
 extern void sa_check_printable(const char *what, const char *name);
 extern void sa_check_reason(const char *reason);
+extern const char *sa_actor_or_null(void);
 
 /* encoding.c: of the database, of the client, and of nobody's */
 extern bool sa_is_shown(const char *value);
@@ -185,6 +277,9 @@ extern bytea *sa_bytea(const void *data, Size length);
 
 /* address.c: the client's address behind proxies */
 extern inet *sa_client_address(inet *peer, const char *forwarded_for, ArrayType *trusted);
+
+/* init.c */
+extern void sa_base_init(void);
 
 /* test/points/test_point.c: windows that a test can hold open; nothing in normal builds */
 #ifdef SA_TEST_POINTS

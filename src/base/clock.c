@@ -5,7 +5,7 @@
  * What has to happen some time from now is reckoned with it: the clock that people
  * read may be set forward or back meanwhile.
  */
-#include "session_admin.h"
+#include "base/base.h"
 
 #include <time.h>
 

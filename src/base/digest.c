@@ -3,7 +3,7 @@
  *	  From a session id to what is kept of it: its SHA-256, the session_ref that
  *	  people see, and the log_id of Jira's access log.
  */
-#include "session_admin.h"
+#include "base/base.h"
 
 #include "catalog/pg_type.h"
 #include "common/cryptohash.h"

@@ -1,13 +1,13 @@
 /*
  * encoding.c
- *	  Text in the encodings of the database, of the client, and of nobody's.
+ *	  Text in the encodings of the database, of the client, and of neither.
  *
- * A database in SQL_ASCII keeps whatever bytes it is given, and a client in another
- * encoding than the database's cannot be shown every character.  What cannot be shown
- * makes the client's whole statement fail.  That must not be in the hands of whoever
- * sends a user agent, and must not stop a node.
+ * A database in SQL_ASCII keeps any bytes, and a client in another encoding than the
+ * database's cannot be shown every character.  What cannot be shown makes the client's
+ * whole statement fail: a hostile user agent must not be able to cause that, nor stop a
+ * node.
  */
-#include "session_admin.h"
+#include "base/base.h"
 
 #include "catalog/namespace.h"
 #include "mb/pg_wchar.h"

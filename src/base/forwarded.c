@@ -2,18 +2,8 @@
  * forwarded.c
  *	  Who is at the far end of a chain of proxies: X-Forwarded-For and Forwarded.
  *
- * Each proxy appends what it knows of its peer to what it was sent, so the end
- * of the header was written by the nearest proxy and its beginning by whoever
- * came first, who may lie.  The header is therefore read from its end, element
- * by element, for as long as the addresses are those of trusted proxies, and
- * nothing to the left of the answer is looked at: no quote, comma or rubbish in
- * what a client sends changes how that which was appended to it is read.  This
- * includes quoted strings, whose beginnings are found from their ends.
- *
- * Within an element the grammar is that of RFC 7239, section 4, to the letter
- * (but for space around semicolons), and in X-Forwarded-For a node of section 6
- * or a bare IPv6 address.  Empty elements are skipped (RFC 9110, section
- * 5.6.1.2).  The last element tells which of the two headers it is.
+ * The header is read from its end, as long as the addresses are those of trusted proxies;
+ * README.md says why, and by which grammar.  Nothing here needs PostgreSQL.
  */
 #include "base/forwarded.h"
 

@@ -2,7 +2,7 @@
  * guc.c
  *	  Every setting.
  */
-#include "session_admin.h"
+#include "base/init.h"
 
 #include "miscadmin.h"
 #include "utils/guc.h"
@@ -19,16 +19,11 @@ bool		sa_use_shared_memory = true;
 bool		sa_worker_enabled = true;
 int			sa_max_applications = 1000;
 
-/* The person behind a change, made harmless; NULL if none is named. */
-const char *
-sa_actor_or_null(void)
-{
-	if (sa_actor[0] == '\0')
-		return NULL;
-	return sa_clean(sa_actor, strlen(sa_actor), SA_LABEL_MAX);
-}
-
-/* Define the settings and reserve their prefix. */
+/*
+ * Define the settings and reserve their prefix.
+ *
+ * Long: one call for each setting.
+ */
 void
 sa_guc_init(void)
 {

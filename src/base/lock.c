@@ -1,31 +1,10 @@
 /*
  * lock.c
- *	  The order of locks, and who waits for one.
+ *	  Locks that are taken without waiting, and waiting with nothing locked.
  *
- * The order.  Rows of a product's table come first, as the product's own statement has
- * them locked when our trigger comes; then accounts, by user_name; then sessions, by
- * session_hash; then remember-me tokens, by series.
- *
- * Who waits.  The order alone prevents no deadlock: a product's transaction writes its
- * tables in its own order, and calls us in between.  So what ends sessions waits for
- * nobody while it holds a lock that others wait for.  It takes all that it needs in one
- * subtransaction without waiting (sa_lock_all), and in none below it, as one that was
- * released is waited for as long as the transaction lasts.  If something is not to be had,
- * that is rolled back, so that nothing is held; then the transaction that has it is waited for,
- * and all is tried again.  This goes on for session_admin.lock_wait, and only if the
- * transaction had no id when the call began: otherwise it has written already, and
- * others may be waiting for it.  What is not to be had in that time is left out: a row of
- * a product is noted in product_remains, and deleted later; what is ours ends by a row of
- * late_ending, with what nobody sees yet.
- *
- * A login waits for the account of its user in its own call (account.c), where it holds
- * nothing else, but not in a product's transaction: there it is announced by a lock that
- * nobody keeps anybody waiting with, and counted later.  What still waits in a product's
- * transaction: a login where a policy limits the user's sessions, a time of last login
- * that the product writes, and a new name of a user; and, for session_admin.lock_wait, a
- * session that goes on under a new id, for who writes touches to its row.
+ * README.md says how, and ending/README.md in which order and why.
  */
-#include "session_admin.h"
+#include "base/base.h"
 
 #include "access/heapam.h"
 #include "access/multixact.h"
@@ -131,6 +110,8 @@ sa_lock_row(Relation rel, ItemPointer tid, LockTupleMode mode, TupleTableSlot *s
  * and without waiting.  What the statement gives in its second column, of this type, is
  * added to "locked" and "left", for those that are and those that somebody else has.
  * The caller is connected to SPI.
+ *
+ * Parameters: what to lock takes five, and what came of it three.
  */
 void
 sa_lock_found(SaRelation table, LockTupleMode mode, SaStatement *which, SaArgs *args, Oid type,

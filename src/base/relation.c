@@ -5,14 +5,12 @@
  * Each is looked up once in a backend, and again after the relation or a schema
  * has changed: the extension may be dropped, and made anew.
  */
-#include "postgres.h"
+#include "base/init.h"
 
 #include "catalog/namespace.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
-
-#include "base/base.h"
 
 static const struct
 {
@@ -40,7 +38,7 @@ static Oid	found[lengthof(relations)];
 static uint64 invalidations = 0;
 
 static void
-forget_relation(pg_attribute_unused() Datum arg, Oid relid)
+relation_forget(pg_attribute_unused() Datum arg, Oid relid)
 {
 	for (size_t i = 0; i < lengthof(found); i++)
 	{
@@ -51,17 +49,17 @@ forget_relation(pg_attribute_unused() Datum arg, Oid relid)
 }
 
 static void
-forget_schemas(Datum arg, pg_attribute_unused() int cacheid, pg_attribute_unused() uint32 hash)
+relation_forget_all(Datum arg, pg_attribute_unused() int cacheid, pg_attribute_unused() uint32 hash)
 {
-	forget_relation(arg, InvalidOid);
+	relation_forget(arg, InvalidOid);
 }
 
 /* Be told of changes. */
 void
 sa_relation_init(void)
 {
-	CacheRegisterRelcacheCallback(forget_relation, (Datum) 0);
-	CacheRegisterSyscacheCallback(NAMESPACEOID, forget_schemas, (Datum) 0);
+	CacheRegisterRelcacheCallback(relation_forget, (Datum) 0);
+	CacheRegisterSyscacheCallback(NAMESPACEOID, relation_forget_all, (Datum) 0);
 }
 
 /* One of our relations; InvalidOid if this database does not have the extension. */

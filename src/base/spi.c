@@ -1,14 +1,12 @@
 /*
  * spi.c
- *	  Statements that are prepared once in a backend and always see the latest
- *	  data.
+ *	  Statements that are prepared once in a backend and always see the latest data.
  *
- * What our functions decide must not depend on how old the caller's snapshot
- * is: a REPEATABLE READ transaction that asks whether a session is valid, or
- * that ends one, is told and does what is true now.  So each statement runs
- * with the latest snapshot, as those of foreign keys do.
+ * What our functions decide must not depend on the age of the caller's snapshot: in a
+ * REPEATABLE READ transaction, too, they tell and do what is true now.  So each statement
+ * runs with the latest snapshot, as those of foreign keys do.
  */
-#include "session_admin.h"
+#include "base/base.h"
 
 #include "access/htup_details.h"
 #include "access/xact.h"
@@ -119,6 +117,26 @@ sa_run(SaStatement *statement, SaArgs *args)
 		elog(ERROR, "could not execute statement: %s", SPI_result_code_string(result));
 
 	return SPI_processed;
+}
+
+/*
+ * Run a statement that is made up now, once; returns what SPI says that it was.  args may
+ * be NULL.
+ */
+int
+sa_run_once(const char *sql, SaArgs *args)
+{
+	SPIPlanPtr	plan = SPI_prepare(sql, args ? args->n : 0, args ? args->types : NULL);
+	int			result;
+
+	if (plan == NULL)
+		elog(ERROR, "could not prepare statement: %s", SPI_result_code_string(SPI_result));
+	result = SPI_execute_snapshot(plan, args ? args->values : NULL, args ? args->nulls : NULL,
+								  GetLatestSnapshot(), InvalidSnapshot, false, true, 0);
+	if (result < 0)
+		elog(ERROR, "could not execute statement: %s", SPI_result_code_string(result));
+	SPI_freeplan(plan);
+	return result;
 }
 
 /* One field of the last result; column counts from 1. */

@@ -3,7 +3,7 @@
  *	  Text arguments: what the application names is checked, what comes from the
  *	  internet is cut and kept as harmless text.
  */
-#include "session_admin.h"
+#include "base/base.h"
 
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
@@ -205,4 +205,13 @@ sa_check_reason(const char *reason)
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("unknown reason \"%s\"", sa_clean(reason, strlen(reason), 64)),
 			 errhint("Reasons are %sor \"%s\" and a text of your own.", list.data, CUSTOM_REASON)));
+}
+
+/* The person behind a change, made harmless; NULL if none is named. */
+const char *
+sa_actor_or_null(void)
+{
+	if (sa_actor[0] == '\0')
+		return NULL;
+	return sa_clean(sa_actor, strlen(sa_actor), SA_LABEL_MAX);
 }

@@ -2,24 +2,19 @@
  * apply_session.c
  *	  What follows of the rows in a product's own table of sessions.
  *
- * Such a session is a row of session like any other, with the product's name in it.
- * When it ends is the product's to say: by deleting its row, or by the time that it
- * gives it.  A request that the product notes in its row only counts (capture_row.c),
- * and does not come here.
- *
- * A row with the id of a session that has ended here is not one any more: it is deleted
- * by the trigger of the very statement that wrote it (ended_id.c).
- *
- * The product's row is locked by the statement that changed it.  That is what orders
- * this against an invalidation, which deletes that row before ours: see forget.c.
+ * Such a session is a row of session like any other, with the product's name in it.  When
+ * it ends is the product's to say, by deleting its row or by the time that it gives it.
+ * The product's statement has the product's row locked, which orders this against an
+ * invalidation: that deletes the product's row before ours.
  */
-#include "capture/capture.h"
+#include "capture/apply.h"
+#include "policy/policy.h"
+#include "live/live.h"
+#include "session/session.h"
 
-#include "access/table.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 /*
@@ -27,7 +22,7 @@
  * session is not counted as one again.
  */
 static bool
-logins_are_told(const char *application)
+apply_logins_are_told(const char *application)
 {
 	static SaStatement find_last_login = {.sql =
 		"SELECT FROM session_admin_internal.attachment_column"
@@ -40,14 +35,15 @@ logins_are_told(const char *application)
 }
 
 /*
- * Count the login of a user, whose account is locked from here on.  A product's
- * transaction may have locked what somebody else needs who has the account: then it is
- * not waited for, and counted later, unless a policy limits the user's sessions.
+ * Count the login of a user, whose account is locked from here on.  If another
+ * transaction has the account, it may need what the product's transaction has locked:
+ * it is not waited for, and the login is counted later, unless a policy limits the
+ * user's sessions.
  */
 static void
-log_in(const SaCaptured *captured, const SaSessionRow *row, const char *user_name)
+apply_log_in(const SaBatch *batch, const SaSessionRow *row, const char *user_name)
 {
-	const char *application_name = captured->watch->application;
+	const char *application_name = batch->watch->application;
 	SaApplication application;
 	SaLoginEvent event = {
 		.application = application_name,
@@ -56,7 +52,7 @@ log_in(const SaCaptured *captured, const SaSessionRow *row, const char *user_nam
 		.succeeded = true,
 		.session_ref = text_to_cstring(sa_ref_text(row->id.hash))
 	};
-	bool		counts = !sa_captured_ignores_logins(captured) && !logins_are_told(application_name);
+	bool		counts = !sa_batch_ignores_logins(batch) && !apply_logins_are_told(application_name);
 	int			on_session_limit;
 	bool		waits;
 
@@ -65,11 +61,11 @@ log_in(const SaCaptured *captured, const SaSessionRow *row, const char *user_nam
 	waits = sa_max_sessions(&application, sa_user_key(user_name), &on_session_limit) >= 0 ||
 		sa_account_enter(application_name, user_name);
 	if (counts && waits)
-		sa_account_logged_in(application_name, user_name, event.at, NULL, NULL);
+		sa_account_count_login(application_name, user_name, event.at, NULL, NULL);
 	else if (counts)
-		sa_account_logged_in_later(application_name, user_name, event.at);
+		sa_account_count_login_later(application_name, user_name, event.at);
 	else if (waits)
-		(void) sa_account_make(application_name, user_name);
+		(void) sa_account_ensure(application_name, user_name);
 	if (counts)
 		sa_login_event_record(&event);
 	/* the lock may have been waited for */
@@ -79,7 +75,7 @@ log_in(const SaCaptured *captured, const SaSessionRow *row, const char *user_nam
 
 /* Lock the row of this session without waiting; false if somebody else has it. */
 static bool
-session_lock(const uint8 *hash, const char *application, LockTupleMode mode, SaBusy *busy)
+apply_lock_session(const uint8 *hash, const char *application, LockTupleMode mode, SaBusy *busy)
 {
 	static SaStatement find_session = {.sql =
 		"SELECT ctid, session_hash FROM session_admin.session"
@@ -88,37 +84,112 @@ session_lock(const uint8 *hash, const char *application, LockTupleMode mode, SaB
 	ArrayBuildState *left = NULL;
 	SaArgs		args = {0};
 
-	sa_arg(&args, BYTEAOID, PointerGetDatum(sa_bytea(hash, SA_HASH_LEN)), false);
+	sa_arg_hash(&args, hash);
 	sa_arg_text(&args, application);
 	sa_lock_found(SA_TABLE_SESSION, mode, &find_session, &args, BYTEAOID, NULL, &left, busy);
 	return left == NULL;
 }
 
 /*
- * Does somebody else end this session?  If not, nobody can from here on.  Who only writes
- * to its row, as who flushes touches, is waited for a moment: he waits for nobody.
+ * Is another transaction ending this session? If not, none can from here on.  One that
+ * only writes to the row, to flush touches, waits for nobody, and is waited for, for a
+ * moment.
  */
 static bool
-session_is_ending(const uint8 *hash, const char *application)
+apply_session_is_ending(const uint8 *hash, const char *application)
 {
 	SaBusy		ending = {0};
 	SaBusy		writing = {0};
 	SaBusy		again = {0};
 
-	if (!session_lock(hash, application, LockTupleKeyShare, &ending))
+	if (!apply_lock_session(hash, application, LockTupleKeyShare, &ending))
 		return true;
-	if (session_lock(hash, application, LockTupleExclusive, &writing))
+	if (apply_lock_session(hash, application, LockTupleExclusive, &writing))
 		return false;
 	(void) sa_wait_for(&writing, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), sa_lock_wait));
-	return !session_lock(hash, application, LockTupleExclusive, &again);
+	return !apply_lock_session(hash, application, LockTupleExclusive, &again);
+}
+
+/* A session that is to be written as the product has it now. */
+typedef struct Writing
+{
+	const SaBatch *batch;
+	const SaSessionRow *row;
+	const char *user_name;
+	bool		same_id;
+	SaArgs		args;			/* that all statements have */
+	TimestampTz now;
+	SaApplication application;
+	bool		valid;			/* is the session of the old id, then? */
+} Writing;
+
+typedef enum WritingState
+{
+	WRITING_GOES_ON,
+	WRITING_DONE,
+	WRITING_REFUSED				/* it has ended, or another transaction ends
+								 * it */
+} WritingState;
+
+static void
+writing_begin(Writing *writing)
+{
+	const SaSessionRow *row = writing->row;
+	const SaWatch *watch = writing->batch->watch;
+	Interval   *timeout = palloc0(sizeof(Interval));
+	SaArgs	   *args = &writing->args;
+
+	writing->same_id = memcmp(row->id.hash, row->old_id.hash, SA_HASH_LEN) == 0;
+
+	/*
+	 * whole seconds: what a product computes from the time of its statement
+	 * varies
+	 */
+	if (row->idle_timeout != SA_NO_TIMEOUT)
+		timeout->time = (row->idle_timeout + USECS_PER_SEC - 1) / USECS_PER_SEC * USECS_PER_SEC;
+	sa_arg_hash(args, row->id.hash);
+	sa_arg_text(args, watch->application);
+	sa_arg_text(args, writing->user_name);
+	sa_arg_text(args, watch->product);
+	sa_arg_text(args, row->key);
+	sa_arg(args, INTERVALOID, IntervalPGetDatum(timeout), row->idle_timeout == SA_NO_TIMEOUT);
+	sa_arg(args, TIMESTAMPTZOID, TimestampTzGetDatum(row->last_access_at), false);
 }
 
 /*
- * Write the session as the product has it now; false if it has ended meanwhile, or
- * somebody is about to end it.
+ * Read the session of the old id, and look whether another transaction ends it or the
+ * new one.
  */
+static WritingState
+writing_look(Writing *writing)
+{
+	const SaSessionRow *row = writing->row;
+	const char *application = writing->batch->watch->application;
+	bool		backfill = writing->batch->backfill;
+	SaEnding	renewed = {.reason = "renewed", .at = writing->now,.options.spares_products = true};
+	SaSession	session;
+
+	/* that transaction may be waiting for the product's row, which is locked */
+	if (!backfill && apply_session_is_ending(row->id.hash, application))
+		return writing->same_id ? WRITING_DONE : WRITING_REFUSED;
+	sa_application_get(application, &writing->application);
+	writing->valid = sa_session_read(row->old_id.hash, application, &session) &&
+		sa_session_is_valid(&session, &writing->application, row->old_id.hash, writing->now);
+	if (writing->valid && !writing->same_id && !backfill &&
+		apply_session_is_ending(row->old_id.hash, application))
+	{
+		sa_end_session(row->old_id.hash, application, &renewed, NULL);
+		/* a user who logs in goes on without it */
+		if (session.user_name != NULL || writing->user_name == NULL)
+			return WRITING_REFUSED;
+		writing->valid = false;
+	}
+	return WRITING_GOES_ON;
+}
+
+/* Write the session; false if another one has its id, or it is gone. */
 static bool
-write_session(const SaCaptured *captured, const SaSessionRow *row, const char *user_name, bool logged_in)
+writing_run(Writing *writing)
 {
 	static SaStatement insert_session = {.sql =
 		"INSERT INTO session_admin.session (session_hash, application, user_name, product,"
@@ -149,112 +220,107 @@ write_session(const SaCaptured *captured, const SaSessionRow *row, const char *u
 		" FROM session_admin.session WHERE session_hash = $9 AND application = $2"
 		" ON CONFLICT (session_hash, application) DO NOTHING"
 	};
-	const SaWatch *watch = captured->watch;
-	bool		same_id = memcmp(row->id.hash, row->old_id.hash, SA_HASH_LEN) == 0;
-	Interval   *timeout = palloc0(sizeof(Interval));
-	SaArgs		args = {0};
+	const SaSessionRow *row = writing->row;
+	SaArgs		args = writing->args;
+
+	if (writing->valid && writing->same_id)
+		return sa_run(&update_session, &args) > 0;
+	sa_arg_text(&args, row->id.log_id);
+	if (writing->valid)
+	{
+		sa_arg_hash(&args, row->old_id.hash);
+		return sa_run(&renew_session, &args) > 0;
+	}
+	sa_arg(&args, INT8OID, Int64GetDatum(writing->application.generation), false);
+	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(row->created_at), false);
+	return sa_run(&insert_session, &args) > 0;
+}
+
+/* After it was written: end what it replaces. */
+static WritingState
+writing_finish(Writing *writing)
+{
+	const SaSessionRow *row = writing->row;
+	const char *application = writing->batch->watch->application;
+	SaEnding	renewed = {.reason = "renewed", .at = writing->now,.options.spares_products = true};
+	SaLiveKey	key;
+
+	if (writing->valid && writing->same_id)
+		return WRITING_DONE;
+	if (writing->valid)
+		sa_end_session(row->old_id.hash, application, &renewed, NULL);
+
+	/* touches of an earlier session of this id do not count */
+	sa_live_key(&key, &writing->application, row->id.hash);
+	sa_unwritten_forget(&key);
+	/* an ending of it had the same key, and was waited for */
+	return sa_id_is_remembered(row->id.hash, application) ? WRITING_REFUSED : WRITING_DONE;
+}
+
+/* If it was not written: what has this id is over, or came or went meanwhile. */
+static WritingState
+writing_clear(Writing *writing)
+{
+	const SaSessionRow *row = writing->row;
+	const char *application = writing->batch->watch->application;
+	SaEnding	replaced = {.reason = "replaced", .at = writing->now,.options.spares_products = true};
+	SaSession	session;
 
 	/*
-	 * whole seconds: what a product computes from the time of its statement
-	 * varies
+	 * taking a seat has looked applications up, and may have freed what ours
+	 * points to
 	 */
-	if (row->idle_timeout != SA_NO_TIMEOUT)
-		timeout->time = (row->idle_timeout + USECS_PER_SEC - 1) / USECS_PER_SEC * USECS_PER_SEC;
-	sa_arg(&args, BYTEAOID, PointerGetDatum(sa_bytea(row->id.hash, SA_HASH_LEN)), false);
-	sa_arg_text(&args, watch->application);
-	sa_arg_text(&args, user_name);
-	sa_arg_text(&args, watch->product);
-	sa_arg_text(&args, row->key);
-	sa_arg(&args, INTERVALOID, IntervalPGetDatum(timeout), row->idle_timeout == SA_NO_TIMEOUT);
-	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(row->last_access_at), false);
+	sa_application_get(application, &writing->application);
+	if (!(sa_session_read(row->id.hash, application, &session) && writing->same_id &&
+		  sa_session_is_valid(&session, &writing->application, row->id.hash, writing->now)))
+		sa_end_session(row->id.hash, application, &replaced, NULL);
+	else if (writing->batch->backfill && !writing->batch->reconciling)
+		return WRITING_DONE;	/* another transaction wrote it from a newer
+								 * row */
+	return WRITING_GOES_ON;
+}
 
-	for (;;)
+/*
+ * Write the session as the product has it now; false if it has ended meanwhile, or
+ * another transaction ends it.
+ */
+static bool
+apply_write_session(const SaBatch *batch, const SaSessionRow *row, const char *user_name, bool logged_in)
+{
+	Writing		writing = {
+		.batch = batch,
+		.row = row,
+		.user_name = user_name
+	};
+	WritingState state = WRITING_GOES_ON;
+
+	writing_begin(&writing);
+	while (state == WRITING_GOES_ON)
 	{
-		TimestampTz now = GetCurrentTimestamp();
-		SaEnding	renewed = {.reason = "renewed", .at = now, .spares_products = true};
-		SaEnding	replaced = {.reason = "replaced", .at = now, .spares_products = true};
-		SaArgs		write_args = args;
-		SaApplication application;
-		SaSession	session;
 		SaSeat		seat;
-		bool		valid;
 		bool		written;
 
 		CHECK_FOR_INTERRUPTS();
-		/* the product's row is locked, for which they may be waiting */
-		if (!captured->backfill && session_is_ending(row->id.hash, watch->application))
-			return same_id;
-		sa_application_get(watch->application, &application);
-		valid = sa_session_read(row->old_id.hash, watch->application, &session) &&
-			sa_session_is_valid(&session, &application, row->old_id.hash, now);
-		if (valid && !same_id && !captured->backfill &&
-			session_is_ending(row->old_id.hash, watch->application))
-		{
-			sa_end_session(row->old_id.hash, watch->application, &renewed);
-			/* a user who logs in goes on without it */
-			if (session.user_name != NULL || user_name == NULL)
-				return false;
-			valid = false;
-		}
-
+		writing.now = GetCurrentTimestamp();
+		state = writing_look(&writing);
+		if (state != WRITING_GOES_ON)
+			break;
 		if (logged_in)
-			sa_seat_take(&seat, watch->application, user_name, row->id.hash);
-		if (valid && same_id)
-			written = sa_run(&update_session, &write_args) > 0;
-		else
-		{
-			sa_arg_text(&write_args, row->id.log_id);
-			if (valid)
-				sa_arg(&write_args, BYTEAOID,
-					   PointerGetDatum(sa_bytea(row->old_id.hash, SA_HASH_LEN)), false);
-			else
-			{
-				sa_arg(&write_args, INT8OID, Int64GetDatum(application.generation), false);
-				sa_arg(&write_args, TIMESTAMPTZOID, TimestampTzGetDatum(row->created_at), false);
-			}
-			written = sa_run(valid ? &renew_session : &insert_session, &write_args) > 0;
-		}
+			sa_seat_take(&seat, batch->watch->application, user_name, row->id.hash);
+		written = writing_run(&writing);
 		if (logged_in)
-			sa_seat_taken(&seat);
-
-		if (written && valid && !same_id)
-			sa_end_session(row->old_id.hash, watch->application, &renewed);
-		if (written && !(valid && same_id))
-		{
-			SaLiveKey	key;
-
-			/*
-			 * what an earlier session of this id was touched is not this
-			 * one's
-			 */
-			sa_live_key(&key, &application, row->id.hash);
-			sa_unwritten_written(&key);
-			/* who ended it had the same key, and was waited for */
-			return !sa_id_is_remembered(row->id.hash, watch->application);
-		}
-		if (written)
-			return true;
-
-		/*
-		 * What has this id is over, or it came or went meanwhile.  Taking a
-		 * seat has looked applications up, and may have freed what ours
-		 * points to.
-		 */
-		sa_application_get(watch->application, &application);
-		if (!(sa_session_read(row->id.hash, watch->application, &session) && same_id &&
-			  sa_session_is_valid(&session, &application, row->id.hash, now)))
-			sa_end_session(row->id.hash, watch->application, &replaced);
-		else if (captured->backfill && !captured->reconciling)
-			return true;		/* who wrote it has seen a newer row than we */
+			sa_seat_release(&seat);
+		state = written ? writing_finish(&writing) : writing_clear(&writing);
 	}
+	return state == WRITING_DONE;
 }
 
 /* A row that is new or changed; false if its session has ended meanwhile. */
 static bool
-apply_row(SaCaptured *captured, const SaSessionRow *row, const char *user_name)
+apply_session_row(SaBatch *batch, const SaSessionRow *row, const char *user_name)
 {
-	const SaWatch *watch = captured->watch;
-	SaEnding	ending = {.at = GetCurrentTimestamp(), .spares_products = true};
+	const SaWatch *watch = batch->watch;
+	SaEnding	ending = {.at = GetCurrentTimestamp(),.options.spares_products = true};
 	bool		same_id = memcmp(row->id.hash, row->old_id.hash, SA_HASH_LEN) == 0;
 	SaApplication application;
 	SaSession	session;
@@ -264,7 +330,7 @@ apply_row(SaCaptured *captured, const SaSessionRow *row, const char *user_name)
 	sa_application_get(watch->application, &application);
 	known = sa_session_read(row->old_id.hash, watch->application, &session) &&
 		sa_session_is_valid(&session, &application, row->old_id.hash, ending.at);
-	if (captured->backfill && !captured->reconciling && known && session.idle_timeout != 0)
+	if (batch->backfill && !batch->reconciling && known && session.idle_timeout != 0)
 		return true;
 
 	/*
@@ -275,193 +341,18 @@ apply_row(SaCaptured *captured, const SaSessionRow *row, const char *user_name)
 		(user_name == NULL || strcmp(user_name, session.user_name) != 0))
 	{
 		ending.reason = user_name ? "replaced" : "logout";
-		ending.may_return = true;
-		if (sa_end_session(row->old_id.hash, watch->application, &ending) == 0 && same_id)
-			return false;		/* nobody else can have its id while somebody
-								 * has it locked */
+		ending.options.may_return = true;
+		if (sa_end_session(row->old_id.hash, watch->application, &ending, NULL) == 0 && same_id)
+			return false;		/* while that session is locked, no other can
+								 * have its id */
 		known = false;
 	}
 
-	logged_in = user_name != NULL && !captured->backfill &&
+	logged_in = user_name != NULL && !batch->backfill &&
 		(known ? session.user_name == NULL : row->logged_in);
 	if (logged_in)
-		log_in(captured, row, user_name);
-	return write_session(captured, row, user_name, logged_in);
-}
-
-/*
- * Ids of sessions that stay ended
- */
-
-/* The applications for which this table is watched as one of sessions. */
-static List *
-watching_applications(const SaWatch *watch)
-{
-	Relation	relation = table_open(watch->relid, AccessShareLock);
-	List	   *applications = NIL;
-	ListCell   *cell;
-
-	foreach(cell, sa_watches_of(relation))
-	{
-		SaWatch    *other = lfirst(cell);
-
-		if (other->part == SA_PART_SESSION && other->names_user)
-			applications = lappend(applications, unconstify(char *, other->application));
-	}
-	table_close(relation, NoLock);
-	return applications;
-}
-
-/* Has it ended in one of these applications?  The row then goes from all of them. */
-static bool
-has_ended_anywhere(const uint8 *hash, List *applications)
-{
-	ListCell   *cell;
-
-	foreach(cell, applications)
-	{
-		if (sa_id_has_ended(hash, lfirst(cell)))
-			return true;
-	}
-	return false;
-}
-
-/*
- * Mark the rows that bring back what has ended, by the id that they have now or, if
- * they could not be deleted, had before.  Returns how many.
- */
-static int
-mark_refused(SaCaptured *captured)
-{
-	List	   *applications = watching_applications(captured->watch);
-	int			refused = 0;
-	ListCell   *cell;
-
-	foreach(cell, captured->session_rows)
-	{
-		SaSessionRow *row = lfirst(cell);
-		bool		same_id = memcmp(row->id.hash, row->old_id.hash, SA_HASH_LEN) == 0;
-
-		CHECK_FOR_INTERRUPTS();
-		row->refused = has_ended_anywhere(row->id.hash, applications) ||
-			(!same_id && has_ended_anywhere(row->old_id.hash, applications));
-		refused += row->refused;
-	}
-	return refused;
-}
-
-typedef struct Refusal
-{
-	const SaWatch *watch;
-	ArrayType  *secrets;
-	ArrayType  *hashes;
-	SaEnding	ending;
-	uint64		deleted;
-} Refusal;
-
-static void
-delete_refused_rows(void *argument)
-{
-	Refusal    *refusal = argument;
-
-	refusal->deleted = sa_capture_forget_rows(refusal->watch, refusal->secrets, refusal->hashes,
-											  &refusal->ending);
-}
-
-/*
- * Rows of sessions that have ended are still in the product's table.  Nobody is logged
- * in by them: each request that uses one comes here again.
- */
-static void
-rows_remain(const SaWatch *watch, const char *why)
-{
-	char	   *message = psprintf("rows of ended sessions were not deleted: %s", why);
-
-	if (sa_capture_failure_once(watch->application, watch->relid, "DELETE", message))
-		ereport(WARNING,
-				(errmsg("\"%s\": %s", get_rel_name(watch->relid), message)));
-}
-
-/*
- * Refuse the rows that are marked: delete them in the product's table and end what
- * went on under another id until now.  The product's statement is no error.
- */
-static void
-refuse_rows(SaCaptured *captured)
-{
-	const SaWatch *watch = captured->watch;
-	MemoryContext context = CurrentMemoryContext;
-	ArrayBuildState *secrets = initArrayResult(TEXTOID, context, false);
-	ArrayBuildState *hashes = initArrayResult(BYTEAOID, context, false);
-	SaValues	renamed = {0};
-	Refusal		refusal = {
-		.watch = watch,
-		.ending = {.reason = "admin", .at = GetCurrentTimestamp(), .spares_products = true}
-	};
-	ErrorData  *error;
-	ListCell   *cell;
-
-	foreach(cell, captured->session_rows)
-	{
-		SaSessionRow *row = lfirst(cell);
-
-		if (!row->refused)
-			continue;
-		accumArrayResult(secrets, CStringGetTextDatum(row->secret), false, TEXTOID, context);
-		accumArrayResult(hashes, PointerGetDatum(sa_bytea(row->id.hash, SA_HASH_LEN)),
-						 false, BYTEAOID, context);
-		if (memcmp(row->id.hash, row->old_id.hash, SA_HASH_LEN) != 0)
-			sa_captured_add(captured, &renamed,
-							PointerGetDatum(sa_bytea(row->old_id.hash, SA_HASH_LEN)), false);
-	}
-	refusal.secrets = DatumGetArrayTypeP(makeArrayResult(secrets, context));
-	refusal.hashes = DatumGetArrayTypeP(makeArrayResult(hashes, context));
-	error = sa_capture_attempt(delete_refused_rows, &refusal);
-
-	if (error)
-		rows_remain(watch, error->message);
-	else
-		captured->refused += refusal.deleted;
-
-	sa_count_refused(refusal.hashes, watch->application);
-	if (renamed.n > 0)
-	{
-		SaEnding	ending = {.reason = "renewed", .at = refusal.ending.at, .spares_products = true};
-
-		sa_end_sessions(construct_array(renamed.values, renamed.n, BYTEAOID, -1, false,
-										TYPALIGN_INT), watch->application, &ending);
-	}
-}
-
-/* Take the refused rows out of the batch. */
-static void
-leave_refused(SaCaptured *captured)
-{
-	List	   *left = NIL;
-	ListCell   *cell;
-
-	foreach(cell, captured->session_rows)
-	{
-		SaSessionRow *row = lfirst(cell);
-
-		if (!row->refused)
-			left = lappend(left, row);
-	}
-	captured->session_rows = left;
-}
-
-/* The ids themselves have served. */
-void
-sa_captured_wipe(List *rows)
-{
-	ListCell   *cell;
-
-	foreach(cell, rows)
-	{
-		SaSessionRow *row = lfirst(cell);
-
-		explicit_bzero(row->secret, strlen(row->secret));
-	}
+		apply_log_in(batch, row, user_name);
+	return apply_write_session(batch, row, user_name, logged_in);
 }
 
 /*
@@ -469,22 +360,21 @@ sa_captured_wipe(List *rows)
  * rows have just been deleted, those of this statement with them.
  */
 static bool
-came_from_a_dump(const char *name)
+apply_came_from_a_dump(const char *name)
 {
 	SaApplication application;
 	bool		moved = sa_application_find(name, &application) && application.moved;
 
-	sa_application_make(name, &application);
+	sa_application_ensure(name, &application);
 	return moved && application.on_restore == SA_INVALIDATE;
 }
 
 /* Apply what the batch tells of sessions. */
 void
-sa_captured_flush_sessions(SaCaptured *captured)
+sa_apply_sessions(SaBatch *batch)
 {
-	const char *application = captured->watch->application;
-	SaValues   *ended[] = {&captured->session_closed, &captured->session_expired};
-	List	   *rows = captured->session_rows;
+	const char *application = batch->watch->application;
+	SaValues   *ended[] = {&batch->session_closed, &batch->session_expired};
 	SaValues	users = {0};
 	int			refused = 0;
 	ListCell   *cell;
@@ -492,69 +382,68 @@ sa_captured_flush_sessions(SaCaptured *captured)
 	for (size_t i = 0; i < lengthof(ended); i++)
 	{
 		SaEnding	ending = {.reason = i == 0 ? "logout" : "idle_timeout",
-		.at = GetCurrentTimestamp(), .spares_products = true, .may_return = true};
+		.at = GetCurrentTimestamp(), .options = {.spares_products = true, .may_return = true}};
 
 		if (ended[i]->n > 0)
-			sa_end_sessions(construct_array(ended[i]->values, ended[i]->n, BYTEAOID, -1, false,
-											TYPALIGN_INT), application, &ending);
+			sa_end_sessions(sa_array(ended[i]->values, ended[i]->n, BYTEAOID), application, &ending,
+							NULL);
 	}
 
-	if (rows == NIL || came_from_a_dump(application))
+	if (batch->session_rows == NIL || apply_came_from_a_dump(application))
 	{
-		sa_captured_wipe(rows);
+		sa_batch_wipe(batch);
 		return;
 	}
-	if (mark_refused(captured) > 0)
+	if (sa_refuse_mark(batch) > 0)
 	{
-		refuse_rows(captured);
-		leave_refused(captured);
+		sa_refuse_rows(batch);
+		sa_refuse_leave(batch);
 	}
-	foreach(cell, captured->session_rows)
-		sa_captured_add_text(captured, &users, ((SaSessionRow *) lfirst(cell))->user);
-	if (SA_HAS(captured->watch, SA_ROLE_USER_KEY))
+	foreach(cell, batch->session_rows)
+		sa_batch_add_text(batch, &users, ((SaSessionRow *) lfirst(cell))->user);
+	if (SA_HAS(batch->watch, SA_ROLE_USER_KEY))
 	{
 		SaValues	keys = users;
 
-		sa_captured_resolve(captured, &keys, &users);
+		sa_batch_resolve(batch, &keys, &users);
 	}
-	sa_captured_make_accounts(captured, &users);
+	sa_batch_make_accounts(batch, &users);
 	/* of several logins, in the order of names */
-	if (list_length(captured->session_rows) > 1 && captured->insertion && !captured->backfill)
-		sa_captured_enter_accounts(captured, &users);
-	foreach(cell, captured->session_rows)
+	if (list_length(batch->session_rows) > 1 && batch->insertion && !batch->backfill)
+		sa_batch_enter_accounts(batch, &users);
+	foreach(cell, batch->session_rows)
 	{
 		int			i = foreach_current_index(cell);
 		SaSessionRow *row = lfirst(cell);
 
-		if (!apply_row(captured, row,
-					   users.nulls[i] ? NULL : TextDatumGetCString(users.values[i])))
+		if (!apply_session_row(batch, row,
+							   users.nulls[i] ? NULL : TextDatumGetCString(users.values[i])))
 			row->refused = true;
 		refused += row->refused;
-		captured->written += !row->refused;
+		batch->written += !row->refused;
 	}
 	if (refused > 0)
-		refuse_rows(captured);
-	sa_captured_wipe(rows);
+		sa_refuse_rows(batch);
+	sa_batch_wipe(batch);
 }
 
 /* All sessions of the product are gone. */
 void
-sa_captured_truncated_sessions(SaCaptured *captured)
+sa_apply_truncated_sessions(SaBatch *batch)
 {
 	static SaStatement delete_sessions = {.sql =
 		"DELETE FROM session_admin.session WHERE application = $1 AND product = $2"
 	};
-	const SaWatch *watch = captured->watch;
+	const SaWatch *watch = batch->watch;
 	SaEnding	ending = {.reason = "admin", .at = GetCurrentTimestamp(),
-	.caller_writes_feed = true, .spares_products = true, .may_return = true};
+	.options = {.caller_writes_feed = true, .spares_products = true, .may_return = true}};
+	SaEnded		ended = {0};
 	SaFeedRow	row = {.scope = "application", .application = watch->application};
 	SaArgs		args = {0};
 
-	SPI_connect();
 	sa_arg_text(&args, watch->application);
 	sa_arg_text(&args, watch->product);
-	sa_run_ending(&ending, &delete_sessions, &args);
-	sa_feed_write(&row, &ending);
-	sa_feed_notify(&row);
-	SPI_finish();
+	sa_delete_for(&ending, &ended, &delete_sessions, &args);
+	sa_feed_write(&row, &ending, &ended);
+	sa_feed_queue(&row);
 }

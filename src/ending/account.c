@@ -1,15 +1,12 @@
 /*
  * account.c
- *	  Login counters of each user, and the row lock that orders the logins of a
- *	  user against the invalidations of that user.
+ *	  Login counters of each user, the row lock that orders the logins of a user against
+ *	  the endings of that user, and the history of logins.
  *
- * Whoever opens a session for a user, and whoever ends all sessions of a user,
- * locks the user's account first and keeps the lock until commit.  So an
- * invalidation knows of a login that is under way, and ends its session too, and a
- * login waits for an invalidation and starts after it.  Who waits for whom, in what order
- * and for how long is told in lock.c.
+ * A login and an invalidation of a user both lock the user's account first, and keep it
+ * until commit.  README.md has the order of locks.
  */
-#include "session_admin.h"
+#include "ending/ending.h"
 
 #include "access/table.h"
 #include "access/tableam.h"
@@ -17,7 +14,6 @@
 #include "catalog/pg_type.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
-#include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -34,7 +30,7 @@
  * removed.
  */
 static bool
-lock_newest(SaArgs *args)
+account_lock_newest(SaArgs *args)
 {
 	static SaStatement find_account = {.sql =
 		"SELECT ctid FROM session_admin_internal.account WHERE application = $1 AND user_name = $2"
@@ -44,7 +40,8 @@ lock_newest(SaArgs *args)
 	{
 		bool		isnull;
 		ItemPointerData tid = *(ItemPointer) DatumGetPointer(sa_result(0, 1, &isnull));
-		Relation	rel = table_open(sa_relation(SA_TABLE_ACCOUNT), RowShareLock);
+		Relation	rel = table_open(sa_relation(SA_TABLE_ACCOUNT),
+									 RowShareLock);
 		TupleTableSlot *slot = table_slot_create(rel, NULL);
 		TM_FailureData failure = {0};
 		TM_Result	result;
@@ -78,7 +75,7 @@ sa_account_lock(const char *application, const char *user_name)
 	sa_arg_text(&args, application);
 	sa_arg_text(&args, user_name);
 	if (IsolationUsesXactSnapshot())
-		return lock_newest(&args);
+		return account_lock_newest(&args);
 	return sa_run(&lock_account, &args) > 0;
 }
 
@@ -87,7 +84,7 @@ sa_account_lock(const char *application, const char *user_name)
  * connected to SPI.
  */
 bool
-sa_account_make(const char *application, const char *user_name)
+sa_account_ensure(const char *application, const char *user_name)
 {
 	static SaStatement insert_account = {.sql =
 		"INSERT INTO session_admin_internal.account (application, user_name) VALUES ($1, $2)"
@@ -112,7 +109,8 @@ typedef struct AccountsLock
 {
 	const char *application;
 	ArrayType  *user_names;
-	ArrayBuildState *left;		/* of whom somebody else has it */
+	ArrayBuildState *left;		/* users whose account another transaction has
+								 * locked */
 } AccountsLock;
 
 /*
@@ -120,7 +118,7 @@ typedef struct AccountsLock
  * Nobody keeps it otherwise: no login waits for it.
  */
 static void
-login_tag(LOCKTAG *tag, const char *application, const char *user_name)
+account_login_tag(LOCKTAG *tag, const char *application, const char *user_name)
 {
 	Oid			relid = sa_relation(SA_TABLE_SESSION);
 
@@ -128,19 +126,19 @@ login_tag(LOCKTAG *tag, const char *application, const char *user_name)
 					   (uint32) (sa_user_key(user_name) ^ sa_application_key(application)), 3);
 }
 
-/* Tell of a login of a user whose account somebody else has. */
+/* Announce the login of a user whose account another transaction has locked. */
 void
 sa_login_announce(const char *application, const char *user_name)
 {
 	LOCKTAG		tag;
 
-	login_tag(&tag, application, user_name);
+	account_login_tag(&tag, application, user_name);
 	(void) LockAcquire(&tag, ShareLock, false, false);
 }
 
-/* Of which of these users does somebody announce a login? */
+/* Find those of these users whose login another transaction announces. */
 static void
-find_logins(AccountsLock *lock, SaBusy *busy)
+account_find_logins(AccountsLock *lock, SaBusy *busy)
 {
 	Datum	   *names;
 	bool	   *nulls;
@@ -153,7 +151,7 @@ find_logins(AccountsLock *lock, SaBusy *busy)
 
 		if (nulls[i])
 			continue;
-		login_tag(&tag, lock->application, TextDatumGetCString(names[i]));
+		account_login_tag(&tag, lock->application, TextDatumGetCString(names[i]));
 		if (LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL)
 		{
 			LockRelease(&tag, ExclusiveLock, false);
@@ -169,7 +167,7 @@ find_logins(AccountsLock *lock, SaBusy *busy)
 }
 
 static void
-lock_accounts(SaBusy *busy, void *argument)
+account_lock_step(SaBusy *busy, void *argument)
 {
 	static SaStatement find_accounts = {.sql =
 		"SELECT ctid, user_name::text FROM session_admin_internal.account"
@@ -179,31 +177,32 @@ lock_accounts(SaBusy *busy, void *argument)
 	SaArgs		args = {0};
 
 	lock->left = NULL;
-	find_logins(lock, busy);
+	account_find_logins(lock, busy);
 	if (SA_STOPS(busy))
 		return;
 	sa_arg_text(&args, lock->application);
-	sa_arg(&args, TEXTARRAYOID, PointerGetDatum(lock->user_names), false);
+	sa_arg_array(&args, TEXTARRAYOID, lock->user_names);
 	sa_lock_found(SA_TABLE_ACCOUNT, LockTupleNoKeyExclusive, &find_accounts, &args, TEXTOID, NULL,
 				  &lock->left, busy);
 }
 
 /*
- * Lock the accounts of these users (an array of text) without waiting; the names of those
- * that somebody else has go to "left".  The caller is connected to SPI.
+ * Lock the accounts of these users (an array of text) without waiting; the names of
+ * those that another transaction has locked go to "left".  The caller is connected to
+ * SPI.
  */
 void
 sa_accounts_try(const char *application, ArrayType *user_names, ArrayBuildState **left, SaBusy *busy)
 {
 	AccountsLock lock = {.application = application, .user_names = user_names};
 
-	lock_accounts(busy, &lock);
+	account_lock_step(busy, &lock);
 	*left = lock.left;
 }
 
 /*
- * Lock all accounts that there are of these users (an array of text) at once, for who may
- * wait for them while it holds nothing (see lock.c).  An error if that takes too long.
+ * Lock all existing accounts of these users (an array of text) at once, waiting for
+ * them while nothing else is held (see lock.c).  It is an error if that takes too long.
  * The caller is connected to SPI.
  */
 void
@@ -215,7 +214,7 @@ sa_accounts_lock(const char *application, ArrayType *user_names)
 	/* later, it has to wait as long as it takes */
 	if (until == 0)
 		return;
-	sa_lock_all(until, lock_accounts, &lock);
+	sa_lock_all(until, account_lock_step, &lock);
 	if (lock.left != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
@@ -225,8 +224,8 @@ sa_accounts_lock(const char *application, ArrayType *user_names)
 
 /* Count a login, and lock the account.  The caller is connected to SPI. */
 void
-sa_account_logged_in(const char *application, const char *user_name,
-					 TimestampTz at, inet *address, const char *login_method)
+sa_account_count_login(const char *application, const char *user_name,
+					   TimestampTz at, inet *address, const char *login_method)
 {
 	static SaStatement count_login = {.sql =
 		"INSERT INTO session_admin_internal.account AS a (application, user_name, login_count,"
@@ -242,9 +241,9 @@ sa_account_logged_in(const char *application, const char *user_name,
 	};
 	SaArgs		args = {0};
 
-	/* who has waited for the lock already can write */
+	/* once the lock is held, the row can be written */
 	if (IsolationUsesXactSnapshot())
-		sa_account_make(application, user_name);
+		sa_account_ensure(application, user_name);
 
 	sa_arg_text(&args, application);
 	sa_arg_text(&args, user_name);
@@ -256,26 +255,24 @@ sa_account_logged_in(const char *application, const char *user_name,
 
 /*
  * Before a login in a product's transaction: lock the account without waiting, or else
- * announce the login to who has it.  False if somebody else has it.
+ * announce the login to the transaction that has it locked, and return false.
  */
 bool
 sa_account_enter(const char *application, const char *user_name)
 {
-	Datum		name = CStringGetTextDatum(user_name);
 	ArrayBuildState *left;
 	SaBusy		busy = {0};
 
-	sa_accounts_try(application, construct_array(&name, 1, TEXTOID, -1, false, TYPALIGN_INT),
-					&left, &busy);
+	sa_accounts_try(application, sa_array_of_text(user_name), &left, &busy);
 	if (left == NULL)
 		return true;
 	sa_login_announce(application, user_name);
 	return false;
 }
 
-/* Count a login of a user whose account somebody else has: see account_seen. */
+/* Count a login of a user whose account another transaction has locked: see account_seen. */
 void
-sa_account_logged_in_later(const char *application, const char *user_name, TimestampTz at)
+sa_account_count_login_later(const char *application, const char *user_name, TimestampTz at)
 {
 	static SaStatement note_login = {.sql =
 		"INSERT INTO session_admin_internal.account_seen (application, user_name, at, logins)"
@@ -291,12 +288,12 @@ sa_account_logged_in_later(const char *application, const char *user_name, Times
 
 /*
  * Count a failed login.  The account is not kept locked: in a transaction that goes on,
- * or if somebody else has it locked, maintain() counts it later (see account_seen).  Who
- * is unknown gets no account: somebody who guesses names must not fill the table.  The
+ * or if another one has it locked, maintain() counts it later (see account_seen).  An
+ * unknown name gets no account, so that guessing names does not fill the table.  The
  * caller is connected to SPI.
  */
 void
-sa_account_login_failed(const char *application, const char *user_name, TimestampTz at)
+sa_account_count_failure(const char *application, const char *user_name, TimestampTz at)
 {
 	static SaStatement count_failure = {.sql =
 		"WITH free AS ("
@@ -321,4 +318,31 @@ sa_account_login_failed(const char *application, const char *user_name, Timestam
 	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(at), false);
 	if (IsTransactionBlock() || IsolationUsesXactSnapshot() || sa_run(&count_failure, &args) == 0)
 		sa_run(&note_failure, &args);
+}
+
+/* Add one event.  The caller is connected to SPI. */
+void
+sa_login_event_record(const SaLoginEvent *event)
+{
+	static SaStatement insert_event = {.sql =
+		"INSERT INTO session_admin_internal.login_event (at, application, user_name, event, succeeded,"
+		" login_method, client_address, user_agent, device, node, session_ref, detail)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
+	};
+	TimestampTz at = event->at ? event->at : GetCurrentTimestamp();
+	SaArgs		args = {0};
+
+	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(at), false);
+	sa_arg_text(&args, event->application);
+	sa_arg_text(&args, event->user_name);
+	sa_arg_text(&args, event->event);
+	sa_arg(&args, BOOLOID, BoolGetDatum(event->succeeded), false);
+	sa_arg_text(&args, event->login_method);
+	sa_arg(&args, INETOID, InetPGetDatum(event->client_address), event->client_address == NULL);
+	sa_arg_text(&args, event->user_agent);
+	sa_arg_text(&args, event->device);
+	sa_arg_text(&args, event->node);
+	sa_arg_text(&args, event->session_ref);
+	sa_arg_text(&args, event->detail);
+	sa_run(&insert_event, &args);
 }

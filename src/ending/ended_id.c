@@ -1,26 +1,13 @@
 /*
  * ended_id.c
- *	  Ids of sessions that ended here: they stay ended.
+ *	  Ids of sessions that have ended here stay ended, for as long as the session could
+ *	  have lived.
  *
- * A request that was under way when its session ended may write the session's row
- * anew (an upsert, or a SELECT and then an INSERT), and an application may take an id
- * from a cookie.  Neither brings a session back: the id is remembered for as long as
- * the session could have lived.  Not those whose time was up, nor those that the
- * product ended itself, by deleting the row or by taking the user out of it: whether
- * it uses an id again then is the product's to say, and PHP does.
- *
- * Who ends a session writes the id with it, in the same statement (invalidation.c).
- * Rows that have ended with their generation, and are not archived yet, count, too.
- *
- * Whoever writes a row of session looks here after the row is in the table.  An end
- * of the same id that was under way has been waited for by then, as both want the
- * same key; and what ends the new row comes later.  It is looked up before, too, so
- * that nothing has to be undone but in that race.
- *
- * The index is not unique, on purpose: who ends a session waits for nobody who
- * counts, or forgets, what ended before.
+ * README.md says which ids are remembered, and why a race brings none of them back.  The
+ * index is not unique, on purpose: an ending waits for nothing that counts or purges.
  */
-#include "session_admin.h"
+#include "ending/ending.h"
+#include "live/live.h"
 
 #include "access/genam.h"
 #include "access/relscan.h"
@@ -34,16 +21,15 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
-#include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(sa_ended_until);
 
-/* No longer than this: browsers keep no cookie for longer. */
+/* Browsers keep no cookie for longer than this. */
 #define LONGEST			(400 * USECS_PER_DAY)
 
-/* Where nobody knows, as the application is gone: the default. */
+/* The default, for an application that is gone. */
 #define ABSOLUTE_TIMEOUT_DEFAULT	USECS_PER_DAY
 
 #define BATCH			1000
@@ -56,9 +42,9 @@ enum
 	ENDED_ID_UNTIL
 };
 
-/* So much later, but no longer than the longest; infinity stays what it is. */
+/* Add a time, but no more than the longest one; infinity stays infinity. */
 static TimestampTz
-later(TimestampTz at, int64 time)
+ended_id_later(TimestampTz at, int64 time)
 {
 	TimestampTz result;
 
@@ -93,13 +79,13 @@ sa_ended_until(PG_FUNCTION_ARGS)
 		absolute = sa_absolute_timeout(&application, sa_user_key(user_name));
 	if (of_product)
 	{
-		int64		idle = PG_ARGISNULL(3) ? LONGEST : sa_microseconds(PG_GETARG_INTERVAL_P(3));
+		int64		idle = PG_ARGISNULL(3) ? LONGEST : sa_usecs_of_interval(PG_GETARG_INTERVAL_P(3));
 
-		until = later(ended_at, Max(idle, absolute));
+		until = ended_id_later(ended_at, Max(idle, absolute));
 	}
 	else
-		until = later(PG_GETARG_TIMESTAMPTZ(4), absolute);
-	PG_RETURN_TIMESTAMPTZ(Min(until, later(ended_at, LONGEST)));
+		until = ended_id_later(PG_GETARG_TIMESTAMPTZ(4), absolute);
+	PG_RETURN_TIMESTAMPTZ(Min(until, ended_id_later(ended_at, LONGEST)));
 }
 
 /* Is this id remembered as one that has ended? */
@@ -139,7 +125,7 @@ sa_id_is_remembered(const uint8 *hash, const char *application)
 
 /* Has a session with this id ended whose row is still there, and not by time? */
 static bool
-ended_in_place(const uint8 *hash, const char *application_name)
+ended_id_in_place(const uint8 *hash, const char *application_name)
 {
 	static SaStatement find_end = {.sql =
 		"SELECT FROM session_admin_internal.session_state e"
@@ -166,10 +152,10 @@ ended_in_place(const uint8 *hash, const char *application_name)
 bool
 sa_id_has_ended(const uint8 *hash, const char *application)
 {
-	return sa_id_is_remembered(hash, application) || ended_in_place(hash, application);
+	return sa_id_is_remembered(hash, application) || ended_id_in_place(hash, application);
 }
 
-/* The error for who wants to open a session with such an id. */
+/* Refuse to open a session with such an id. */
 void
 sa_refuse_ended_id(void)
 {
@@ -180,9 +166,9 @@ sa_refuse_ended_id(void)
 }
 
 /*
- * A product has written sessions with these ids (an array of hashes), and they are
- * refused: count that.  Nobody is waited for, and nothing is counted that is locked.
- * The caller is connected to SPI.
+ * Count that a product has written sessions with these ids (an array of hashes), which
+ * are refused.  Rows that are locked are not waited for, and not counted.  The caller
+ * is connected to SPI.
  */
 void
 sa_count_refused(ArrayType *hashes, const char *application)
@@ -200,7 +186,7 @@ sa_count_refused(ArrayType *hashes, const char *application)
 		"   FOR UPDATE SKIP LOCKED) l"
 		" WHERE e.ctid = l.ctid"
 	};
-	SaEnding	ending = {.reason = "replaced", .at = GetCurrentTimestamp(), .spares_products = true};
+	SaEnding	ending = {.reason = "replaced", .at = GetCurrentTimestamp(),.options.spares_products = true};
 	SaArgs		args = {0};
 
 	sa_arg(&args, BYTEAARRAYOID, PointerGetDatum(hashes), false);
@@ -210,13 +196,13 @@ sa_count_refused(ArrayType *hashes, const char *application)
 	 * a row that has ended with its generation is archived as that, and
 	 * remembered
 	 */
-	sa_run_ending(&ending, &archive, &args);
+	sa_delete_for(&ending, NULL, &archive, &args);
 	sa_run(&count, &args);
 }
 
 /* Forget those that could not have lived until now: a task of maintain(). */
 int64
-sa_forget_ended_ids(bool *more)
+sa_ended_ids_purge(bool *more)
 {
 	static SaStatement forget = {.sql =
 		"DELETE FROM session_admin_internal.ended_id WHERE ctid = ANY (ARRAY("

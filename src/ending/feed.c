@@ -1,30 +1,19 @@
 /*
  * feed.c
- *	  What nodes are told: rows of invalidation, which are the truth, and
- *	  notifications, which are only a bell.
+ *	  What nodes are told: rows of invalidation, which are the truth, and notifications,
+ *	  which are only a bell.
  *
- * A row carries its top-level transaction id, so that nodes can follow the feed
- * by snapshots (see node.c).  It commits synchronously even where the
- * application runs with synchronous_commit = off: who was told that a session
- * has ended must not see it come back after a crash, or after a failover to a
- * synchronous standby (see sa_commit_durably).
- *
- * There is one notification a statement, sent before the commit, whatever number of
- * rows it has ended.  One that cannot be sent costs a poll.  So the queue is looked
- * at first: NOTIFY would fail at commit, and with it the invalidation, when the queue
- * is full.
+ * One that cannot be sent costs a poll.  So the queue is looked at first: NOTIFY would
+ * fail at commit, and with it the invalidation, when the queue is full.
  */
-#include "session_admin.h"
+#include "ending/ending.h"
 
 #include "catalog/pg_type.h"
-#include "commands/async.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 
-#define CHANNEL				"session_admin"
 #define PAYLOAD_MAX			(BLCKSZ - NAMEDATALEN - 128)	/* as in async.c */
-#define QUEUE_USAGE_MAX		0.75
 #define PURGE_BATCH			1000	/* rows */
 
 /*
@@ -32,7 +21,7 @@
  * characters.  A listener whose encoding does not have them would fail on any but ASCII.
  */
 static bool
-append_pair(StringInfo json, const char *key, const char *value)
+feed_append_pair(StringInfo json, const char *key, const char *value)
 {
 	if (value == NULL)
 		return true;
@@ -40,36 +29,9 @@ append_pair(StringInfo json, const char *key, const char *value)
 	return sa_append_json(json, value);
 }
 
-/*
- * Ring the bell, unless the queue is nearly full; without a payload, for more rows
- * than fit, up to this one.
- */
-void
-sa_feed_ring(int64 id, const char *payload)
-{
-	char		many[64];
-
-	if (DatumGetFloat8(DirectFunctionCall1(pg_notification_queue_usage, (Datum) 0)) > QUEUE_USAGE_MAX)
-	{
-		ereport(WARNING,
-				(errmsg("notification queue is nearly full: nodes will learn of this when they poll"),
-				 errhint("Look for sessions that listen and stay in a transaction.")));
-		return;
-	}
-
-	if (!sa_notify_detail)
-		payload = "{\"scope\":\"many\"}";
-	else if (payload == NULL)
-	{
-		snprintf(many, sizeof(many), "{\"scope\":\"many\",\"id\":" INT64_FORMAT "}", id);
-		payload = many;
-	}
-	Async_Notify(CHANNEL, payload);
-}
-
 /* Write one row of the feed and set its id.  The caller is connected to SPI. */
 void
-sa_feed_write(SaFeedRow *row, const SaEnding *ending)
+sa_feed_write(SaFeedRow *row, const SaEnding *ending, const SaEnded *ended)
 {
 	static SaStatement insert_invalidation = {.sql =
 		"INSERT INTO session_admin_internal.invalidation"
@@ -90,8 +52,8 @@ sa_feed_write(SaFeedRow *row, const SaEnding *ending)
 		   row->session_hash == NULL);
 	sa_arg_text(&args, row->reason);
 	sa_arg_text(&args, sa_actor_or_null());
-	sa_arg(&args, INT8OID, Int64GetDatum(ending->sessions_ended), ending->sessions_ended < 0);
-	sa_arg(&args, INT8OID, Int64GetDatum(ending->tokens_revoked), ending->tokens_revoked < 0);
+	sa_arg(&args, INT8OID, Int64GetDatum(ended->sessions_ended), ended->sessions_ended < 0);
+	sa_arg(&args, INT8OID, Int64GetDatum(ended->tokens_revoked), ended->tokens_revoked < 0);
 	sa_run(&insert_invalidation, &args);
 
 	row->id = sa_result_int64(0, 1);
@@ -100,7 +62,7 @@ sa_feed_write(SaFeedRow *row, const SaEnding *ending)
 
 /* Tell of one row of the feed, when the transaction commits. */
 void
-sa_feed_notify(const SaFeedRow *row)
+sa_feed_queue(const SaFeedRow *row)
 {
 	MemoryContext context = MemoryContextSwitchTo(TopTransactionContext);
 	StringInfoData json;
@@ -108,28 +70,61 @@ sa_feed_notify(const SaFeedRow *row)
 
 	initStringInfo(&json);
 	appendStringInfo(&json, "{\"id\":" INT64_FORMAT, row->id);
-	told = append_pair(&json, "scope", row->scope);
-	told = append_pair(&json, "application", row->application) && told;
-	told = append_pair(&json, "user", row->user_name) && told;
+	told = feed_append_pair(&json, "scope", row->scope);
+	told = feed_append_pair(&json, "application", row->application) && told;
+	told = feed_append_pair(&json, "user", row->user_name) && told;
 	if (row->session_hash != NULL)
 	{
 		char		hex[SA_HASH_LEN * 2 + 1];
 
 		hex[hex_encode((const char *) row->session_hash, SA_HASH_LEN, hex)] = '\0';
-		told = append_pair(&json, strcmp(row->scope, "session") == 0 ? "session" : "keep", hex) && told;
+		told = feed_append_pair(&json, strcmp(row->scope, "session") == 0 ? "session" : "keep", hex) && told;
 	}
-	told = append_pair(&json, "reason", row->reason) && told;
+	told = feed_append_pair(&json, "reason", row->reason) && told;
 	appendStringInfoChar(&json, '}');
 	MemoryContextSwitchTo(context);
 
-	sa_pending_told(row->id, told && json.len < PAYLOAD_MAX ? json.data : NULL);
+	sa_bell_queue(row->id, told && json.len < PAYLOAD_MAX ? json.data : NULL);
 }
 
 /* Tell of several rows, up to this one. */
 void
-sa_feed_notify_many(int64 id)
+sa_feed_queue_many(int64 id)
 {
-	sa_pending_told(id, NULL);
+	sa_bell_queue(id, NULL);
+}
+
+/* Forget nodes whose lease was over at this time already. */
+static void
+feed_forget_nodes(TimestampTz cutoff)
+{
+	static SaStatement nodes_forget = {.sql =
+		"DELETE FROM session_admin_internal.node WHERE node = ANY (ARRAY("
+		"  SELECT node FROM session_admin_internal.node_state"
+		"  WHERE lease_is_over AND join_is_over AND coalesce(lease_expires_at, joined_at) < $1))"
+	};
+	SaArgs		args = {0};
+
+	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(cutoff), false);
+	sa_run(&nodes_forget, &args);
+}
+
+/*
+ * A batch of rows that were written when the clock was ahead: they would stay for as long
+ * as it was, too.  True if there may be more.
+ */
+static bool
+feed_set_back(void)
+{
+	static SaStatement set_back = {.sql =
+		"UPDATE session_admin_internal.invalidation SET at = clock_timestamp()"
+		" WHERE id = ANY (ARRAY(SELECT id FROM session_admin_internal.invalidation"
+		"   WHERE at > clock_timestamp() + '1 minute' LIMIT $1 FOR UPDATE SKIP LOCKED))"
+	};
+	SaArgs		args = {0};
+
+	sa_arg(&args, INT8OID, Int64GetDatum(PURGE_BATCH), false);
+	return sa_run(&set_back, &args) >= PURGE_BATCH;
 }
 
 /*
@@ -153,7 +148,7 @@ sa_feed_notify_many(int64 id)
  *	 call, or had ended by the purge before it, and then its position does not list it;
  *	 or it was running at a purge within the retention, and is noted.
  * - What has ended and wrote nothing is forgotten earlier, when the longest lease has
- *	 passed since: whoever is in touch has a later position.
+ *	 passed since: a node in touch has a later position.
  * - What was written early and committed late is kept for the retention from then on:
  *	 its rows are older than that when they become visible, but it was noted as running.
  */
@@ -170,16 +165,6 @@ sa_feed_purge(bool *more)
 		"  clock_timestamp() - coalesce(max(value::interval)"
 		"    FILTER (WHERE name = 'node_lease'), '1 day')"
 		" FROM session_admin_internal.effective_policy WHERE name IN ('feed_retention', 'node_lease')"
-	};
-
-	/*
-	 * written when the clock was ahead: they would stay for as long as it
-	 * was, too
-	 */
-	static SaStatement set_back = {.sql =
-		"UPDATE session_admin_internal.invalidation SET at = clock_timestamp()"
-		" WHERE id = ANY (ARRAY(SELECT id FROM session_admin_internal.invalidation"
-		"   WHERE at > clock_timestamp() + '1 minute' LIMIT $1 FOR UPDATE SKIP LOCKED))"
 	};
 
 	/* where there is nothing to purge, nor will be, nothing is written */
@@ -214,27 +199,20 @@ sa_feed_purge(bool *more)
 		"  FROM (SELECT xid FROM purged ORDER BY xid DESC LIMIT 1) AS h (highest))"
 		" SELECT count(*) FROM purged"
 	};
-	static SaStatement nodes_forget = {.sql =
-		"DELETE FROM session_admin_internal.node WHERE node = ANY (ARRAY("
-		"  SELECT node FROM session_admin_internal.node_state"
-		"  WHERE lease_is_over AND join_is_over AND coalesce(lease_expires_at, joined_at) < $1))"
-	};
 	SaArgs		args = {0};
-	SaArgs		batch = {0};
 	Datum		cutoff;
 	Datum		longest_lease;
 	bool		isnull;
 	int64		deleted;
 
 	SPI_connect();
-	sa_note_server_run();
+	sa_server_run_note();
 	sa_run(&feed_cutoff, NULL);
 	cutoff = sa_result(0, 1, &isnull);
 	longest_lease = sa_result(0, 2, &isnull);
+	feed_forget_nodes(DatumGetTimestampTz(cutoff));
 	sa_arg(&args, TIMESTAMPTZOID, cutoff, false);
-	sa_run(&nodes_forget, &args);
-	sa_arg(&batch, INT8OID, Int64GetDatum(PURGE_BATCH), false);
-	*more = sa_run(&set_back, &batch) >= PURGE_BATCH;
+	*more = feed_set_back();
 	sa_arg(&args, INT8OID, Int64GetDatum(PURGE_BATCH), false);
 	sa_arg(&args, TIMESTAMPTZOID, longest_lease, false);
 	sa_run(&feed_purge, &args);

@@ -2,20 +2,11 @@
  * launcher.c
  *	  The process that starts background workers where something is due.
  *
- * It lives as long as the server, but on a standby not before it is promoted.
- *
- * There is one worker at a time in a database, and a few in the server: who has
- * waited longest is next.  One that does not come to its end keeps but one place.
- * The launcher ends it when somebody wants to drop, rename, move or copy the
- * database: that waits until all others have left, which one batch may be too
- * long for.
- *
- * What fails is tried again, ever more rarely.  With nothing to flush, a database
- * is visited as often as its other tasks want; with no database that uses the
- * extension, the launcher sleeps until it is told of one.
+ * It lives as long as the server, on a standby from its promotion on.  README.md says how
+ * databases are found, and who is next.
  */
-#include "session_admin.h"
-#include "housekeeping/worker.h"
+#include "housekeeping/roster.h"
+#include "live/live.h"
 
 #include "access/heapam.h"
 #include "access/htup_details.h"
@@ -52,13 +43,45 @@ typedef struct Visit
 	int64		at;
 } Visit;
 
-/* The workers that do sa_workers->runs; NULL where there is none. */
+/* The workers that do sa_roster->runs; NULL where there is none. */
 static BackgroundWorkerHandle *handles[WORKERS_MAX];
 
 /* Databases that a worker has looked into, and when one may look into others. */
 static List *visited = NIL;
 static int	failed_visits = 0;	/* since the last that did not fail */
 static int64 next_visit = 0;
+
+/* What the launcher and the worker have in common. */
+static void
+launcher_describe(BackgroundWorker *worker, const char *name, const char *function)
+{
+	memset(worker, 0, sizeof(*worker));
+	strlcpy(worker->bgw_name, name, BGW_MAXLEN);
+	strlcpy(worker->bgw_type, name, BGW_MAXLEN);
+	worker->bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker->bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker->bgw_restart_time = BGW_NEVER_RESTART;
+	strlcpy(worker->bgw_library_name, "session_admin", sizeof(worker->bgw_library_name));
+	strlcpy(worker->bgw_function_name, function, sizeof(worker->bgw_function_name));
+}
+
+/* What this folder sets up; registers the launcher, if preloaded. */
+void
+sa_housekeeping_init(void)
+{
+	BackgroundWorker launcher;
+
+	sa_maintain_init();
+	sa_roster_init();
+
+	/* pg_upgrade wants nobody else in the databases */
+	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
+		return;
+
+	launcher_describe(&launcher, "session_admin launcher", "sa_launcher_main");
+	launcher.bgw_restart_time = 5;
+	RegisterBackgroundWorker(&launcher);
+}
 
 /* All databases, and those among them that can be connected to. */
 static void
@@ -108,7 +131,7 @@ others_want(Oid database)
 
 /* Has it flushed what there was to flush? */
 static bool
-has_flushed(const SaRun *run)
+has_flushed(const SaWorkerRun *run)
 {
 	int			n;
 	const SaTask *tasks = sa_tasks(&n);
@@ -126,35 +149,35 @@ has_flushed(const SaRun *run)
 
 /* What a run that has ended means for the database that it ran in. */
 static void
-take_report(SaRun *run)
+take_report(SaWorkerRun *run)
 {
 	int64		now = sa_monotonic_now();
 	Oid			database = run->database;
 	bool		conclusive;
 
-	SpinLockAcquire(&sa_workers->mutex);
+	SpinLockAcquire(&sa_roster->mutex);
 	conclusive = run->outcome != OUTCOME_NONE && run->outcome != OUTCOME_FAILED;
 	run->pid = 0;
 	run->ended = now;
 	run->ended_at = GetCurrentTimestamp();
 	if (run->outcome == OUTCOME_NOT_USED)
 	{
-		SaDatabase *entry = sa_worker_find(database, false);
+		SaDatabase *entry = sa_roster_find(database, false);
 
 		/* unless it was made again meanwhile */
 		if (entry != NULL && entry->notes == run->notes)
-			sa_worker_forget(entry);
+			sa_roster_forget(entry);
 	}
 	else
 	{
-		SaDatabase *entry = sa_worker_find(database, conclusive);
+		SaDatabase *entry = sa_roster_find(database, conclusive);
 
 		if (entry != NULL)
 		{
 			entry->last = *run;
 			/* what somebody wanted meanwhile, it may not have seen */
 			if (entry->wakes != run->wakes)
-				sa_worker_make_due(&entry->last);
+				sa_roster_make_due(&entry->last);
 			entry->not_before = now + PAUSE;
 			if (has_flushed(run))
 				entry->flushed = now;
@@ -174,7 +197,7 @@ take_report(SaRun *run)
 		}
 	}
 	run->database = InvalidOid;
-	SpinLockRelease(&sa_workers->mutex);
+	SpinLockRelease(&sa_roster->mutex);
 
 	failed_visits = conclusive ? 0 : failed_visits + 1;
 	next_visit = conclusive ? now : sa_worker_back_off(now, failed_visits, true);
@@ -189,13 +212,13 @@ take_report(SaRun *run)
 
 /* Has its batch taken longer than any may? */
 static bool
-stands_still(const SaRun *run)
+stands_still(const SaWorkerRun *run)
 {
 	int64		moved;
 
-	SpinLockAcquire(&sa_workers->mutex);
+	SpinLockAcquire(&sa_roster->mutex);
 	moved = run->moved;
-	SpinLockRelease(&sa_workers->mutex);
+	SpinLockRelease(&sa_roster->mutex);
 	return sa_monotonic_now() - moved > BATCH_MAX;
 }
 
@@ -215,11 +238,11 @@ look_after_workers(void)
 		{
 			pfree(handles[i]);
 			handles[i] = NULL;
-			take_report(&sa_workers->runs[i]);
+			take_report(&sa_roster->runs[i]);
 			continue;
 		}
 		running++;
-		if (others_want(sa_workers->runs[i].database) || stands_still(&sa_workers->runs[i]))
+		if (others_want(sa_roster->runs[i].database) || stands_still(&sa_roster->runs[i]))
 			TerminateBackgroundWorker(handles[i]);
 	}
 	return running;
@@ -229,15 +252,15 @@ look_after_workers(void)
 static bool
 start_worker(int place, Oid database)
 {
-	SaRun	   *run = &sa_workers->runs[place];
+	SaWorkerRun *run = &sa_roster->runs[place];
 	BackgroundWorker worker;
 	SaDatabase *entry;
 	MemoryContext old;
 	bool		registered;
 
-	SpinLockAcquire(&sa_workers->mutex);
+	SpinLockAcquire(&sa_roster->mutex);
 	memset(run, 0, sizeof(*run));
-	entry = sa_worker_find(database, false);
+	entry = sa_roster_find(database, false);
 	if (entry != NULL)
 	{
 		memcpy(run->due, entry->last.due, sizeof(run->due));
@@ -248,9 +271,9 @@ start_worker(int place, Oid database)
 	run->database = database;
 	run->started_at = GetCurrentTimestamp();
 	run->moved = sa_monotonic_now();
-	SpinLockRelease(&sa_workers->mutex);
+	SpinLockRelease(&sa_roster->mutex);
 
-	sa_worker_describe(&worker, "session_admin worker", "sa_worker_main");
+	launcher_describe(&worker, "session_admin worker", "sa_worker_main");
 	worker.bgw_main_arg = ObjectIdGetDatum(database);
 	worker.bgw_notify_pid = MyProcPid;
 	old = MemoryContextSwitchTo(TopMemoryContext);
@@ -258,9 +281,9 @@ start_worker(int place, Oid database)
 	MemoryContextSwitchTo(old);
 	if (!registered)
 	{
-		SpinLockAcquire(&sa_workers->mutex);
+		SpinLockAcquire(&sa_roster->mutex);
 		run->database = InvalidOid;
-		SpinLockRelease(&sa_workers->mutex);
+		SpinLockRelease(&sa_roster->mutex);
 	}
 	return registered;
 }
@@ -275,11 +298,11 @@ next_run(Oid database, int64 now)
 	int			n;
 	const SaTask *tasks = sa_tasks(&n);
 
-	SpinLockAcquire(&sa_workers->mutex);
-	entry = sa_worker_find(database, false);
+	SpinLockAcquire(&sa_roster->mutex);
+	entry = sa_roster_find(database, false);
 	if (entry != NULL)
 		copy = *entry;
-	SpinLockRelease(&sa_workers->mutex);
+	SpinLockRelease(&sa_roster->mutex);
 	if (entry == NULL)
 		return list_member_oid(visited, database) ? NEVER : next_visit;
 
@@ -297,11 +320,11 @@ next_run(Oid database, int64 now)
 		next = Min(next, due);
 	}
 
-	SpinLockAcquire(&sa_workers->mutex);
-	entry = sa_worker_find(database, false);
+	SpinLockAcquire(&sa_roster->mutex);
+	entry = sa_roster_find(database, false);
 	if (entry != NULL)
 		entry->nothing_until = copy.nothing_until;
-	SpinLockRelease(&sa_workers->mutex);
+	SpinLockRelease(&sa_roster->mutex);
 	return Max(next, copy.not_before);
 }
 
@@ -322,11 +345,11 @@ forget_dropped(const Oid *known, int n, const List *all)
 
 		if (list_member_oid(all, known[i]))
 			continue;
-		SpinLockAcquire(&sa_workers->mutex);
-		entry = sa_worker_find(known[i], false);
+		SpinLockAcquire(&sa_roster->mutex);
+		entry = sa_roster_find(known[i], false);
 		if (entry != NULL)
-			sa_worker_forget(entry);
-		SpinLockRelease(&sa_workers->mutex);
+			sa_roster_forget(entry);
+		SpinLockRelease(&sa_roster->mutex);
 	}
 }
 
@@ -358,11 +381,11 @@ make_round(int *running)
 	 * first this, then the list: what is known and not in the list was
 	 * dropped
 	 */
-	SpinLockAcquire(&sa_workers->mutex);
-	n = sa_workers->n_databases;
+	SpinLockAcquire(&sa_roster->mutex);
+	n = sa_roster->n_databases;
 	for (int i = 0; i < n; i++)
-		known[i] = sa_workers->databases[i].last.database;
-	SpinLockRelease(&sa_workers->mutex);
+		known[i] = sa_roster->databases[i].last.database;
+	SpinLockRelease(&sa_roster->mutex);
 	list_databases(&all, &connectable);
 	forget_dropped(known, n, all);
 
@@ -372,7 +395,7 @@ make_round(int *running)
 		Oid			database = lfirst_oid(cell);
 
 		/* only the launcher changes which databases these are */
-		if (sa_worker_run(database) != NULL)
+		if (sa_roster_run(database) != NULL)
 			continue;
 		visits[n_visits].database = database;
 		visits[n_visits++].at = next_run(database, now);
@@ -404,7 +427,7 @@ make_round(int *running)
 			break;
 		}
 	}
-	sa_workers->no_process = no_process;
+	sa_roster->no_process = no_process;
 	/* one that is closed may be opened */
 	if (n > 0)
 		again = Min(again, now + SECONDS(sa_flush_interval));
@@ -415,24 +438,24 @@ make_round(int *running)
 static void
 expect_anything(void)
 {
-	SpinLockAcquire(&sa_workers->mutex);
-	for (int i = 0; i < sa_workers->n_databases; i++)
+	SpinLockAcquire(&sa_roster->mutex);
+	for (int i = 0; i < sa_roster->n_databases; i++)
 	{
-		SaDatabase *entry = &sa_workers->databases[i];
+		SaDatabase *entry = &sa_roster->databases[i];
 
 		entry->nothing_until = 0;
 		memset(entry->last.due, 0, sizeof(entry->last.due));
 	}
-	SpinLockRelease(&sa_workers->mutex);
+	SpinLockRelease(&sa_roster->mutex);
 }
 
 static void
 launcher_exit(pg_attribute_unused() int code, pg_attribute_unused() Datum arg)
 {
-	SpinLockAcquire(&sa_workers->mutex);
-	sa_workers->launcher_pid = 0;
-	sa_workers->launcher_latch = NULL;
-	SpinLockRelease(&sa_workers->mutex);
+	SpinLockAcquire(&sa_roster->mutex);
+	sa_roster->launcher_pid = 0;
+	sa_roster->launcher_latch = NULL;
+	SpinLockRelease(&sa_roster->mutex);
 }
 
 /* Where the launcher begins. */
@@ -449,12 +472,12 @@ sa_launcher_main(pg_attribute_unused() Datum arg)
 									ALLOCSET_DEFAULT_SIZES);
 
 	before_shmem_exit(launcher_exit, (Datum) 0);
-	SpinLockAcquire(&sa_workers->mutex);
-	sa_workers->launcher_pid = MyProcPid;
-	sa_workers->launcher_latch = MyLatch;
+	SpinLockAcquire(&sa_roster->mutex);
+	sa_roster->launcher_pid = MyProcPid;
+	sa_roster->launcher_latch = MyLatch;
 	/* workers of an earlier launcher have nobody to report to */
-	memset(sa_workers->runs, 0, sizeof(sa_workers->runs));
-	SpinLockRelease(&sa_workers->mutex);
+	memset(sa_roster->runs, 0, sizeof(sa_roster->runs));
+	SpinLockRelease(&sa_roster->mutex);
 
 	while (!ShutdownRequestPending)
 	{

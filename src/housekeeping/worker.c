@@ -1,28 +1,14 @@
 /*
  * worker.c
- *	  The background worker: housekeeping that starts by itself.
+ *	  The background worker: one run of housekeeping in one database.
  *
- * Two kinds of processes.  The launcher (launcher.c) has no database; it knows
- * which ones use the extension and when something is due there, and starts a
- * worker.  A worker connects to one database, does what is due, and is gone: it
- * is in nobody's way who drops the database or the extension.
- *
- * A database is found in two ways: the launcher sends a worker to look once
- * into each that it sees for the first time, and a backend that uses the
- * extension for the first time says so (sa_worker_note_database).  Where there is
- * none, no worker comes again.
- *
- * The worker does each batch in a transaction of its own, as the owner of the
- * tables.  It goes only where maintain() is not at work, and it waits for no lock
- * for long: what it could not do it does the next time.  A task that fails is logged
- * and rests, ever longer; the others are done as if nothing had happened.
- *
- * Locks.  Shared memory is protected by a spinlock, held only to copy.  Anybody
- * adds a database; else the launcher alone changes and removes them.  A worker tells
- * what it did in one of "runs", and the launcher takes it from there.
+ * Each batch is a transaction of its own, as the owner of the tables.  The worker does
+ * nothing while maintain() is at work, and does not wait long for a lock.  A task that fails
+ * is logged and rests; the others are done.
  */
-#include "session_admin.h"
-#include "housekeeping/worker.h"
+#include "housekeeping/roster.h"
+#include "live/live.h"
+#include "ending/ending.h"
 
 #include "access/htup_details.h"
 #include "access/xact.h"
@@ -48,9 +34,6 @@
 
 PGDLLEXPORT void sa_worker_main(Datum arg);
 
-PG_FUNCTION_INFO_V1(sa_note_database);
-PG_FUNCTION_INFO_V1(sa_worker_status);
-
 /* Shorter than any deadlock_timeout that is in use: the others go first. */
 #define LOCK_TIMEOUT	"500ms"
 
@@ -60,235 +43,13 @@ PG_FUNCTION_INFO_V1(sa_worker_status);
 #define REST_FACTOR		20		/* a task rests so many times as long as it
 								 * took */
 
-/* How health calls what came of a run. */
-static const char *const outcome_names[] = {
-	"failed", "not used", "idle", "idle", "locked out", "other version", "failed",
-	"locked out", "failed"
-};
-
-SaWorkers  *sa_workers = NULL;
-
-/* In a backend: has this database been noted?  If not, do it at commit. */
-static bool noted = false;
-static bool note_at_commit = false;
-static bool extension_made = false; /* in this transaction */
-static bool wake_at_commit = false;
-
-static shmem_request_hook_type prev_shmem_request_hook = NULL;
-static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
-
-/* The entry of a database, under the mutex; NULL if there is none, or no room for it. */
-SaDatabase *
-sa_worker_find(Oid database, bool add)
-{
-	SaDatabase *entry;
-
-	for (int i = 0; i < sa_workers->n_databases; i++)
-	{
-		if (sa_workers->databases[i].last.database == database)
-			return &sa_workers->databases[i];
-	}
-	if (!add)
-		return NULL;
-	if (sa_workers->n_databases == DATABASES_MAX)
-	{
-		sa_workers->no_room = true;
-		return NULL;
-	}
-	entry = &sa_workers->databases[sa_workers->n_databases++];
-	memset(entry, 0, sizeof(*entry));
-	entry->last.database = database;
-	return entry;
-}
-
-/* The run that is under way in a database, under the mutex; NULL if there is none. */
-SaRun *
-sa_worker_run(Oid database)
-{
-	for (int i = 0; i < WORKERS_MAX; i++)
-	{
-		if (sa_workers->runs[i].database == database)
-			return &sa_workers->runs[i];
-	}
-	return NULL;
-}
-
-/* Forget it, under the mutex. */
-void
-sa_worker_forget(SaDatabase *entry)
-{
-	*entry = sa_workers->databases[--sa_workers->n_databases];
-	sa_workers->no_room = false;
-}
-
-/* This database uses the extension: the launcher will know once this has committed. */
-void
-sa_worker_note_database(void)
-{
-	if (!noted && sa_workers != NULL)
-		note_at_commit = true;
-}
-
-/* There is something to do soon, once this has committed: see tasks with a rest. */
-void
-sa_worker_wake(void)
-{
-	sa_worker_note_database();
-	wake_at_commit = sa_workers != NULL;
-}
-
-/* What has a rest of its own is due now.  Under the mutex. */
-void
-sa_worker_make_due(SaRun *run)
-{
-	int			n;
-	const SaTask *tasks = sa_tasks(&n);
-
-	for (int i = 0; i < n; i++)
-	{
-		if (tasks[i].rest != NULL)
-			run->due[i] = 0;
-	}
-}
-
-static void
-wake(void)
-{
-	Latch	   *latch = NULL;
-	SaDatabase *entry;
-
-	SpinLockAcquire(&sa_workers->mutex);
-	entry = sa_worker_find(MyDatabaseId, false);
-	if (entry != NULL)
-	{
-		sa_worker_make_due(&entry->last);
-		entry->wakes++;
-		latch = sa_workers->launcher_latch;
-	}
-	SpinLockRelease(&sa_workers->mutex);
-	if (latch != NULL)
-		SetLatch(latch);
-}
-
-/* note_database(): called by CREATE EXTENSION, which may not be the first one here. */
-Datum
-sa_note_database(pg_attribute_unused() PG_FUNCTION_ARGS)
-{
-	noted = false;
-	sa_worker_note_database();
-	extension_made = true;
-	PG_RETURN_VOID();
-}
-
-static void
-xact_callback(XactEvent event, pg_attribute_unused() void *arg)
-{
-	Latch	   *latch = NULL;
-	SaDatabase *entry;
-
-	if (wake_at_commit && (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT))
-	{
-		wake_at_commit = false;
-		if (event == XACT_EVENT_COMMIT)
-			wake();
-	}
-	if (!note_at_commit || (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT))
-		return;
-
-	note_at_commit = false;
-	if (event == XACT_EVENT_COMMIT)
-	{
-		SpinLockAcquire(&sa_workers->mutex);
-		entry = sa_worker_find(MyDatabaseId, true);
-		if (entry != NULL)
-		{
-			/* nothing was done for this one yet, if it was made again */
-			if (extension_made)
-			{
-				memset(entry->last.due, 0, sizeof(entry->last.due));
-				memset(entry->last.troubles, 0, sizeof(entry->last.troubles));
-			}
-			if (entry->notes++ == 0 || extension_made)
-				latch = sa_workers->launcher_latch;
-		}
-		SpinLockRelease(&sa_workers->mutex);
-		if (latch != NULL)
-			SetLatch(latch);
-		noted = true;
-	}
-	extension_made = false;
-}
-
-static void
-shmem_request(void)
-{
-	if (prev_shmem_request_hook)
-		prev_shmem_request_hook();
-	RequestAddinShmemSpace(MAXALIGN(sizeof(SaWorkers)));
-}
-
-static void
-shmem_startup(void)
-{
-	bool		found;
-
-	if (prev_shmem_startup_hook)
-		prev_shmem_startup_hook();
-
-	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	sa_workers = ShmemInitStruct("session_admin worker", sizeof(SaWorkers), &found);
-	if (!found)
-	{
-		memset(sa_workers, 0, sizeof(SaWorkers));
-		SpinLockInit(&sa_workers->mutex);
-	}
-	LWLockRelease(AddinShmemInitLock);
-}
-
-/* What the launcher and the worker have in common. */
-void
-sa_worker_describe(BackgroundWorker *worker, const char *name, const char *function)
-{
-	memset(worker, 0, sizeof(*worker));
-	strlcpy(worker->bgw_name, name, BGW_MAXLEN);
-	strlcpy(worker->bgw_type, name, BGW_MAXLEN);
-	worker->bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker->bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker->bgw_restart_time = BGW_NEVER_RESTART;
-	strlcpy(worker->bgw_library_name, "session_admin", sizeof(worker->bgw_library_name));
-	strlcpy(worker->bgw_function_name, function, sizeof(worker->bgw_function_name));
-}
-
-/* Register the launcher, if preloaded. */
-void
-sa_worker_init(void)
-{
-	BackgroundWorker launcher;
-
-	if (!process_shared_preload_libraries_in_progress)
-		return;
-
-	prev_shmem_request_hook = shmem_request_hook;
-	shmem_request_hook = shmem_request;
-	prev_shmem_startup_hook = shmem_startup_hook;
-	shmem_startup_hook = shmem_startup;
-	RegisterXactCallback(xact_callback, NULL);
-
-	/* pg_upgrade wants nobody else in the databases */
-	if (IsBinaryUpgrade)
-		return;
-	sa_worker_describe(&launcher, "session_admin launcher", "sa_launcher_main");
-	launcher.bgw_restart_time = 5;
-	RegisterBackgroundWorker(&launcher);
-}
-
 /*
  * The worker
  */
 
 /* Is this our extension, in a version that we know, with nobody else at work? */
 static SaOutcome
-look(void)
+worker_look(void)
 {
 	static SaStatement find_extension = {.sql =
 		"SELECT extversion FROM pg_extension WHERE extname = 'session_admin'"
@@ -325,15 +86,16 @@ run_batch(const SaTask *task, int64 *done, bool *waits)
 	SPI_connect();
 	pgstat_report_activity(STATE_RUNNING, task->name);
 
-	outcome = look();
+	outcome = worker_look();
 	if (outcome == OUTCOME_DONE)
 	{
 		SaOwner		owner;
-		SaSettlement settlement;
+		SaDatabaseState state;
 
 		sa_owner_enter(&owner);
-		settlement = sa_settlement();
-		*waits = settlement == SA_UNSETTLED || (settlement == SA_UNUSED && !task->when_unused);
+		state = sa_database_state();
+		*waits = state == SA_DATABASE_IN_RESTORE ||
+			(state == SA_DATABASE_UNUSED && !task->when_unused);
 		if (!*waits && sa_task_run(task, &rows))
 			outcome = OUTCOME_UNFINISHED;
 		sa_owner_leave(&owner);
@@ -342,7 +104,7 @@ run_batch(const SaTask *task, int64 *done, bool *waits)
 	{
 		bool		more;
 
-		(void) sa_forget_stale_entries(&more);
+		(void) sa_live_forget(&more);
 	}
 
 	SPI_finish();
@@ -436,21 +198,21 @@ sa_worker_back_off(int64 now, int failures, bool is_error)
 
 /* Here we are: whoever waits for us knows that we do not stand still. */
 static void
-tell_moved(SaRun *run, int64 now)
+tell_moved(SaWorkerRun *run, int64 now)
 {
-	SaRun	   *mine;
+	SaWorkerRun *mine;
 
 	run->moved = now;
-	SpinLockAcquire(&sa_workers->mutex);
-	mine = sa_worker_run(run->database);
+	SpinLockAcquire(&sa_roster->mutex);
+	mine = sa_roster_run(run->database);
 	if (mine != NULL && mine->pid == MyProcPid)
 		mine->moved = now;
-	SpinLockRelease(&sa_workers->mutex);
+	SpinLockRelease(&sa_roster->mutex);
 }
 
 /* The task that has been due the longest, of those that flush or the others; -1: none. */
 static int
-next_task(const SaRun *run, bool flushing, const bool *over, int64 now)
+next_task(const SaWorkerRun *run, bool flushing, const bool *over, int64 now)
 {
 	int			n;
 	const SaTask *tasks = sa_tasks(&n);
@@ -472,7 +234,7 @@ next_task(const SaRun *run, bool flushing, const bool *over, int64 now)
  * flushed.
  */
 static SaOutcome
-run_tasks(SaRun *run, bool flushing, int64 deadline)
+run_tasks(SaWorkerRun *run, bool flushing, int64 deadline)
 {
 	int			n;
 	const SaTask *tasks = sa_tasks(&n);
@@ -518,7 +280,7 @@ run_tasks(SaRun *run, bool flushing, int64 deadline)
 
 /* Do all that is due, or as much as there is time for. */
 static SaOutcome
-housekeep(SaRun *run)
+housekeep(SaWorkerRun *run)
 {
 	SaOutcome	outcome = run_tasks(run, true, NEVER);
 
@@ -532,7 +294,7 @@ housekeep(SaRun *run)
  * by this run.
  */
 static SaOutcome
-outcome_of_troubles(const SaRun *run, SaOutcome outcome, int *sqlstate)
+outcome_of_troubles(const SaWorkerRun *run, SaOutcome outcome, int *sqlstate)
 {
 	int			n;
 
@@ -562,19 +324,19 @@ outcome_of_troubles(const SaRun *run, SaOutcome outcome, int *sqlstate)
 
 /* Tell the launcher, unless it has started another worker meanwhile. */
 static void
-report(const SaRun *run, SaOutcome outcome, int sqlstate)
+report(const SaWorkerRun *run, SaOutcome outcome, int sqlstate)
 {
-	SaRun	   *mine;
+	SaWorkerRun *mine;
 
-	SpinLockAcquire(&sa_workers->mutex);
-	mine = sa_worker_run(run->database);
+	SpinLockAcquire(&sa_roster->mutex);
+	mine = sa_roster_run(run->database);
 	if (mine != NULL && mine->pid == MyProcPid)
 	{
 		*mine = *run;
 		mine->outcome = outcome;
 		mine->sqlstate = sqlstate;
 	}
-	SpinLockRelease(&sa_workers->mutex);
+	SpinLockRelease(&sa_roster->mutex);
 }
 
 /* Settings of the database or of a role are meant for others. */
@@ -609,22 +371,22 @@ reset_settings(void)
 void
 sa_worker_main(Datum arg)
 {
-	SaRun		run = {0};
-	SaRun	   *mine;
+	SaWorkerRun run = {0};
+	SaWorkerRun *mine;
 	SaOutcome	outcome;
 	int			sqlstate;
 
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 
-	SpinLockAcquire(&sa_workers->mutex);
-	mine = sa_worker_run(DatumGetObjectId(arg));
+	SpinLockAcquire(&sa_roster->mutex);
+	mine = sa_roster_run(DatumGetObjectId(arg));
 	if (mine != NULL && mine->pid == 0)
 	{
 		mine->pid = MyProcPid;
 		run = *mine;
 	}
-	SpinLockRelease(&sa_workers->mutex);
+	SpinLockRelease(&sa_roster->mutex);
 	/* another launcher has other plans */
 	if (run.pid != MyProcPid)
 		proc_exit(0);
@@ -647,174 +409,4 @@ sa_worker_main(Datum arg)
 	report(&run, outcome, sqlstate);
 	/* the postmaster logs it */
 	proc_exit(any_failed ? 1 : 0);
-}
-
-/*
- * For health
- */
-
-/* What of it was done, in words. */
-static char *
-done_text(const int64 *done)
-{
-	StringInfoData text;
-	int			n;
-	const SaTask *tasks = sa_tasks(&n);
-
-	initStringInfo(&text);
-	for (int i = 0; i < n; i++)
-	{
-		if (done[i] > 0)
-			appendStringInfo(&text, "%s" INT64_FORMAT " %s", text.len > 0 ? ", " : "",
-							 done[i], tasks[i].name);
-	}
-	return text.data;
-}
-
-/* Which tasks do not get on, in words; NULL if all do. */
-static char *
-trouble_text(const SaTrouble *troubles)
-{
-	StringInfoData text;
-	int			n;
-	const SaTask *tasks = sa_tasks(&n);
-
-	initStringInfo(&text);
-	for (int i = 0; i < n; i++)
-	{
-		if (troubles[i].failures > 0)
-			appendStringInfo(&text, "%s%s (%d times, SQLSTATE %s)", text.len > 0 ? ", " : "",
-							 tasks[i].name, troubles[i].failures,
-							 unpack_sql_state(troubles[i].sqlstate));
-	}
-	return text.len > 0 ? text.data : NULL;
-}
-
-/*
- * How long something should have happened that did not: a batch has begun and not
- * ended, or a task is due and none has begun.  What there is to flush is told apart.
- */
-static int64
-overdue(const SaDatabase *database, const SaRun *run, int64 now)
-{
-	int64		due = NEVER;
-	int			n;
-	const SaTask *tasks = sa_tasks(&n);
-
-	if (run != NULL)
-		return now - run->moved;
-	for (int i = 0; i < n; i++)
-	{
-		if (tasks[i].every != 0)
-			due = Min(due, database->last.due[i]);
-	}
-	due = Max(Max(due, database->last.ended), database->not_before);
-	return Max(now - due, 0);
-}
-
-static Datum
-interval_datum(int64 microseconds)
-{
-	Interval   *interval = palloc0(sizeof(Interval));
-
-	interval->time = microseconds;
-	return IntervalPGetDatum(interval);
-}
-
-/*
- * worker_status() returns one row (state, launcher_pid, worker_pid, started_at,
- * ended_at, succeeded_at, failures, sqlstate, done, failing, since_success,
- * since_flush, overdue): of this database.
- */
-Datum
-sa_worker_status(PG_FUNCTION_ARGS)
-{
-	enum
-	{
-		STATE, LAUNCHER_PID, WORKER_PID, STARTED_AT, ENDED_AT, SUCCEEDED_AT, FAILURES, SQLSTATE,
-		DONE, FAILING, SINCE_SUCCESS, SINCE_FLUSH, OVERDUE, COLUMNS
-	};
-	Datum		values[COLUMNS] = {0};
-	bool		nulls[COLUMNS];
-	TupleDesc	desc;
-	SaRun	   *run;
-	SaRun		under_way;
-	SaDatabase	here = {0};
-	SaDatabase *entry;
-	int64		now = sa_monotonic_now();
-	pid_t		worker_pid = 0;
-	pid_t		launcher_pid;
-	const char *state;
-	char	   *failing;
-	bool		no_process;
-	bool		no_room;
-
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	memset(nulls, true, sizeof(nulls));
-	nulls[STATE] = false;
-	if (sa_workers == NULL)
-	{
-		values[STATE] = CStringGetTextDatum("not preloaded");
-		PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
-	}
-
-	SpinLockAcquire(&sa_workers->mutex);
-	launcher_pid = sa_workers->launcher_pid;
-	no_process = sa_workers->no_process;
-	no_room = sa_workers->no_room;
-	run = sa_worker_run(MyDatabaseId);
-	if (run != NULL)
-	{
-		worker_pid = run->pid;
-		under_way = *run;
-	}
-	entry = sa_worker_find(MyDatabaseId, false);
-	if (entry != NULL)
-		here = *entry;
-	SpinLockRelease(&sa_workers->mutex);
-
-	if (!sa_worker_enabled)
-		state = "off";
-	else if (launcher_pid == 0)
-		state = RecoveryInProgress() ? "standby" : "no launcher";
-	else if (worker_pid != 0)
-		state = "running";
-	else if (no_process)
-		state = "no process";
-	else if (here.last.ended_at == 0)
-		state = entry == NULL && no_room ? "no room" : "not begun";
-	else
-		state = outcome_names[here.last.outcome];
-
-	values[STATE] = CStringGetTextDatum(state);
-	nulls[LAUNCHER_PID] = launcher_pid == 0;
-	values[LAUNCHER_PID] = Int32GetDatum(launcher_pid);
-	nulls[WORKER_PID] = strcmp(state, "running") != 0;
-	values[WORKER_PID] = Int32GetDatum(worker_pid);
-	if (here.last.ended_at != 0)
-	{
-		nulls[STARTED_AT] = nulls[ENDED_AT] = nulls[DONE] = nulls[FAILURES] = false;
-		values[STARTED_AT] = TimestampTzGetDatum(here.last.started_at);
-		values[ENDED_AT] = TimestampTzGetDatum(here.last.ended_at);
-		values[DONE] = CStringGetTextDatum(done_text(here.last.done));
-		values[FAILURES] = Int32GetDatum(here.failures);
-		nulls[SUCCEEDED_AT] = here.succeeded_at == 0;
-		values[SUCCEEDED_AT] = TimestampTzGetDatum(here.succeeded_at);
-		nulls[SQLSTATE] = here.last.sqlstate == 0;
-		values[SQLSTATE] = CStringGetTextDatum(unpack_sql_state(here.last.sqlstate));
-		failing = trouble_text(here.last.troubles);
-		nulls[FAILING] = failing == NULL;
-		values[FAILING] = failing ? CStringGetTextDatum(failing) : (Datum) 0;
-		nulls[SINCE_SUCCESS] = here.succeeded == 0;
-		values[SINCE_SUCCESS] = interval_datum(now - here.succeeded);
-		nulls[SINCE_FLUSH] = here.flushed == 0;
-		values[SINCE_FLUSH] = interval_datum(now - here.flushed);
-	}
-	if (run != NULL || here.last.ended_at != 0)
-	{
-		nulls[OVERDUE] = false;
-		values[OVERDUE] = interval_datum(overdue(&here, run ? &under_way : NULL, now));
-	}
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
 }

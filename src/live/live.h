@@ -7,7 +7,6 @@
 
 #include "policy/policy.h"
 
-/* session.c: open, touch, renew, close */
 typedef struct SaSession
 {
 	int64		generation;
@@ -37,8 +36,6 @@ enum
 	SA_SESSION_OPENED_XID
 };
 
-#define SA_NO_TIMEOUT	PG_INT64_MAX	/* an idle_timeout that never ends */
-
 /* The same of remember_me_token. */
 enum
 {
@@ -53,19 +50,24 @@ enum
 	SA_TOKEN_CREATED_AT
 };
 
-extern bool sa_session_writing; /* this backend writes touches to their rows */
-extern uint64 sa_run_writing(SaStatement *statement, SaArgs *args);
-extern int64 sa_microseconds(const Interval *interval);
+/* row.c: the row of a session */
+extern int64 sa_usecs_of_interval(const Interval *interval);
 extern int64 sa_session_idle_timeout(TupleTableSlot *slot);
 extern uint64 sa_session_opened_xid(TupleTableSlot *slot);
-extern bool sa_session_touch(const uint8 *hash, const SaApplication *application,
-							 int64 requests, int64 idle_timeout);
 extern bool sa_session_read(const uint8 *hash, const char *application, SaSession *session);
 extern bool sa_session_read_at(Snapshot snapshot, const uint8 *hash, const char *application,
 							   SaSession *session);
 extern bool sa_session_is_valid(const SaSession *session, const SaApplication *application,
 								const uint8 *hash, TimestampTz now);
-extern void sa_session_by_ref(const char *ref, const char *application, uint8 *hash);
+extern bool sa_session_row_is_valid(TupleTableSlot *slot, const SaApplication *application,
+									const uint8 *hash, TimestampTz now);
+
+/* touch.c */
+extern bool sa_touch_is_writing;	/* this backend writes touches to their
+									 * rows */
+extern uint64 sa_run_touch(SaStatement *statement, SaArgs *args);
+extern bool sa_session_touch(const uint8 *hash, const SaApplication *application,
+							 int64 requests, int64 idle_timeout);
 
 /* live.c: the shared table of live sessions */
 typedef struct SaLiveKey
@@ -77,72 +79,19 @@ typedef struct SaLiveKey
 	uint8		hash[SA_HASH_LEN];
 } SaLiveKey;
 
-typedef struct SaLiveTouch
-{
-	SaLiveKey	key;
-	int32		place;			/* of its entry, when it was seen */
-	int64		requests;
-	TimestampTz last_access_at;
-} SaLiveTouch;
-
-typedef struct SaLiveFill
-{
-	SaLiveKey	key;
-	bool		allowed;
-	uint64		epoch;
-	uint64		everything_started;
-	uint64		slot_started;
-} SaLiveFill;
-
-/* Whose entries there may be: all databases, and of this one the table session. */
-typedef struct SaLiveOwners
-{
-	Oid			relation;
-	int			n_databases;
-	const Oid  *databases;
-} SaLiveOwners;
-
-extern void sa_live_init(void);
-extern bool sa_live_enabled(void);
 extern void sa_live_key(SaLiveKey *key, const SaApplication *application, const uint8 *hash);
-extern bool sa_live_touch(const SaApplication *application, const uint8 *hash,
-						  TimestampTz now, int64 requests, int64 idle_timeout);
-extern void sa_live_fill_start(SaLiveFill *fill, const SaApplication *application,
-							   const uint8 *hash);
-extern bool sa_live_fill(SaLiveFill *fill, const SaSession *session,
-						 TimestampTz now, int64 requests);
 extern void sa_live_read(const SaLiveKey *key, TimestampTz *last_access_at, int64 *requests);
-extern void sa_live_end_start(const SaLiveKey *key);
-extern void sa_live_end_commit(const SaLiveKey *key, bool row_remains);
-extern void sa_live_set_back(const SaLiveKey *key);
-extern void sa_live_end_finish(const SaLiveKey *key);
-extern void sa_live_applications_start(void);
-extern void sa_live_applications_finish(void);
-extern bool sa_live_applications_in_doubt(void);
-extern int	sa_live_unflushed(SaLiveTouch *touches, int n, uint32 *position, Oid relation);
-extern int	sa_live_forget_stale(SaLiveOwners *owners, uint32 *position);
-extern int	sa_live_unflushed_anywhere(SaLiveTouch *touches, int n, uint32 *position);
+extern void sa_live_ended(const SaLiveKey *key);
+extern void sa_live_changed(const SaLiveKey *key, bool set_back);
+extern void sa_live_init(void);
+
+/* unwritten.c: what this backend alone has counted */
+extern void sa_unwritten_forget(const SaLiveKey *key);
+
+/* scan.c, flush.c: what there is to do for housekeeping */
 extern bool sa_live_any_unflushed(Oid database);
-extern void sa_live_flushed(const SaLiveTouch *touch, bool flushed);
-extern bool sa_live_restore(const SaLiveTouch *touch);
-extern void sa_live_usage(int64 *used, int64 *capacity);
-extern int64 sa_unwritten_count(const SaLiveKey *key, TimestampTz created_at,
-								TimestampTz now, int64 requests);
-extern void sa_unwritten_written(const SaLiveKey *key);
-
-/* pending.c: what this transaction will do to that table */
-extern void sa_pending_ended(const SaLiveKey *key);
-extern void sa_pending_changed(const SaLiveKey *key, bool set_back);
-extern void sa_pending_applications(Oid relation);
-extern void sa_pending_told(int64 id, const char *payload);
-extern void sa_pending_flushed(const SaLiveTouch *touch);
-extern void sa_pending_maintained(void);
-extern bool sa_pending_any_flushed(void);
-extern bool sa_pending_any(void);
-extern void sa_commit_durably(const char *application); /* NULL: all of them */
-extern void sa_pending_init(void);
-
-/* restart.c: touches that outlive an orderly restart */
-extern void sa_restart_init(void);
+extern int64 sa_live_forget(bool *more);	/* a task of maintain() */
+extern void sa_live_flush_begin(void);
+extern int64 sa_live_flush(bool *more); /* a task of maintain() */
 
 #endif							/* SA_LIVE_H */

@@ -2,17 +2,11 @@
  * restart.c
  *	  Touches that outlive an orderly restart.
  *
- * When the server shuts down, the shared table of live sessions may count
- * requests that the tables do not: no worker can be started any more.  So the
- * postmaster, the last process that is left, writes them to a file, and counts
- * them again when it starts.  There, the file is removed.
- *
- * The file belongs to one state of the data directory: it names the shutdown
- * checkpoint, which must be the last that was made when it is read.  What a
- * crash, a restored backup or a start without this library leaves is of no use.
- * It is written by and for the same build: numbers are as they are in memory.
+ * The postmaster, the last process that is left, writes what is unflushed to a file, and
+ * counts it again when it starts.  README.md says to which state of the data directory
+ * such a file belongs.
  */
-#include "session_admin.h"
+#include "live/table.h"
 
 #include <unistd.h>
 
@@ -26,20 +20,20 @@
 #define FILE_NAME		PGSTAT_STAT_PERMANENT_DIRECTORY "/session_admin.stat"
 #define TEMPORARY_NAME	FILE_NAME ".tmp"
 #define FILE_VERSION	0x53410002
-#define BATCH			1000
+#define RESTART_BATCH	1000
 
-typedef struct Header
+typedef struct RestartHeader
 {
 	uint32		version;
 	uint32		entry_size;
 	uint64		system_identifier;
 	XLogRecPtr	checkpoint;
 	int64		n_touches;
-} Header;
+} RestartHeader;
 
 /* What a file that belongs to this state has to begin with; false if it is no orderly one. */
 static bool
-make_header(Header *header)
+restart_header(RestartHeader *header)
 {
 	bool		crc_ok;
 	ControlFileData *control = get_controlfile(DataDir, &crc_ok);
@@ -47,7 +41,7 @@ make_header(Header *header)
 
 	memset(header, 0, sizeof(*header));
 	header->version = FILE_VERSION;
-	header->entry_size = sizeof(SaLiveTouch);
+	header->entry_size = sizeof(LiveTouch);
 	header->system_identifier = control->system_identifier;
 	header->checkpoint = control->checkPoint;
 	pfree(control);
@@ -56,26 +50,26 @@ make_header(Header *header)
 
 /* At the end of the postmaster, after all others and the shutdown checkpoint. */
 static void
-save(int code, pg_attribute_unused() Datum arg)
+restart_save(int code, pg_attribute_unused() Datum arg)
 {
-	SaLiveTouch *touches;
-	Header		header;
+	LiveTouch  *touches;
+	RestartHeader header;
 	uint32		position = 0;
 	FILE	   *file;
 	bool		ok;
 
-	if (code != 0 || !make_header(&header))
+	if (code != 0 || !restart_header(&header))
 		return;
 
 	file = AllocateFile(TEMPORARY_NAME, PG_BINARY_W);
-	touches = palloc0(BATCH * sizeof(SaLiveTouch));
+	touches = palloc0(RESTART_BATCH * sizeof(LiveTouch));
 	/* the header is complete, and written again, when all is counted */
 	ok = file != NULL && fwrite(&header, sizeof(header), 1, file) == 1;
 	while (ok)
 	{
-		int			n = sa_live_unflushed_anywhere(touches, BATCH, &position);
+		int			n = sa_live_unflushed_anywhere(touches, RESTART_BATCH, &position);
 
-		ok = fwrite(touches, sizeof(SaLiveTouch), n, file) == (size_t) n;
+		ok = fwrite(touches, sizeof(LiveTouch), n, file) == (size_t) n;
 		header.n_touches += n;
 		if (position == 0)
 			break;
@@ -94,14 +88,31 @@ save(int code, pg_attribute_unused() Datum arg)
 		(void) durable_rename(TEMPORARY_NAME, FILE_NAME, LOG);
 }
 
+/*
+ * Touches that were not flushed when the server was shut down.  What else there
+ * is to know of the session is read from its row at the first one.  False if there is
+ * no room.
+ */
+static bool
+live_restore(const LiveTouch *touch)
+{
+	LiveEntry  *entry = sa_live_entry_add(&touch->key, live_hash(&touch->key));
+
+	if (entry == NULL)
+		return false;
+	pg_atomic_write_u64(&entry->last_access_at, (uint64) touch->last_access_at);
+	pg_atomic_write_u64(&entry->requests, (uint64) touch->requests);
+	return true;
+}
+
 /* At its start: the shared table is empty and nobody else is there. */
 static void
-load(void)
+restart_load(void)
 {
 	FILE	   *file = AllocateFile(FILE_NAME, PG_BINARY_R);
-	Header		expected;
-	Header		header;
-	SaLiveTouch touch;
+	RestartHeader expected;
+	RestartHeader header;
+	LiveTouch	touch;
 	int64		n = 0;
 	int64		n_lost = 0;
 
@@ -114,13 +125,13 @@ load(void)
 		return;
 	}
 
-	if (make_header(&expected) && fread(&header, sizeof(header), 1, file) == 1)
+	if (restart_header(&expected) && fread(&header, sizeof(header), 1, file) == 1)
 	{
 		expected.n_touches = header.n_touches;
 		if (memcmp(&header, &expected, sizeof(header)) == 0)
 		{
 			for (; n < header.n_touches && fread(&touch, sizeof(touch), 1, file) == 1; n++)
-				n_lost += !sa_live_restore(&touch);
+				n_lost += !live_restore(&touch);
 		}
 	}
 	if (n == 0)
@@ -139,11 +150,21 @@ load(void)
 }
 
 /* Restore what the last shutdown left, and save at the next. */
+static void
+restart_start(pg_attribute_unused() void *memory, pg_attribute_unused() LWLockPadded *locks,
+			  bool found)
+{
+	if (found || IsUnderPostmaster)
+		return;
+	restart_load();
+	on_shmem_exit(restart_save, (Datum) 0);
+}
+
+/* Starts after the table, without memory of its own. */
 void
 sa_restart_init(void)
 {
-	if (IsUnderPostmaster)
-		return;
-	load();
-	on_shmem_exit(save, (Datum) 0);
+	static const SaShmemPart part = {.name = "session_admin restart", .start = restart_start};
+
+	sa_shmem_add(&part);
 }

@@ -1,21 +1,13 @@
 /*
  * lost.c
- *	  Invalidations that this server does not remember: what it does when it learns
- *	  that there were some.
+ *	  What the server does when it learns that there were invalidations which it does not
+ *	  remember.
  *
- * A standby that lagged and was promoted, a base backup or a point in time that was
- * restored: each lacks what was committed last, and so honours what somebody was told
- * has ended.  The nodes are the witnesses: what they were told, and up to where in the
- * history of the server, is in the positions that they present (position.c).  The first
- * of which the history leaves a piece out shows the loss, and policy on_lost_history
- * says what follows: everybody logs in again, or nothing, or the nodes tell what they
- * remember.
- *
- * That happens once for each place at which the history was left, or, if it was not
- * left but taken away (the disk put back as it was), for each start of the server.
- * Other nodes with such positions only start over.
+ * The nodes are the witnesses, by what their positions claim (position.c).  README.md says
+ * when history is lost, and what follows.
  */
-#include "session_admin.h"
+#include "node/node.h"
+#include "ending/ending.h"
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
@@ -56,7 +48,7 @@ end_all(TimestampTz at)
 	{
 		SaEnding	ending = {.reason = "restored", .ended_by = "session_admin", .at = at};
 
-		sa_end_generation(names[i], &ending);
+		sa_end_generation(names[i], &ending, NULL);
 	}
 }
 
@@ -137,6 +129,7 @@ end_witnessed(const Witnessed *witnessed, const char *application)
 		"        AND t.generation = a.generation AND t.created_at <= $2))"
 	};
 	SaEnding	ending = {.reason = witnessed->reason, .at = GetCurrentTimestamp()};
+	SaEnded		ended = {0};
 	bool		of_session = strcmp(witnessed->scope, "session") == 0;
 	bool		of_user = strcmp(witnessed->scope, "user") == 0;
 	bool		of_token = strcmp(witnessed->scope, "token") == 0;
@@ -149,13 +142,13 @@ end_witnessed(const Witnessed *witnessed, const char *application)
 	{
 		if (sa_run(&find_any, &args) == 0)
 			return false;
-		sa_end_generation(application, &ending);
+		sa_end_generation(application, &ending, NULL);
 		return true;
 	}
 
 	sa_arg_text(&args, of_session ? NULL : witnessed->user_name);
 	if (of_user || of_token)
-		ending.tokens_revoked = (int64) sa_run_ending(&ending, &delete_tokens, &args);
+		ended.tokens_revoked = (int64) sa_delete_for(&ending, &ended, &delete_tokens, &args);
 	if (of_user || of_session)
 	{
 		ArrayType  *hashes;
@@ -165,9 +158,9 @@ end_witnessed(const Witnessed *witnessed, const char *application)
 		sa_run(&find_sessions, &args);
 		hashes = DatumGetArrayTypePCopy(sa_result(0, 1, &isnull));
 		if (ArrayGetNItems(ARR_NDIM(hashes), ARR_DIMS(hashes)) > 0)
-			sa_end_sessions(hashes, application, &ending);
+			sa_end_sessions(hashes, application, &ending, &ended);
 	}
-	return ending.sessions_ended != 0 || ending.tokens_revoked != 0;
+	return ended.sessions_ended != 0 || ended.tokens_revoked != 0;
 }
 
 /*

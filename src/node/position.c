@@ -3,20 +3,9 @@
  *	  What a position in the feed says: which transactions it has seen, and up to where
  *	  in which history of the server.
  *
- * A position is a snapshot (see node.c).  After a failover to a standby that lagged, or
- * a restore to a point in time, its transaction ids mean nothing.  So a position that
- * has led a node past invalidations also claims how far the write-ahead log had then
- * reached the disk, and on which timeline: all that the node was told of had been
- * committed there.  A server that left that timeline before that place has lost some of
- * it, and knows so.
- *
- * The claim is kept in the snapshot itself, so that its type and its meaning stay: as
- * bits, of which each that is set is a transaction listed as running that never was
- * one of ours.  The ids from 3 up are those with which initdb made the cluster, are
- * below the xmax of any snapshot, and no row of the feed has one.  The claim is signed,
- * by a key that only this database has: who forges one has made no claim at all.
+ * README.md says what a position claims, and how that is kept in a snapshot.
  */
-#include "session_admin.h"
+#include "node/node.h"
 
 #include "access/timeline.h"
 #include "access/transam.h"

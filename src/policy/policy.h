@@ -7,7 +7,8 @@
 
 #include "base/base.h"
 
-/* policy.c: what holds for an application, cached until it changes */
+#define SA_NO_TIMEOUT	PG_INT64_MAX	/* an idle timeout that never ends */
+
 typedef struct SaUserLimit
 {
 	uint64		user_key;
@@ -48,7 +49,7 @@ typedef struct SaProbeRule
 	inet	   *address;		/* NULL: any */
 } SaProbeRule;
 
-/* late.c: of sessions that somebody had locked when they ended */
+/* Of sessions that somebody had locked when they ended */
 typedef struct SaLateEnding
 {
 	bool		any_user;
@@ -85,7 +86,7 @@ typedef struct SaApplication
 	int			invalidation_durability;	/* an SaDurability */
 	uint64		policies_read;	/* grows each time that policies were read
 								 * anew */
-	/* valid until the next look-up of an application: */
+	/* what these point to lives until the end of the transaction: */
 	SaLateEnding *late_endings;
 	int			n_late_endings;
 	ArrayType  *trusted_proxies;	/* NULL: none */
@@ -95,36 +96,56 @@ typedef struct SaApplication
 	int			n_probe_rules;
 } SaApplication;
 
+/* application.c */
+extern void (*sa_application_loaded_hook) (void);	/* NULL: nobody wants to
+													 * know */
+
 extern bool sa_application_find(const char *name, SaApplication *application);
-extern void sa_application_make(const char *name, SaApplication *application);
 extern void sa_application_get(const char *name, SaApplication *application);
-extern void sa_settle_all(void);
+extern void sa_application_insert(const char *name, SaApplication *application);
+extern int64 sa_policy_number(const char *application, const char *user_name,
+							  const char *name);
+extern void sa_policy_wait_until_told(void);
 
-typedef enum SaSettlement
-{
-	SA_UNSETTLED,				/* or a restore may be under way */
-	SA_UNUSED,
-	SA_SETTLED
-} SaSettlement;
-
-extern SaSettlement sa_settlement(void);
-extern const char *sa_application_of_key(uint64 key);
+/* key.c */
+extern uint64 sa_application_key(const char *name);
 extern uint64 sa_user_key(const char *user_name);
+extern const char *sa_application_of_key(uint64 key);
+
+/* validity.c: are these times and this generation valid */
 extern int64 sa_idle_timeout(const SaApplication *application, uint64 user_key,
 							 int64 idle_timeout);
+extern int64 sa_absolute_timeout(const SaApplication *application, uint64 user_key);
+extern int64 sa_max_sessions(const SaApplication *application, uint64 user_key,
+							 int *on_session_limit);
 extern bool sa_times_are_valid(const SaApplication *application, uint64 user_key,
 							   int64 generation, TimestampTz created_at,
 							   TimestampTz last_access_at, int64 idle_timeout,
 							   TimestampTz now);
-extern int64 sa_absolute_timeout(const SaApplication *application, uint64 user_key);
-extern int64 sa_max_sessions(const SaApplication *application, uint64 user_key,
-							 int *on_session_limit);
-extern int64 sa_policy_number(const char *application, const char *user_name,
-							  const char *name);
-extern uint64 sa_application_key(const char *name);
-extern void sa_policy_tell(Oid relation);
-extern void sa_policy_settle(void);
-extern SaDurability sa_policy_durability(const char *application);
+
+/*
+ * Is the idle timeout that a product tells (if not 0) as good as the one that we know?
+ * A session must not end before the product ends it, so that ours may be a little
+ * longer; products round it, or compute it from clocks that differ.
+ */
+static inline bool
+sa_idle_timeout_holds(int64 known, int64 told)
+{
+	return told == 0 || (told <= known && known - told <= Max(2 * USECS_PER_SEC, known / 64));
+}
+
+/* probe_rule.c: which anonymous sessions are probes */
+extern uint64 sa_probe_rule_key(const char *application, const char *user_agent_like,
+								const char *address);
+extern bool sa_probe_rule_matches(const SaProbeRule *rule, const char *user_agent, inet *address);
+
+/* late_ending.c: what has ended although somebody else had it locked */
+extern bool sa_late_ended(const SaApplication *application, uint64 user_key, const uint8 *hash,
+						  uint64 opened_xid);
+
+/* durability.c */
+extern void sa_commit_durably(const char *application); /* NULL: all of them */
+
 extern void sa_policy_init(void);
 
 #endif							/* SA_POLICY_H */

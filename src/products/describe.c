@@ -1,13 +1,11 @@
 /*
  * describe.c
- *	  Products that somebody describes.
+ *	  describe_product(): checks a description, and writes it.
  *
- * A description is rows of product, product_part and product_column, as those of
- * the products that came with the extension are.  What it says is checked here;
- * whether there are such tables is seen when it is attached, and it is the
- * attachment that the triggers read: describing changes nothing that is watched.
+ * Whether there are such tables is seen when the product is attached.  The triggers read
+ * what was found then: describing changes nothing that is watched.
  */
-#include "session_admin.h"
+#include "products/products.h"
 
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"

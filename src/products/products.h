@@ -11,10 +11,9 @@
 #include "utils/rel.h"
 
 /* attachment.c: which tables of products are watched */
-extern void sa_attachment_init(void);
 
 /* As product_part.part; sa_part_names is in the same order. */
-typedef enum SaPart
+typedef enum SaTablePart
 {
 	SA_PART_IDENTITY,
 	SA_PART_ACCOUNT,
@@ -22,12 +21,12 @@ typedef enum SaPart
 	SA_PART_LOGIN,
 	SA_PART_REMEMBER_ME,
 	SA_PART_SESSION
-} SaPart;
+} SaTablePart;
 
 #define SA_NPARTS (SA_PART_SESSION + 1)
 
 /* As product_column.role; sa_role_names is in the same order. */
-typedef enum SaRole
+typedef enum SaColumnRole
 {
 	SA_ROLE_USER_NAME,
 	SA_ROLE_USER_KEY,
@@ -54,10 +53,10 @@ typedef enum SaRole
 	SA_ROLE_EXPIRES_AT,
 	SA_ROLE_IDLE_TIMEOUT,
 	SA_ROLE_REALM
-} SaRole;
+} SaColumnRole;
 
 #define SA_NROLES (SA_ROLE_REALM + 1)
-#define SA_NO_ROLE ((SaRole) -1)
+#define SA_NO_ROLE ((SaColumnRole) -1)
 
 #define SA_IS_LOGIN_ROLE(role) \
 	((role) >= SA_ROLE_LAST_LOGIN_AT && (role) <= SA_ROLE_LAST_LOGIN_ADDRESS)
@@ -87,7 +86,7 @@ typedef struct SaColumn
 typedef struct SaAttribute
 {
 	const char *name;
-	SaRole		role;
+	SaColumnRole role;
 	SaReading	reading;
 } SaAttribute;
 
@@ -97,8 +96,8 @@ typedef struct SaWatch
 	const char *application;
 	const char *product;
 	const char *alias_pattern;	/* NULL: anonymized users cannot be told */
-	SaPart		part;
-	SaPart		key_of;			/* whose key user_key is */
+	SaTablePart part;
+	SaTablePart key_of;			/* whose key user_key is */
 	Oid			relid;
 	bool		clears;			/* what ends there is cleared, not deleted */
 	const char *clear_to;		/* to this; NULL: to null */
@@ -112,9 +111,10 @@ typedef struct SaWatch
 
 #define SA_HAS(watch, role) ((watch)->columns[role].attnum != InvalidAttrNumber)
 
-/* attachment.c */
+/* watch.c: which tables are watched */
 extern int	sa_find_name(const char *const *names, int n, const char *name);
 extern List *sa_watches_of(Relation relation);
 extern bool sa_is_told_unknown(Relation relation);
+extern void sa_products_init(void);
 
 #endif							/* SA_PRODUCTS_H */

@@ -6,7 +6,7 @@
  * table, until PostgreSQL tells that the table was altered: making and dropping
  * a trigger is such a change, and so is the renaming of a column.
  */
-#include "capture/capture.h"
+#include "products/products.h"
 
 #include "access/table.h"
 #include "access/transam.h"
@@ -66,7 +66,7 @@ typedef struct CachedTable
 static HTAB *cache = NULL;
 
 static void
-relcache_callback(pg_attribute_unused() Datum arg, Oid relid)
+watch_relcache_callback(pg_attribute_unused() Datum arg, Oid relid)
 {
 	HASH_SEQ_STATUS status;
 	CachedTable *table;
@@ -87,9 +87,9 @@ relcache_callback(pg_attribute_unused() Datum arg, Oid relid)
 
 /* Be told of changes. */
 void
-sa_attachment_init(void)
+sa_products_init(void)
 {
-	CacheRegisterRelcacheCallback(relcache_callback, (Datum) 0);
+	CacheRegisterRelcacheCallback(watch_relcache_callback, (Datum) 0);
 }
 
 /* The place of the name in the list, or -1. */
@@ -105,7 +105,7 @@ sa_find_name(const char *const *names, int n, const char *name)
 }
 
 static SaReading
-read_reading(const char *reading)
+watch_reading(const char *reading)
 {
 	if (reading == NULL)
 		return SA_READING_DEFAULT;
@@ -122,7 +122,7 @@ read_reading(const char *reading)
 
 /* Is this role one of the columns, and not the name of an attribute? */
 static bool
-is_column_role(SaPart part, SaRole role)
+watch_has_column(SaTablePart part, SaColumnRole role)
 {
 	return part != SA_PART_ATTRIBUTE ||
 		role == SA_ROLE_USER_NAME || role == SA_ROLE_USER_KEY ||
@@ -131,7 +131,7 @@ is_column_role(SaPart part, SaRole role)
 
 /* Does this column tell whose sessions end? */
 static bool
-ends_sessions(SaPart part, SaRole role)
+watch_ends_sessions(SaTablePart part, SaColumnRole role)
 {
 	if (part == SA_PART_SESSION)
 		return role == SA_ROLE_SECRET;
@@ -141,7 +141,7 @@ ends_sessions(SaPart part, SaRole role)
 }
 
 static bool
-holds_json(Oid type)
+watch_holds_json(Oid type)
 {
 	return type == JSONOID || type == JSONBOID || type == TEXTOID || type == VARCHAROID;
 }
@@ -152,28 +152,26 @@ holds_json(Oid type)
  * more.
  */
 static void
-add_column(SaWatch *watch, Relation relation, SaRole role, const char *name, const char *reading,
-		   ArrayType *path, ArrayType *excludes)
+watch_add_column(SaWatch *watch, Relation relation, SaColumnRole role, const char *name,
+				 const SaColumn *described)
 {
-	if (is_column_role(watch->part, role))
+	if (watch_has_column(watch->part, role))
 	{
 		AttrNumber	attnum = get_attnum(watch->relid, name);
 		Oid			type = attnum > 0 ?
 		TupleDescAttr(RelationGetDescr(relation), attnum - 1)->atttypid : InvalidOid;
 
-		if (attnum <= 0 || type >= FirstNormalObjectId || (path && !holds_json(type)))
+		if (attnum <= 0 || type >= FirstNormalObjectId || (described->path && !watch_holds_json(type)))
 		{
-			if (ends_sessions(watch->part, role))
+			if (watch_ends_sessions(watch->part, role))
 				watch->broken = psprintf(attnum <= 0 ? "column \"%s\" (%s) is not there any more" :
 										 "column \"%s\" (%s) has a type that cannot be read",
 										 name, sa_role_names[role]);
 			return;
 		}
+		watch->columns[role] = *described;
 		watch->columns[role].attnum = attnum;
 		watch->columns[role].type = type;
-		watch->columns[role].reading = read_reading(reading);
-		watch->columns[role].path = path;
-		watch->columns[role].excludes = excludes;
 	}
 	else
 	{
@@ -185,23 +183,13 @@ add_column(SaWatch *watch, Relation relation, SaRole role, const char *name, con
 		attribute = &watch->attributes[watch->nattributes++];
 		attribute->name = pstrdup(name);
 		attribute->role = role;
-		attribute->reading = read_reading(reading);
+		attribute->reading = described->reading;
 	}
-}
-
-/* An array in the result, copied to the current context; NULL if null. */
-static ArrayType *
-result_array(uint64 row, int column)
-{
-	bool		isnull;
-	Datum		value = sa_result(row, column, &isnull);
-
-	return isnull ? NULL : DatumGetArrayTypePCopy(value);
 }
 
 /* Read what is noted of the table. */
 static List *
-load(Relation relation, MemoryContext context)
+watch_load(Relation relation, MemoryContext context)
 {
 	static SaStatement read_attachments = {.sql =
 		"SELECT a.application::text, a.product::text, a.part::text, a.key_of::text,"
@@ -233,7 +221,7 @@ load(Relation relation, MemoryContext context)
 		MemoryContext old = MemoryContextSwitchTo(context);
 
 		if (watch == NULL || strcmp(watch->application, application) != 0 ||
-			strcmp(watch->product, product) != 0 || watch->part != (SaPart) part)
+			strcmp(watch->product, product) != 0 || watch->part != (SaTablePart) part)
 		{
 			watch = palloc0(sizeof(SaWatch));
 			watch->application = pstrdup(application);
@@ -249,8 +237,15 @@ load(Relation relation, MemoryContext context)
 		if (role == SA_ROLE_USER_NAME || role == SA_ROLE_USER_KEY)
 			watch->names_user = true;
 		if (role >= 0)
-			add_column(watch, relation, role, sa_result_text(i, 7), sa_result_text(i, 8),
-					   result_array(i, 9), result_array(i, 10));
+		{
+			SaColumn	described = {
+				.reading = watch_reading(sa_result_text(i, 8)),
+				.path = sa_result_array(i, 9),
+				.excludes = sa_result_array(i, 10)
+			};
+
+			watch_add_column(watch, relation, role, sa_result_text(i, 7), &described);
+		}
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
@@ -305,7 +300,7 @@ sa_watches_of(Relation relation)
 	table->valid = true;
 	PG_TRY();
 	{
-		watches = load(relation, context);
+		watches = watch_load(relation, context);
 	}
 	PG_CATCH();
 	{

@@ -1,33 +1,15 @@
 /*
  * limit.c
- *	  How many sessions there may be: of a user, of all users of an application
- *	  (seats), and of nobody.
+ *	  How many sessions there may be: of a user, of an application (seats), and without a
+ *	  user.
  *
- * None of these is ever exceeded by what is committed, and a login that is under
- * way holds its place: one more is refused at once, it does not wait.
- *
- * Of a user.  Whoever opens a session for a user holds the lock on the user's
- * account until commit (account.c), so that what is counted after it is all
- * that there is.
- *
- * Seats, and anonymous sessions.  Nothing is locked until commit here: logins do
- * not wait for each other's transactions, and cannot deadlock.  Each login draws
- * a ticket from a sequence, which no rollback takes back.  A count of n sessions
- * that was made at ticket t says of each later ticket u that there are not more
- * than n + (u - t) sessions, its own included.  While that is within the limit,
- * it needs no look at the table.  Only when it is not, the sessions are counted
- * anew: those that are committed and those of transactions that are under way,
- * which might commit.
- *
- * A session must not be inserted unseen while another login counts.  So the
- * lock of the application's seats is held from before the ticket until after
- * the row is in the table, and no longer: shared by those who find room by their
- * ticket, exclusively by who counts.  A policy is read under that lock, so that
- * after its change no login that has not heard of it is still on its way.
- *
- * What has ended by time, or with its generation, is not counted.
+ * No limit is ever exceeded by what is committed, and a login that is under way holds its
+ * place.  README.md says how, with no lock that is held until commit.
  */
-#include "session_admin.h"
+#include "session/session.h"
+#include "policy/policy.h"
+#include "live/live.h"
+#include "ending/ending.h"
 
 #include "access/genam.h"
 #include "access/relscan.h"
@@ -112,41 +94,6 @@ find_estimate(const SaApplication *application, bool anonymous)
 	return estimate;
 }
 
-/* Is the session in this row live? */
-static bool
-is_live(TupleTableSlot *slot, const SaApplication *application, const uint8 *hash, TimestampTz now)
-{
-	bool		anonymous;
-	bool		isnull;
-	Datum		user_name = slot_getattr(slot, SA_SESSION_USER_NAME, &anonymous);
-	int64		generation = DatumGetInt64(slot_getattr(slot, SA_SESSION_GENERATION, &isnull));
-	TimestampTz created_at =
-	DatumGetTimestampTz(slot_getattr(slot, SA_SESSION_CREATED_AT, &isnull));
-	TimestampTz last_access_at =
-	DatumGetTimestampTz(slot_getattr(slot, SA_SESSION_LAST_ACCESS_AT, &isnull));
-	TimestampTz live_access_at;
-	int64		requests;
-	SaLiveKey	key;
-	uint64		user_key = 0;
-	int64		idle_timeout = sa_session_idle_timeout(slot);
-
-	if (!anonymous)
-		user_key = application->n_user_limits == 0 && application->n_late_endings == 0 ? 1 :
-			sa_user_key(TextDatumGetCString(user_name));
-	if (sa_late_ended(application, user_key, hash, sa_session_opened_xid(slot)))
-		return false;
-	if (sa_times_are_valid(application, user_key, generation, created_at, last_access_at,
-						   idle_timeout, now))
-		return true;
-
-	/* perhaps it was used since */
-	sa_live_key(&key, application, hash);
-	sa_live_read(&key, &live_access_at, &requests);
-	return live_access_at > last_access_at &&
-		sa_times_are_valid(application, user_key, generation, created_at, live_access_at,
-						   idle_timeout, now);
-}
-
 static int
 compare_hashes(const void *a, const void *b)
 {
@@ -191,7 +138,7 @@ count_sessions(const SaApplication *application, bool anonymous, const uint8 *ex
 
 		CHECK_FOR_INTERRUPTS();
 		if (memcmp(hash, except, SA_HASH_LEN) == 0 ||
-			!is_live(slot, application, hash, now))
+			!sa_session_row_is_valid(slot, application, hash, now))
 			continue;
 		if (table_tuple_satisfies_snapshot(rel, slot, snapshot))
 		{
@@ -253,7 +200,7 @@ refuse(const SaApplication *application, bool anonymous)
 /*
  * Before a session with this id is inserted (user_name NULL: an anonymous one),
  * the application made already: take a seat, or refuse.  The caller is connected
- * to SPI, inserts at once, and then calls sa_seat_taken.
+ * to SPI, inserts at once, and then calls sa_seat_release.
  */
 void
 sa_seat_take(SaSeat *seat, const char *application_name, const char *user_name,
@@ -298,7 +245,7 @@ sa_seat_take(SaSeat *seat, const char *application_name, const char *user_name,
 
 		if (seat->lockmode == ShareLock)
 		{
-			sa_seat_taken(seat);
+			sa_seat_release(seat);
 			seat->lockmode = ExclusiveLock;
 			continue;
 		}
@@ -321,7 +268,7 @@ sa_seat_take(SaSeat *seat, const char *application_name, const char *user_name,
 
 /* After that row is in the table, committed or not. */
 void
-sa_seat_taken(const SaSeat *seat)
+sa_seat_release(const SaSeat *seat)
 {
 	UnlockDatabaseObject(seat->session_relid, seat->application, seat->kind, seat->lockmode);
 }
@@ -356,7 +303,7 @@ count_sessions_of_user(const SaApplication *application, const char *user_name,
 		uint8	   *hash = (uint8 *) VARDATA_ANY(value);
 
 		CHECK_FOR_INTERRUPTS();
-		if (memcmp(hash, except, SA_HASH_LEN) != 0 && is_live(slot, application, hash, now))
+		if (memcmp(hash, except, SA_HASH_LEN) != 0 && sa_session_row_is_valid(slot, application, hash, now))
 			n++;
 	}
 
@@ -416,7 +363,8 @@ sa_limit_user(const SaApplication *application, const char *user_name, const uin
 					 errhint("End one of the user's sessions, or see the policies \"max_sessions_per_user\" and \"on_session_limit\".")));
 		sa_arg(&find_args, INT8OID, Int64GetDatum(limit - 1), false);
 		sa_run(&find_oldest, &find_args);
-		sa_end_sessions(DatumGetArrayTypePCopy(sa_result(0, 1, &isnull)), application->name, &ending);
+		sa_end_sessions(DatumGetArrayTypePCopy(sa_result(0, 1, &isnull)), application->name, &ending,
+						NULL);
 		/* that looked applications up, and may have freed what ours points to */
 		sa_application_get(application->name, &current);
 	}

@@ -1,20 +1,13 @@
 /*
  * probe.c
- *	  Probes: anonymous sessions of health checks and bots, which are counted and
- *	  not kept.
+ *	  Probes: anonymous sessions of health checks and bots, which are counted and not
+ *	  kept.
  *
- * A rule is matched in open_session from what policy.c has cached; a probe costs
- * no table access.  Its count is kept in shared memory, where preloaded, and
- * written to the rule every flush_interval; or else in the backend, which writes
- * it when it was last written longer than touch_interval ago, or calls maintain().
- * A crash loses what was not written.
- *
- * Who writes a count locks the row of the rule first, reads the count then, and
- * takes off what was written when that is committed, before the lock is
- * released: so nothing is written twice.  Probes are not part of a transaction:
- * they are counted even if whoever asked rolls back.
+ * README.md says where they are counted, and why none is written twice.
  */
-#include "session_admin.h"
+#include "session/session.h"
+#include "policy/policy.h"
+#include "ending/ending.h"
 
 #include "access/xact.h"
 #include "access/xlog.h"
@@ -58,10 +51,9 @@ typedef struct Counter
 	TimestampTz written_at;		/* only used in a backend */
 } Counter;
 
-/* Written by this transaction. */
+/* Written to the table by this transaction. */
 typedef struct Written
 {
-	SubTransactionId subid;
 	CounterKey	key;
 	uint64		probes;
 	bool		is_shared;
@@ -70,46 +62,16 @@ typedef struct Written
 static HTAB *shared_counters = NULL;
 static LWLock *lock = NULL;
 static HTAB *own_counters = NULL;
-static Written *written = NULL;
-static int	n_written = 0;
-static int	max_written = 0;
-
-static shmem_request_hook_type prev_shmem_request_hook = NULL;
-static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
-
-static void
-shmem_request(void)
-{
-	if (prev_shmem_request_hook)
-		prev_shmem_request_hook();
-
-	RequestAddinShmemSpace(hash_estimate_size(COUNTERS_MAX, sizeof(Counter)));
-	RequestNamedLWLockTranche("session_admin probes", 1);
-}
-
-static void
-shmem_startup(void)
-{
-	HASHCTL		ctl = {0};
-
-	if (prev_shmem_startup_hook)
-		prev_shmem_startup_hook();
-
-	ctl.keysize = sizeof(CounterKey);
-	ctl.entrysize = sizeof(Counter);
-	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	shared_counters = ShmemInitHash("session_admin probes", COUNTERS_MAX, COUNTERS_MAX, &ctl,
-									HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
-	LWLockRelease(AddinShmemInitLock);
-	lock = &GetNamedLWLockTranche("session_admin probes")->lock;
-}
 
 /* After commit: what was written is not to be written again. */
 static void
-take_off(const Written *item)
+written_after(const void *data, bool committed)
 {
+	const Written *item = data;
 	Counter    *counter;
 
+	if (!committed)
+		return;
 	if (item->is_shared)
 		LWLockAcquire(lock, LW_SHARED);
 	counter = hash_search(item->is_shared ? shared_counters : own_counters,
@@ -127,127 +89,37 @@ take_off(const Written *item)
 		LWLockRelease(lock);
 }
 
-static void
-xact_callback(XactEvent event, pg_attribute_unused() void *arg)
-{
-	if (n_written == 0)
-		return;
-
-	switch (event)
-	{
-		case XACT_EVENT_PRE_PREPARE:
-			/* whoever commits it would not know */
-			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("cannot prepare a transaction that has written counts of probes"),
-					 errhint("Try again.")));
-			break;
-		case XACT_EVENT_COMMIT:
-			for (int i = 0; i < n_written; i++)
-				take_off(&written[i]);
-			n_written = 0;
-			break;
-		case XACT_EVENT_ABORT:
-			n_written = 0;
-			break;
-		default:
-			break;
-	}
-}
+static const SaAtEndKind written_kind = {
+	.size = sizeof(Written),
+	.after = written_after,
+	/* whoever commits it would not know */
+	.refuses_prepare = "written counts of probes",
+	.refusal_hint = "Try again.",
+	.refusal_rank = 5
+};
 
 static void
-subxact_callback(SubXactEvent event, SubTransactionId subid, SubTransactionId parent,
-				 pg_attribute_unused() void *arg)
+counters_start(void *memory, LWLockPadded *locks, pg_attribute_unused() bool found)
 {
-	if (event == SUBXACT_EVENT_COMMIT_SUB)
-	{
-		for (int i = n_written - 1; i >= 0 && written[i].subid == subid; i--)
-			written[i].subid = parent;
-	}
-	else if (event == SUBXACT_EVENT_ABORT_SUB)
-	{
-		while (n_written > 0 && written[n_written - 1].subid == subid)
-			n_written--;
-	}
+	shared_counters = memory;
+	lock = &locks->lock;
 }
 
-/* Watch over the ends of transactions, and ask for shared memory, if preloaded. */
+/* All that this folder sets up when the library is loaded: the counters of probes. */
 void
-sa_probe_init(void)
+sa_session_init(void)
 {
-	RegisterXactCallback(xact_callback, NULL);
-	RegisterSubXactCallback(subxact_callback, NULL);
-
-	if (!process_shared_preload_libraries_in_progress)
-		return;
-	prev_shmem_request_hook = shmem_request_hook;
-	shmem_request_hook = shmem_request;
-	prev_shmem_startup_hook = shmem_startup_hook;
-	shmem_startup_hook = shmem_startup;
-}
-
-/* A rule in 64 bits. */
-static uint64
-key_of_rule(const char *application, const char *user_agent_like, const char *address)
-{
-	uint8		hash[SA_HASH_LEN];
-	uint64		key;
-	StringInfoData rule;
-
-	/* the name of an application has no line feed */
-	initStringInfo(&rule);
-	appendStringInfo(&rule, "%s\n%s\n%s", application, address ? address : "",
-					 user_agent_like ? user_agent_like : "");
-	sa_sha256(rule.data, rule.len, hash);
-	pfree(rule.data);
-	memcpy(&key, hash, sizeof(key));
-	return key;
-}
-
-/* Read the application's rules, into this context.  The caller is connected to SPI. */
-void
-sa_probe_rules_read(SaApplication *application, MemoryContext context)
-{
-	static SaStatement read_rules = {.sql =
-		"SELECT user_agent_like, address::text, address::inet FROM session_admin_internal.probe_rule"
-		" WHERE application = $1 ORDER BY probe_rule.user_agent_like, probe_rule.address"
+	static const SaShmemPart part = {
+		.name = "session_admin probes",
+		.hash_entries = COUNTERS_MAX,
+		.hash_key_size = sizeof(CounterKey),
+		.hash_entry_size = sizeof(Counter),
+		.n_locks = 1,
+		.start = counters_start
 	};
-	SaArgs		args = {0};
 
-	sa_arg_text(&args, application->name);
-	application->n_probe_rules = (int) sa_run(&read_rules, &args);
-	application->probe_rules =
-		MemoryContextAllocZero(context, (application->n_probe_rules + 1) * sizeof(SaProbeRule));
-	for (int i = 0; i < application->n_probe_rules; i++)
-	{
-		SaProbeRule *rule = &application->probe_rules[i];
-		MemoryContext old = MemoryContextSwitchTo(context);
-		bool		isnull;
-		Datum		address = sa_result(i, 3, &isnull);
-		char	   *address_text = sa_result_text(i, 2);
-
-		rule->user_agent_like = sa_result_text(i, 1);
-		rule->address = isnull ? NULL : (inet *) PG_DETOAST_DATUM_COPY(address);
-		rule->key = key_of_rule(application->name, rule->user_agent_like, address_text);
-		MemoryContextSwitchTo(old);
-	}
-}
-
-static bool
-matches(const SaProbeRule *rule, const char *user_agent, inet *address)
-{
-	if (rule->user_agent_like != NULL &&
-		(user_agent == NULL ||
-		 !DatumGetBool(DirectFunctionCall2Coll(textlike, C_COLLATION_OID,
-											   CStringGetTextDatum(user_agent),
-											   CStringGetTextDatum(rule->user_agent_like)))))
-		return false;
-	if (rule->address != NULL &&
-		(address == NULL ||
-		 !DatumGetBool(DirectFunctionCall2(network_subeq, InetPGetDatum(address),
-										   InetPGetDatum(rule->address)))))
-		return false;
-	return true;
+	sa_at_end_register(&written_kind);
+	sa_shmem_add(&part);
 }
 
 static CounterKey
@@ -289,7 +161,7 @@ count_shared(const CounterKey *key, TimestampTz now)
 	Counter    *counter;
 	bool		found;
 
-	if (!sa_use_shared_memory || !sa_live_enabled() || shared_counters == NULL)
+	if (!sa_use_shared_memory || !sa_shmem_usable() || shared_counters == NULL)
 		return false;
 
 	LWLockAcquire(lock, LW_SHARED);
@@ -339,6 +211,8 @@ unwritten(const CounterKey *key, bool is_shared, TimestampTz *last_at)
 {
 	Counter    *counter = NULL;
 	uint64		probes = 0;
+	const Written *written;
+	int			position = 0;
 
 	if (is_shared && shared_counters != NULL)
 	{
@@ -361,11 +235,11 @@ unwritten(const CounterKey *key, bool is_shared, TimestampTz *last_at)
 		}
 	}
 	/* this transaction's own writes are in the table that it sees */
-	for (int i = 0; i < n_written; i++)
+	while ((written = sa_at_end_next(&written_kind, &position)) != NULL)
 	{
-		if (written[i].is_shared == is_shared &&
-			memcmp(&written[i].key, key, sizeof(CounterKey)) == 0)
-			probes -= Min(probes, written[i].probes);
+		if (written->is_shared == is_shared &&
+			memcmp(&written->key, key, sizeof(CounterKey)) == 0)
+			probes -= Min(probes, written->probes);
 	}
 	return probes;
 }
@@ -391,6 +265,7 @@ write_count(const CounterKey *key, bool is_shared, const char *application,
 	};
 	SaArgs		args = {0};
 	TimestampTz last_at = 0;
+	Written		written = {0};
 	uint64		probes;
 
 	sa_arg_text(&args, application);
@@ -404,26 +279,14 @@ write_count(const CounterKey *key, bool is_shared, const char *application,
 	if (probes == 0)
 		return false;
 
-	if (n_written == max_written)
-	{
-		int			larger = Max(16, max_written * 2);
-
-		if (written == NULL)
-			written = MemoryContextAlloc(TopMemoryContext, larger * sizeof(Written));
-		else
-			written = repalloc_huge(written, larger * sizeof(Written));
-		max_written = larger;
-	}
-
 	sa_arg(&args, INT8OID, Int64GetDatum((int64) probes), false);
 	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(last_at), false);
 	sa_run(&add, &args);
 
-	written[n_written].subid = GetCurrentSubTransactionId();
-	written[n_written].key = *key;
-	written[n_written].probes = probes;
-	written[n_written].is_shared = is_shared;
-	n_written++;
+	written.key = *key;
+	written.probes = probes;
+	written.is_shared = is_shared;
+	sa_at_end_add(&written_kind, &written);
 	return true;
 }
 
@@ -441,7 +304,7 @@ sa_probe(const SaApplication *application, const char *user_agent, inet *address
 		CounterKey	key;
 		Counter    *counter;
 
-		if (!matches(rule, user_agent, address))
+		if (!sa_probe_rule_matches(rule, user_agent, address))
 			continue;
 
 		key = counter_key(application->session_relid, rule->key);
@@ -506,7 +369,7 @@ sa_probes_flush(pg_attribute_unused() bool *more)
 		"SELECT application::text, user_agent_like, address::text FROM session_admin_internal.probe_rule"
 	};
 	Oid			session_relid = sa_relation(SA_TABLE_SESSION);
-	bool		any_shared = sa_live_enabled() && shared_counters != NULL &&
+	bool		any_shared = sa_shmem_usable() && shared_counters != NULL &&
 	hash_get_num_entries(shared_counters) > 0;
 	int64		done = 0;
 	int			n;
@@ -523,7 +386,7 @@ sa_probes_flush(pg_attribute_unused() bool *more)
 	{
 		for (int column = 0; column < 3; column++)
 			names[i * 3 + column] = sa_result_text(i, column + 1);
-		keys[i] = key_of_rule(names[i * 3], names[i * 3 + 1], names[i * 3 + 2]);
+		keys[i] = sa_probe_rule_key(names[i * 3], names[i * 3 + 1], names[i * 3 + 2]);
 	}
 	for (int i = 0; i < n; i++)
 	{
@@ -594,7 +457,7 @@ sa_add_probe_rule(PG_FUNCTION_ARGS)
 
 	rule_args(fcinfo, &args);
 	SPI_connect();
-	sa_application_make(sa_application_arg(fcinfo, 2), &application);
+	sa_application_ensure(sa_application_arg(fcinfo, 2), &application);
 	added = sa_run(&insert_rule, &args) > 0;
 	SPI_finish();
 
@@ -642,9 +505,10 @@ sa_live_probes(PG_FUNCTION_ARGS)
 
 	if (application != NULL)
 	{
-		Oid			session_relid = sa_relation(SA_TABLE_SESSION);
+		Oid			session_relid =
+		sa_relation(SA_TABLE_SESSION);
 		CounterKey	key = counter_key(session_relid,
-									  key_of_rule(application, user_agent_like, address));
+									  sa_probe_rule_key(application, user_agent_like, address));
 
 		probes = (int64) (unwritten(&key, true, &last_at[0]) + unwritten(&key, false, &last_at[1]));
 	}

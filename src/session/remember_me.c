@@ -2,80 +2,26 @@
  * remember_me.c
  *	  Remembered devices: issue, redeem, rotate, revoke.
  *
- * A token is selector:validator, 32 and 64 hex digits, both random.  The
- * selector names the series, one per device, and is no secret; of the
- * validator only the SHA-256 is kept.  Each redemption replaces the validator.
- *
- * The next validator is not drawn at random but derived from the one shown:
- * HMAC-SHA256 with the shown validator as the key, over a salt that is drawn
- * anew at each rotation and kept in the row.  So a browser that shows the
- * parent of the current token again (two tabs, an answer that got lost) is
- * given the very same child, although nothing that is stored could tell it:
- * there is one line of descent, never a second live child.  That holds for a
- * grace period.  The parent after it, or anything older, was copied by
- * somebody: theft.  A validator that never belonged to the series proves
- * nothing and changes nothing, so that nobody logs others out by guessing.
- *
- * Locks: the account's row first, then the series.  The lock on the account
- * puts redemptions of one user in order with each other and with the ending of
- * that user's sessions, and since redemption does not write to the account,
- * waiting for it is no serialization failure under REPEATABLE READ either.
- *
- * Two clocks are read, both of which err against a false alarm: a token is
- * judged by the time at which the call began, before it waited for a lock, and
- * a rotation counts from the time after it.
+ * README.md in this folder says how tokens descend from each other, and what is theft.
  */
-#include "session_admin.h"
+#include "session/series.h"
+#include "policy/policy.h"
+#include "ending/ending.h"
 
 #include "access/detoast.h"
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
-#include "common/hmac.h"
 #include "common/int.h"
-#include "common/sha2.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#define SELECTOR_LEN	16		/* bytes; in hex twice that */
-#define VALIDATOR_LEN	32
-#define SALT_LEN		32
-#define SERIES_LEN		(2 * SELECTOR_LEN)
-#define TOKEN_LEN		(SERIES_LEN + 1 + 2 * VALIDATOR_LEN)
-
-typedef struct Token
-{
-	char		series[SERIES_LEN + 1];
-	uint8		validator[VALIDATOR_LEN];
-} Token;
-
-/* What a shown validator is to its series */
-typedef enum Shown
-{
-	SHOWN_STRANGER,
-	SHOWN_CURRENT,
-	SHOWN_PARENT,
-	SHOWN_ANCESTOR
-} Shown;
-
-typedef struct Series
-{
-	char	   *user_name;
-	bool		live;			/* its generation is the application's */
-	uint8		current_hash[SA_HASH_LEN];
-	bool		has_parent;		/* and with it salt and rotated_at */
-	uint8		parent_hash[SA_HASH_LEN];
-	uint8		salt[SALT_LEN];
-	TimestampTz rotated_at;
-	TimestampTz created_at;
-} Series;
-
 typedef struct Redemption
 {
 	/* what the caller says */
 	const char *application;
-	Token		shown;
+	SaToken		shown;
 	inet	   *client_address;
 	char	   *user_agent;
 	TimestampTz called_at;
@@ -83,7 +29,7 @@ typedef struct Redemption
 	const char *outcome;
 	char	   *user_name;		/* NULL if unknown */
 	bool		has_next;
-	Token		next;
+	SaToken		next;
 } Redemption;
 
 PG_FUNCTION_INFO_V1(sa_issue_remember_me);
@@ -92,130 +38,10 @@ PG_FUNCTION_INFO_V1(sa_revoke_remember_me);
 PG_FUNCTION_INFO_V1(sa_rename_remembered_device);
 
 /*
- * Write bytes as hex digits, without a table or a branch that depends on them
- */
-static void
-put_hex(const uint8 *bytes, int length, char *digits)
-{
-	int			i;
-
-	for (i = 0; i < 2 * length; i++)
-	{
-		int			nibble = (bytes[i / 2] >> ((i & 1) ? 0 : 4)) & 0xF;
-
-		/* 39 lies between the digit after 9 and a */
-		digits[i] = (char) ('0' + nibble + (((9 - nibble) >> 8) & 39));
-	}
-}
-
-/*
- * Read bytes from lower-case hex digits, likewise; false if they are not
- */
-static bool
-get_hex(const char *digits, int length, uint8 *bytes)
-{
-	uint32		wrong = 0;
-	int			i;
-
-	for (i = 0; i < length; i++)
-	{
-		uint32		value = 0;
-		int			j;
-
-		for (j = 0; j < 2; j++)
-		{
-			uint32		c = (unsigned char) digits[2 * i + j];
-			uint32		is_digit = (c - '0') < 10;
-			uint32		is_letter = (c - 'a') < 6;
-
-			value = (value << 4) | ((c - '0') & (0 - is_digit)) |
-				((c - 'a' + 10) & (0 - is_letter));
-			wrong |= 1 ^ (is_digit | is_letter);
-		}
-		bytes[i] = (uint8) value;
-	}
-	return wrong == 0;
-}
-
-/*
- * Take a token apart; false if the value does not look like one
- *
- * It comes from a cookie, so it may be anything of any length, and that is
- * never an error.
- */
-static bool
-parse_token(Datum value, Token *token)
-{
-	text	   *shown;
-	const char *digits;
-	uint8		selector[SELECTOR_LEN];
-
-	if (toast_raw_datum_size(value) != TOKEN_LEN + VARHDRSZ)
-		return false;
-	shown = DatumGetTextPP(value);
-	digits = VARDATA_ANY(shown);
-	if (digits[SERIES_LEN] != ':' ||
-		!get_hex(digits, SELECTOR_LEN, selector) ||
-		!get_hex(digits + SERIES_LEN + 1, VALIDATOR_LEN, token->validator))
-		return false;
-	memcpy(token->series, digits, SERIES_LEN);
-	token->series[SERIES_LEN] = '\0';
-	return true;
-}
-
-/*
- * Build the text of a token
- */
-static text *
-token_text(const Token *token)
-{
-	text	   *result = palloc(TOKEN_LEN + VARHDRSZ);
-	char	   *digits = VARDATA(result);
-
-	SET_VARSIZE(result, TOKEN_LEN + VARHDRSZ);
-	memcpy(digits, token->series, SERIES_LEN);
-	digits[SERIES_LEN] = ':';
-	put_hex(token->validator, VALIDATOR_LEN, digits + SERIES_LEN + 1);
-	return result;
-}
-
-static void
-fill_random(void *buffer, size_t length)
-{
-	if (!pg_strong_random(buffer, length))
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not generate random values for a remember-me token")));
-}
-
-/*
- * Derive the validator that follows the one shown
- */
-static void
-derive_validator(const uint8 *shown, const uint8 *salt, uint8 *next)
-{
-	pg_hmac_ctx *context = pg_hmac_create(PG_SHA256);
-	bool		done;
-
-	StaticAssertStmt(VALIDATOR_LEN == PG_SHA256_DIGEST_LENGTH,
-					 "a validator is as long as an HMAC-SHA256");
-
-	done = context != NULL &&
-		pg_hmac_init(context, shown, VALIDATOR_LEN) >= 0 &&
-		pg_hmac_update(context, salt, SALT_LEN) >= 0 &&
-		pg_hmac_final(context, next, VALIDATOR_LEN) >= 0;
-	pg_hmac_free(context);
-	if (!done)
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not compute an HMAC for a remember-me token")));
-}
-
-/*
  * A time so much later, infinity beyond the end of time
  */
 static TimestampTz
-add_time(TimestampTz since, int64 span)
+time_plus(TimestampTz since, int64 span)
 {
 	TimestampTz until;
 
@@ -226,163 +52,20 @@ add_time(TimestampTz since, int64 span)
 	return until;
 }
 
-/*
- * Add a line about a series to the history of logins
- */
+/* Add a line about a series to the history of logins. */
 static void
-record_event(const char *event, bool succeeded, const char *application,
-			 const char *user_name, const char *series, inet *client_address,
-			 const char *user_agent, const char *device)
+series_record(SaLoginEvent *event, const char *series)
 {
-	SaLoginEvent login_event = {
-		.application = application,
-		.user_name = user_name,
-		.event = event,
-		.succeeded = succeeded,
-		.login_method = "remember_me",
-		.client_address = client_address,
-		.user_agent = user_agent,
-		.device = device,
-		.detail = psprintf("series %s", series)
-	};
-
-	sa_login_event_record(&login_event);
-}
-
-/*
- * Whose is this series?  Read without a lock, to know which account to lock.
- */
-static char *
-find_user(const char *application, const char *series)
-{
-	static SaStatement find = {.sql =
-		"SELECT user_name FROM session_admin.remember_me_token"
-		" WHERE series = $1 AND application = $2"
-	};
-	SaArgs		args = {0};
-
-	sa_arg_text(&args, series);
-	sa_arg_text(&args, application);
-	return sa_run(&find, &args) == 0 ? NULL : sa_result_text(0, 1);
-}
-
-/*
- * Lock the account of a series' user; the user's name, or NULL if there is no
- * such series
- *
- * The name may change while we wait for the lock, so look again after it.
- */
-static char *
-lock_user(const char *application, const char *series)
-{
-	char	   *user_name = find_user(application, series);
-
-	while (user_name != NULL)
-	{
-		char	   *now_of;
-
-		CHECK_FOR_INTERRUPTS();
-		if (!sa_account_lock(application, user_name))
-			sa_account_make(application, user_name);
-		now_of = find_user(application, series);
-		if (now_of == NULL || strcmp(now_of, user_name) == 0)
-			return now_of;
-		user_name = now_of;
-	}
-	return NULL;
-}
-
-static void
-copy_bytes(int column, uint8 *buffer, int length, bool *isnull)
-{
-	Datum		value = sa_result(0, column, isnull);
-
-	if (!*isnull)
-	{
-		bytea	   *bytes = DatumGetByteaPP(value);
-
-		/* a constraint of the table, except for the salt */
-		if ((int) VARSIZE_ANY_EXHDR(bytes) != length)
-			ereport(ERROR,
-					(errcode(ERRCODE_DATA_CORRUPTED),
-					 errmsg("remember-me series has a value of the wrong length")));
-		memcpy(buffer, VARDATA_ANY(bytes), length);
-	}
-}
-
-/*
- * Lock a series and read it; false if there is none
- *
- * The application's generation is read here and not from the cache of
- * policies: it decides whether a token that was ended is honoured.
- */
-static bool
-lock_series(const char *application, const char *series_name, Series *series)
-{
-	static SaStatement lock = {.sql =
-		"SELECT t.user_name, t.generation = a.generation, t.validator_hash,"
-		" t.parent_hash, t.salt, t.rotated_at, t.created_at"
-		" FROM session_admin.remember_me_token t"
-		" JOIN session_admin_internal.application_state a ON a.name = t.application"
-		" WHERE t.series = $1 AND t.application = $2"
-		"  AND NOT " SA_TOKEN_ENDED_LATE("t")
-		" FOR NO KEY UPDATE OF t"
-	};
-	SaArgs		args = {0};
-	bool		isnull;
-	bool		no_parent;
-	bool		no_salt;
-	bool		no_rotation;
-
-	sa_arg_text(&args, series_name);
-	sa_arg_text(&args, application);
-	if (sa_run(&lock, &args) == 0)
-		return false;
-
-	series->user_name = sa_result_text(0, 1);
-	series->live = DatumGetBool(sa_result(0, 2, &isnull));
-	copy_bytes(3, series->current_hash, SA_HASH_LEN, &isnull);
-	copy_bytes(4, series->parent_hash, SA_HASH_LEN, &no_parent);
-	copy_bytes(5, series->salt, SALT_LEN, &no_salt);
-	series->rotated_at = DatumGetTimestampTz(sa_result(0, 6, &no_rotation));
-	series->has_parent = !no_parent && !no_salt && !no_rotation;
-	series->created_at = DatumGetTimestampTz(sa_result(0, 7, &isnull));
-	return true;
-}
-
-/*
- * Tell what a shown validator is to its series
- *
- * The index on ancestors compares hashes byte by byte.  What its timing could
- * tell is a prefix of the SHA-256 of a validator that is worth nothing any more.
- */
-static Shown
-classify(const char *application, const char *series_name, const Series *series,
-		 const uint8 *hash)
-{
-	static SaStatement find = {.sql =
-		"SELECT FROM session_admin_internal.remember_me_ancestor"
-		" WHERE series = $1 AND application = $2 AND validator_hash = $3"
-	};
-	SaArgs		args = {0};
-
-	if (timingsafe_bcmp(hash, series->current_hash, SA_HASH_LEN) == 0)
-		return SHOWN_CURRENT;
-	if (series->has_parent &&
-		timingsafe_bcmp(hash, series->parent_hash, SA_HASH_LEN) == 0)
-		return SHOWN_PARENT;
-
-	sa_arg_text(&args, series_name);
-	sa_arg_text(&args, application);
-	sa_arg(&args, BYTEAOID, PointerGetDatum(sa_bytea(hash, SA_HASH_LEN)), false);
-	return sa_run(&find, &args) > 0 ? SHOWN_ANCESTOR : SHOWN_STRANGER;
+	event->login_method = "remember_me";
+	event->detail = psprintf("series %s", series);
+	sa_login_event_record(event);
 }
 
 /*
  * Replace the current validator by its child
  */
 static void
-rotate(Redemption *redemption, const Series *series)
+series_rotate(Redemption *redemption, const SaSeries *series)
 {
 	static SaStatement keep_parent = {.sql =
 		"INSERT INTO session_admin_internal.remember_me_ancestor (series, application, validator_hash)"
@@ -402,8 +85,8 @@ rotate(Redemption *redemption, const Series *series)
 	uint8		hash[SA_HASH_LEN];
 	SaArgs		args = {0};
 
-	fill_random(salt, SALT_LEN);
-	derive_validator(redemption->shown.validator, salt, redemption->next.validator);
+	sa_token_salt(salt);
+	sa_token_derive(redemption->shown.validator, salt, redemption->next.validator);
 	sa_sha256(redemption->next.validator, VALIDATOR_LEN, hash);
 
 	sa_arg_text(&args, redemption->shown.series);
@@ -411,7 +94,7 @@ rotate(Redemption *redemption, const Series *series)
 	if (series->has_parent)
 		sa_run(&keep_parent, &args);
 
-	sa_arg(&args, BYTEAOID, PointerGetDatum(sa_bytea(hash, SA_HASH_LEN)), false);
+	sa_arg_hash(&args, hash);
 	sa_arg(&args, BYTEAOID, PointerGetDatum(sa_bytea(salt, SALT_LEN)), false);
 	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(GetCurrentTimestamp()), false);
 	sa_arg(&args, INETOID, InetPGetDatum(redemption->client_address),
@@ -427,61 +110,70 @@ rotate(Redemption *redemption, const Series *series)
  * End the series and what else the policy says: one row of the feed for all of it
  */
 static void
-end_stolen(const Redemption *redemption, int on_theft)
+series_end_stolen(const Redemption *redemption, int on_theft)
 {
 	static SaStatement delete_series = {.sql =
 		"DELETE FROM session_admin.remember_me_token WHERE series = $1 AND application = $2"
 	};
 	SaEnding	ending = {.reason = "token_theft"};
-	SaFeedRow	row = {.scope = on_theft == SA_END_SERIES ? "token" : "user",
-	.application = redemption->application, .user_name = redemption->user_name};
+	SaEnded		ended = {0};
+	SaFeedRow	row = {
+		.scope = on_theft == SA_END_SERIES ? "token" : "user",
+		.application = redemption->application,
+		.user_name = redemption->user_name
+	};
+	SaLoginEvent event = {
+		.application = redemption->application,
+		.user_name = redemption->user_name,
+		.event = "token_theft",
+		.client_address = redemption->client_address,
+		.user_agent = redemption->user_agent
+	};
 	SaArgs		args = {0};
 
 	ending.at = GetCurrentTimestamp();
 	if (on_theft == SA_END_USER_AND_DEVICES)
-		sa_end_user(redemption->application, redemption->user_name, NULL, false, &ending);
+		sa_end_user(redemption->application, redemption->user_name, NULL, false, &ending, NULL);
 	else
 	{
-		ending.caller_writes_feed = true;
+		ending.options.caller_writes_feed = true;
 		if (on_theft != SA_END_SERIES)
-			sa_end_user(redemption->application, redemption->user_name, NULL, true, &ending);
+			sa_end_user(redemption->application, redemption->user_name, NULL, true, &ending, &ended);
 		sa_arg_text(&args, redemption->shown.series);
 		sa_arg_text(&args, redemption->application);
-		sa_run_ending(&ending, &delete_series, &args);
-		sa_feed_write(&row, &ending);
-		sa_feed_notify(&row);
+		sa_delete_for(&ending, &ended, &delete_series, &args);
+		sa_feed_write(&row, &ending, &ended);
+		sa_feed_queue(&row);
 	}
 
-	record_event("token_theft", false, redemption->application,
-				 redemption->user_name, redemption->shown.series,
-				 redemption->client_address, redemption->user_agent, NULL);
+	series_record(&event, redemption->shown.series);
 }
 
 /*
  * Decide what a well-formed token is worth, and do what follows
  */
 static void
-redeem(Redemption *redemption)
+token_redeem(Redemption *redemption)
 {
 	SaApplication application;
-	Series		series;
-	Shown		shown;
+	SaSeries	series;
+	SaShown		shown;
 	uint8		hash[SA_HASH_LEN];
 
 	redemption->outcome = "unknown";
 	if (!sa_application_find(redemption->application, &application) ||
-		lock_user(redemption->application, redemption->shown.series) == NULL ||
-		!lock_series(redemption->application, redemption->shown.series, &series) ||
+		sa_series_lock_user(redemption->application, redemption->shown.series) == NULL ||
+		!sa_series_lock(redemption->application, redemption->shown.series, &series) ||
 		!series.live)
 		return;
 
 	sa_sha256(redemption->shown.validator, VALIDATOR_LEN, hash);
-	shown = classify(redemption->application, redemption->shown.series, &series, hash);
+	shown = sa_series_classify(redemption->application, redemption->shown.series, &series, hash);
 	if (shown == SHOWN_STRANGER)
 		return;
 
 	redemption->user_name = series.user_name;
-	if (add_time(series.created_at, application.remember_me_lifetime) <=
+	if (time_plus(series.created_at, application.remember_me_lifetime) <=
 		redemption->called_at)
 	{
 		redemption->outcome = "expired";
@@ -489,16 +181,16 @@ redeem(Redemption *redemption)
 	}
 
 	if (shown == SHOWN_CURRENT)
-		rotate(redemption, &series);
+		series_rotate(redemption, &series);
 	else if (shown == SHOWN_PARENT &&
-			 add_time(series.rotated_at, application.remember_me_grace) >=
+			 time_plus(series.rotated_at, application.remember_me_grace) >=
 			 redemption->called_at)
-		derive_validator(redemption->shown.validator, series.salt,
-						 redemption->next.validator);
+		sa_token_derive(redemption->shown.validator, series.salt,
+						redemption->next.validator);
 	else
 	{
 		redemption->outcome = "theft";
-		end_stolen(redemption, application.on_theft);
+		series_end_stolen(redemption, application.on_theft);
 		return;
 	}
 	redemption->outcome = "accepted";
@@ -513,7 +205,7 @@ redeem(Redemption *redemption)
  * ended with their generation, are older than any that lives: they go first.
  */
 static void
-make_room(const char *application, const char *user_name)
+series_make_room(const char *application, const char *user_name)
 {
 	static SaStatement delete_oldest = {.sql =
 		"DELETE FROM session_admin.remember_me_token t USING ("
@@ -540,7 +232,7 @@ make_room(const char *application, const char *user_name)
 	sa_arg_text(&args, application);
 	sa_arg_text(&args, user_name);
 	sa_arg(&args, INT8OID, Int64GetDatum(devices - 1), false);
-	sa_run_ending(&ending, &delete_oldest, &args);
+	sa_delete_for(&ending, NULL, &delete_oldest, &args);
 }
 
 /*
@@ -564,38 +256,42 @@ sa_issue_remember_me(PG_FUNCTION_ARGS)
 	char	   *user_agent = sa_cleaned_or_null(fcinfo, 2, SA_USER_AGENT_MAX);
 	inet	   *client_address = PG_ARGISNULL(3) ? NULL : PG_GETARG_INET_PP(3);
 	char	   *application_name = sa_application_arg(fcinfo, 4);
+	SaLoginEvent event = {
+		.application = application_name,
+		.user_name = user_name,
+		.event = "remember_me_issued",
+		.succeeded = true,
+		.client_address = client_address,
+		.user_agent = user_agent,
+		.device = device
+	};
 	SaApplication application;
 	SaArgs		args = {0};
-	Token		token;
-	uint8		selector[SELECTOR_LEN];
+	SaToken		token;
 	uint8		hash[SA_HASH_LEN];
 	text	   *result;
 
-	fill_random(selector, SELECTOR_LEN);
-	put_hex(selector, SELECTOR_LEN, token.series);
-	token.series[SERIES_LEN] = '\0';
-	fill_random(token.validator, VALIDATOR_LEN);
+	sa_token_new(&token);
 	sa_sha256(token.validator, VALIDATOR_LEN, hash);
-	result = token_text(&token);
+	result = sa_token_text(&token);
 	explicit_bzero(token.validator, VALIDATOR_LEN);
 
 	SPI_connect();
-	sa_application_make(application_name, &application);
-	sa_account_make(application_name, user_name);
-	make_room(application_name, user_name);
+	sa_application_ensure(application_name, &application);
+	sa_account_ensure(application_name, user_name);
+	series_make_room(application_name, user_name);
 
 	sa_arg_text(&args, token.series);
 	sa_arg_text(&args, application_name);
 	sa_arg_text(&args, user_name);
-	sa_arg(&args, BYTEAOID, PointerGetDatum(sa_bytea(hash, SA_HASH_LEN)), false);
+	sa_arg_hash(&args, hash);
 	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(GetCurrentTimestamp()), false);
 	sa_arg(&args, INETOID, InetPGetDatum(client_address), client_address == NULL);
 	sa_arg_text(&args, user_agent);
 	sa_arg_text(&args, device);
 	sa_run(&insert, &args);
 
-	record_event("remember_me_issued", true, application_name, user_name,
-				 token.series, client_address, user_agent, device);
+	series_record(&event, token.series);
 	SPI_finish();
 
 	PG_RETURN_TEXT_P(result);
@@ -630,10 +326,10 @@ sa_redeem_remember_me(PG_FUNCTION_ARGS)
 
 	PG_TRY();
 	{
-		if (!PG_ARGISNULL(0) && parse_token(PG_GETARG_DATUM(0), &redemption.shown))
+		if (!PG_ARGISNULL(0) && sa_token_parse(PG_GETARG_DATUM(0), &redemption.shown))
 		{
 			SPI_connect();
-			redeem(&redemption);
+			token_redeem(&redemption);
 			if (redemption.user_name != NULL)
 				redemption.user_name = MemoryContextStrdup(caller_context,
 														   redemption.user_name);
@@ -648,14 +344,14 @@ sa_redeem_remember_me(PG_FUNCTION_ARGS)
 		}
 		if (redemption.has_next)
 		{
-			values[2] = PointerGetDatum(token_text(&redemption.next));
+			values[2] = PointerGetDatum(sa_token_text(&redemption.next));
 			nulls[2] = false;
 		}
 	}
 	PG_FINALLY();
 	{
-		explicit_bzero(&redemption.shown, sizeof(Token));
-		explicit_bzero(&redemption.next, sizeof(Token));
+		explicit_bzero(&redemption.shown, sizeof(SaToken));
+		explicit_bzero(&redemption.next, sizeof(SaToken));
 	}
 	PG_END_TRY();
 
@@ -706,19 +402,17 @@ sa_revoke_remember_me(PG_FUNCTION_ARGS)
 	ending.at = GetCurrentTimestamp();
 
 	SPI_connect();
-	user_name = find_user(application, series);
+	user_name = sa_series_user(application, series);
 	if (user_name != NULL)
 	{
-		Datum		name = CStringGetTextDatum(user_name);
-
 		/* nobody's open transaction is waited for without end */
-		sa_accounts_lock(application, construct_array(&name, 1, TEXTOID, -1, false, TYPALIGN_INT));
+		sa_accounts_lock(application, sa_array_of_text(user_name));
 	}
-	if (lock_user(application, series) != NULL)
+	if (sa_series_lock_user(application, series) != NULL)
 	{
 		sa_arg_text(&args, series);
 		sa_arg_text(&args, application);
-		revoked = sa_run_ending(&ending, &delete_series, &args) > 0;
+		revoked = sa_delete_for(&ending, NULL, &delete_series, &args) > 0;
 	}
 	SPI_finish();
 
@@ -747,7 +441,7 @@ sa_rename_remembered_device(PG_FUNCTION_ARGS)
 		PG_RETURN_BOOL(false);
 
 	SPI_connect();
-	if (lock_user(application, series) != NULL)
+	if (sa_series_lock_user(application, series) != NULL)
 	{
 		sa_arg_text(&args, series);
 		sa_arg_text(&args, application);

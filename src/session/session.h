@@ -5,11 +5,11 @@
 #ifndef SA_SESSION_H
 #define SA_SESSION_H
 
+#include "policy/policy.h"
 #include "ending/ending.h"
 
 /* probe.c: anonymous sessions that are counted and not kept */
-extern void sa_probe_init(void);
-extern void sa_probe_rules_read(SaApplication *application, MemoryContext context);
+extern void sa_session_init(void);
 extern bool sa_probe(const SaApplication *application, const char *user_agent,
 					 inet *address, TimestampTz now);
 extern int64 sa_probes_flush(bool *more);	/* a task of maintain() */
@@ -27,22 +27,11 @@ extern void sa_limit_user(const SaApplication *application, const char *user_nam
 						  const uint8 *hash, TimestampTz now);
 extern void sa_seat_take(SaSeat *seat, const char *application, const char *user_name,
 						 const uint8 *hash);
-extern void sa_seat_taken(const SaSeat *seat);
-
-/*
- * Is the idle timeout that a product tells (if not 0) as good as the one that we know?
- * A session must not end before the product ends it, so that ours may be a little
- * longer; products round it, or compute it from clocks that differ.
- */
-static inline bool
-sa_idle_timeout_holds(int64 known, int64 told)
-{
-	return told == 0 || (told <= known && known - told <= Max(2 * USECS_PER_SEC, known / 64));
-}
+extern void sa_seat_release(const SaSeat *seat);
 
 /* user.c: what becomes of a user's data */
 extern bool sa_user_rename(const char *application, const char *old_name, const char *new_name,
-						   const char *reason, SaEnding *ending);
+						   const SaEnding *ending, SaEnded *ended);
 extern void sa_user_move(const char *application, const char *old_name, const char *new_name,
 						 bool anonymize);
 

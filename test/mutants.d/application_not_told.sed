@@ -1,2 +1,2 @@
-# src/base/pending.c: a changed generation is not in doubt any more, but others are not told yet
-s/sa_policy_tell(item->touch\.key\.relation);//
+# src/policy/application.c: a changed generation is not in doubt any more, but others are not told yet
+s/policy_change_send(item);//

@@ -1,2 +1,2 @@
-# src/policy/policy.c: the generation is not compared
+# src/policy/validity.c: the generation is not compared
 s/return generation == application->generation &&/return generation != 0 \&\&/

@@ -1,2 +1,2 @@
-# src/live/live.c: a touch is answered from an entry whose slot is in doubt
-s/!in_doubt(slot_of(hash_value)) &&/true \&\&/
+# src/live/live.c: a touch is answered from an entry whose stripe is in doubt
+s/!sa_in_doubt(live_stripe_of(hash_value)) &&/true \&\&/

@@ -1,2 +1,2 @@
 # src/live/live.c: who has ended a session is answered from its entry
-s/ || sa_pending_any())/)/
+s/ || sa_at_end_any())/)/

@@ -1,2 +1,2 @@
-# src/base/pending.c: PREPARE TRANSACTION is not refused
-s/case XACT_EVENT_PRE_PREPARE:/&\n\t\t\tbreak;/
+# src/base/at_end.c: PREPARE TRANSACTION is not refused
+s/^\t\t\tat_end_refuse_prepare();//

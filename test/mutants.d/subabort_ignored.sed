@@ -1,2 +1,2 @@
-# src/base/pending.c: what a rolled-back savepoint had ended counts
-s/event == SUBXACT_EVENT_ABORT_SUB)/event == SUBXACT_EVENT_ABORT_SUB \&\& n_pending < 0)/
+# src/base/at_end.c: what a rolled-back savepoint had ended counts
+s/if (event == SUBXACT_EVENT_ABORT_SUB)/if (event == SUBXACT_EVENT_ABORT_SUB \&\& n_items < 0)/

@@ -14,7 +14,7 @@
  * The functions are made by the test (test/t/100_live.pl); the extension knows
  * nothing of them.
  */
-#include "../../src/session_admin.h"
+#include "base/base.h"
 
 #include "miscadmin.h"
 #include "port/atomics.h"

@@ -1,3 +1,3 @@
-# invalidation.c,pending.c (f): an end is committed as the application likes it
+# archive.c,durability.c (f): an end is committed as the application likes it
 s/ForceSyncCommit();/;/
-s/^\(\t*\)raise_synchronous_commit();/\1;/
+s/if (durability == SA_DURABILITY_NONE || synchronous_commit >=/if (true || synchronous_commit >=/

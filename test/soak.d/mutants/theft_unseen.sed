@@ -1,2 +1,2 @@
-# remember_me.c (d): an older token is taken for a guess
+# series.c (d): an older token is taken for a guess
 s/? SHOWN_ANCESTOR : SHOWN_STRANGER/? SHOWN_STRANGER : SHOWN_STRANGER/

@@ -1,9 +1,11 @@
 /*
- * worker.h
+ * roster.h
  *	  What the background worker and its launcher share.
  */
-#ifndef SA_WORKER_H
-#define SA_WORKER_H
+#ifndef SA_ROSTER_H
+#define SA_ROSTER_H
+
+#include "housekeeping/task.h"
 
 #include "postmaster/bgworker.h"
 #include "storage/latch.h"
@@ -41,7 +43,7 @@ typedef struct SaTrouble
  */
 #define NEVER			PG_INT64_MAX
 
-typedef struct SaRun
+typedef struct SaWorkerRun
 {
 	Oid			database;		/* InvalidOid: of none */
 	pid_t		pid;			/* 0: has not begun */
@@ -56,7 +58,7 @@ typedef struct SaRun
 	int64		due[SA_TASKS_MAX];
 	int64		done[SA_TASKS_MAX];
 	SaTrouble	troubles[SA_TASKS_MAX];
-} SaRun;
+} SaWorkerRun;
 
 /* A database that uses the extension. */
 typedef struct SaDatabase
@@ -70,28 +72,30 @@ typedef struct SaDatabase
 	TimestampTz succeeded_at;	/* shown; 0: never */
 	int64		succeeded;
 	int64		flushed;		/* or there was nothing to flush */
-	SaRun		last;			/* and what is due next */
+	SaWorkerRun last;			/* and what is due next */
 } SaDatabase;
 
-typedef struct SaWorkers
+typedef struct SaRoster
 {
 	slock_t		mutex;
 	pid_t		launcher_pid;	/* 0: none */
 	Latch	   *launcher_latch;
 	bool		no_process;		/* max_worker_processes are in use */
 	bool		no_room;		/* more databases than DATABASES_MAX */
-	SaRun		runs[WORKERS_MAX];	/* that are under way */
+	SaWorkerRun runs[WORKERS_MAX];	/* that are under way */
 	int			n_databases;
 	SaDatabase	databases[DATABASES_MAX];
-} SaWorkers;
+} SaRoster;
 
-extern SaWorkers *sa_workers;	/* NULL if not preloaded */
+extern SaRoster *sa_roster;		/* NULL if not preloaded */
 
-extern SaDatabase *sa_worker_find(Oid database, bool add);
-extern SaRun *sa_worker_run(Oid database);
-extern void sa_worker_forget(SaDatabase *database);
-extern void sa_worker_make_due(SaRun *run);
+extern SaDatabase *sa_roster_find(Oid database, bool add);
+extern SaWorkerRun *sa_roster_run(Oid database);
+extern void sa_roster_forget(SaDatabase *database);
+extern void sa_roster_make_due(SaWorkerRun *run);
+extern void sa_roster_init(void);
+
+/* worker.c */
 extern int64 sa_worker_back_off(int64 now, int failures, bool is_error);
-extern void sa_worker_describe(BackgroundWorker *worker, const char *name, const char *function);
 
-#endif							/* SA_WORKER_H */
+#endif							/* SA_ROSTER_H */

@@ -1,0 +1,284 @@
+/*
+ * sync.c
+ *	  sync_node(): receipt, heartbeat, and what was committed after a position.
+ *
+ * README.md in this folder says why nothing is missed and nothing comes twice.
+ */
+#include "node/node.h"
+#include "policy/policy.h"
+
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+/* A row of what sync_node() gives */
+enum
+{
+	SYNC_POSITION, SYNC_ID, SYNC_SCOPE, SYNC_APPLICATION, SYNC_USER_NAME, SYNC_SESSION_HASH,
+	SYNC_REASON, SYNC_AT, SYNC_LEASE, SYNC_COLUMNS
+};
+
+/* What is fetched: the position, its key, whether it is complete, and a row from its id on */
+enum
+{
+	FETCHED_POSITION = 1, FETCHED_KEY, FETCHED_COMPLETE, FETCHED_ID, FETCHED_REASON = 9
+};
+
+typedef struct Sync
+{
+	const char *node;
+	const char *application;
+	bool		presents;		/* a position, this one */
+	Datum		presented;
+	bool		known;			/* the node has joined, or synced before */
+	bool		remembered;		/* the position is one that it was handed, and
+								 * nothing after it is lost or purged */
+	Interval	lease;
+	SaClaim		claim;			/* of the position that is handed out */
+	uint64		rows;			/* that were fetched: they are SPI's result */
+} Sync;
+
+PG_FUNCTION_INFO_V1(sa_sync_node);
+
+/* Is this a text that the client cannot be shown? */
+static bool
+sync_is_hidden(Datum value, bool isnull)
+{
+	return !isnull && !sa_is_shown(TextDatumGetCString(value));
+}
+
+/*
+ * A row of the feed as the client can be shown it, who else could not go on: what it
+ * does not learn by name it must take for more.  Of a user whose name cannot be shown,
+ * the whole application ends; of such an application, everything.
+ */
+static void
+sync_show_row(Datum *values, bool *nulls)
+{
+	char	   *scope;
+	bool		hides_application = sync_is_hidden(values[SYNC_APPLICATION], nulls[SYNC_APPLICATION]);
+	bool		hides_user = sync_is_hidden(values[SYNC_USER_NAME], nulls[SYNC_USER_NAME]);
+
+	if (sync_is_hidden(values[SYNC_REASON], nulls[SYNC_REASON]))
+		values[SYNC_REASON] = CStringGetTextDatum(sa_shown(TextDatumGetCString(values[SYNC_REASON])));
+	if (!hides_application && !hides_user)
+		return;
+
+	scope = TextDatumGetCString(values[SYNC_SCOPE]);
+	nulls[SYNC_APPLICATION] = nulls[SYNC_APPLICATION] || hides_application;
+	nulls[SYNC_USER_NAME] = true;
+	/* a token is nothing that a cache has, and a session has its hash */
+	if (strcmp(scope, "token") == 0 || (strcmp(scope, "session") == 0 && !hides_application))
+		return;
+	values[SYNC_SCOPE] = CStringGetTextDatum(hides_application ? "all" : "application");
+	nulls[SYNC_SESSION_HASH] = true;
+}
+
+/* Does any of the rows that were fetched say more than that a session's time was up? */
+static bool
+sync_delivers_endings(uint64 rows)
+{
+	for (uint64 row = 0; row < rows; row++)
+	{
+		char	   *reason = sa_result_text(row, FETCHED_REASON);
+
+		if (reason != NULL && strcmp(reason, "idle_timeout") != 0 &&
+			strcmp(reason, "absolute_timeout") != 0)
+			return true;
+	}
+	return false;
+}
+
+/* Find the node, whose role must be ours, and how long it may use its cache. */
+static void
+sync_find(Sync *sync)
+{
+	/*
+	 * pg_snapshot has no equality, and none is needed: what was handed out
+	 * comes back
+	 */
+	static SaStatement node_find = {.sql =
+		"SELECT application,"
+		"       coalesce($2::text IN (handed::text, applied::text), false),"
+		"       joined_by = session_user"
+		" FROM session_admin_internal.node WHERE node = $1"
+	};
+	SaArgs		args = {0};
+	bool		isnull;
+
+	sa_arg_text(&args, sync->node);
+	sa_arg(&args, PG_SNAPSHOTOID, sync->presented, !sync->presents);
+	sync->known = sa_run(&node_find, &args) > 0;
+	sync->application = sync->known ? sa_result_text(0, 1) : pstrdup(sa_application);
+	if (sync->known)
+	{
+		sync->remembered = DatumGetBool(sa_result(0, 2, &isnull));
+		/* nearly always the same role */
+		if (!DatumGetBool(sa_result(0, 3, &isnull)))
+			sa_node_check_role(sync->node, false);
+	}
+	sync->lease.time = sa_node_lease(sync->application);
+}
+
+/*
+ * Fetch the position now, and what came after the one that was presented, if it is
+ * remembered.  It is not if that may not be complete: something was purged or lost.
+ */
+static void
+sync_fetch(Sync *sync)
+{
+	/*
+	 * At least one row, with no id if there is nothing after position $1: of
+	 * what was running there, or came later.  Whatever that is, only such
+	 * rows are read, by the index: bounds on both sides of which the planner
+	 * knows nothing tell it that they are few, whatever it knows of the
+	 * table.  The rest is read once.
+	 */
+	static SaStatement fetch = {.generic = true, .sql =
+		"SELECT (SELECT session_admin_internal.feed_position()),"
+		"  (SELECT id::text FROM session_admin_internal.installation),"
+		"  (SELECT pg_snapshot_xmax($1) > purged_xid AND NOT EXISTS ("
+		"     SELECT FROM pg_snapshot_xip($1) AS p (xid)"
+		"     WHERE p.xid <= h.purged_xid AND p.xid >= '" CppAsString2(SA_POSITION_XID_MIN) "'"
+		"       AND NOT EXISTS (SELECT FROM session_admin_internal.feed_running r WHERE r.xid = p.xid))"
+		"   FROM session_admin_internal.feed_horizon h),"
+		"  i.id, i.scope, i.application, i.user_name, i.session_hash, i.reason, i.at"
+		" FROM (SELECT) AS one LEFT JOIN ("
+		"   SELECT * FROM session_admin_internal.invalidation"
+		"   WHERE xid >= pg_snapshot_xmax($1)"
+		"     AND xid < greatest(pg_snapshot_xmax($1), '9223372036854775807')"
+		"   UNION ALL"
+		"   SELECT r.* FROM pg_snapshot_xip($1) AS p (xid)"
+		"   CROSS JOIN LATERAL (SELECT * FROM session_admin_internal.invalidation"
+		"     WHERE xid >= p.xid AND xid <= p.xid OFFSET 0) AS r"
+		"   WHERE p.xid >= '" CppAsString2(SA_POSITION_XID_MIN) "') AS i"
+		"   ON i.xid IS DISTINCT FROM pg_current_xact_id_if_assigned()"
+		" ORDER BY i.xid, i.id"
+	};
+	SaArgs		args = {0};
+	bool		isnull;
+
+	if (sync->remembered)
+	{
+		sa_arg(&args, PG_SNAPSHOTOID, sync->presented, false);
+		sync->rows = sa_run(&fetch, &args);
+		sync->remembered = DatumGetBool(sa_result(0, FETCHED_COMPLETE, &isnull));
+		sync->claim = sa_position_claim(sync->presented, sa_result_text(0, FETCHED_KEY));
+	}
+	else if (sync->presents)
+	{
+		sa_run(&sa_position_now, NULL);
+		sync->claim = sa_position_claim(sync->presented, sa_result_text(0, FETCHED_KEY));
+		if (sa_lost_note(sync->node, &sync->claim))
+			sync->claim.place = InvalidXLogRecPtr;
+	}
+	if (!sync->remembered)
+		sync->rows = sa_run(&sa_position_now, NULL);
+}
+
+/* Give what was fetched, or that the node must begin anew; returns the new position. */
+static Datum
+sync_deliver(const Sync *sync, ReturnSetInfo *rsinfo)
+{
+	Datum		values[SYNC_COLUMNS] = {0};
+	bool		nulls[SYNC_COLUMNS];
+	bool		isnull;
+	char	   *key = sa_result_text(0, FETCHED_KEY);
+	SaClaim		claim = sync->claim;
+
+	/*
+	 * what the node was told before still holds, and more if it is told more
+	 * now
+	 */
+	if (sync->remembered && sync_delivers_endings(sync->rows))
+		claim = sa_claim_now();
+	values[SYNC_POSITION] =
+		sa_position_with_claim(sa_result(0, FETCHED_POSITION, &isnull), &claim, key);
+	values[SYNC_LEASE] = IntervalPGetDatum(&sync->lease);
+	memset(nulls, true, sizeof(nulls));
+	nulls[SYNC_POSITION] = nulls[SYNC_LEASE] = false;
+
+	for (uint64 row = 0; sync->remembered && row < sync->rows; row++)
+	{
+		for (int column = SYNC_ID; column <= SYNC_AT; column++)
+			values[column] = sa_result(row, column - SYNC_ID + FETCHED_ID, &nulls[column]);
+		sync_show_row(values, nulls);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	if (!sync->remembered)
+	{
+		/*
+		 * An id that no row has: a reader that skips rows without one must
+		 * not skip this
+		 */
+		values[SYNC_ID] = Int64GetDatum(0);
+		values[SYNC_SCOPE] = CStringGetTextDatum("all");
+		values[SYNC_REASON] = CStringGetTextDatum("resync");
+		nulls[SYNC_ID] = nulls[SYNC_SCOPE] = nulls[SYNC_REASON] = false;
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	return values[SYNC_POSITION];
+}
+
+/* Note the receipt, the heartbeat and the position that is handed out. */
+static void
+sync_note(const Sync *sync, Datum handed)
+{
+	static SaStatement node_insert = {.sql =
+		"INSERT INTO session_admin_internal.node"
+		"  (node, application, last_sync_at, lease_expires_at, applied, handed,"
+		"   synced_ahead, synced_run, joined_at, joined_ahead, joined_run)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $3, $7, $8)"
+	};
+	static SaStatement node_update = {.sql =
+		"UPDATE session_admin_internal.node"
+		" SET last_sync_at = $3, lease_expires_at = $4, applied = $5, handed = $6,"
+		"  synced_ahead = $7, synced_run = $8"
+		" WHERE node = $1 AND application = $2"
+	};
+	TimestampTz now = GetCurrentTimestamp();
+	SaArgs		args = {0};
+
+	sa_arg_text(&args, sync->node);
+	sa_arg_text(&args, sync->application);
+	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(now), false);
+	sa_arg(&args, TIMESTAMPTZOID,
+		   TimestampTzGetDatum(sa_time_after(now, sync->lease.time)), false);
+	sa_arg(&args, PG_SNAPSHOTOID, sync->presented, !sync->remembered);
+	sa_arg(&args, PG_SNAPSHOTOID, handed, false);
+	sa_arg(&args, INT8OID, Int64GetDatum(sa_clock_ahead(now)), false);
+	sa_arg_text(&args, sa_server_run());
+	/* the purge may have forgotten it meanwhile */
+	if (!sync->known || sa_run(&node_update, &args) == 0)
+		sa_run(&node_insert, &args);
+}
+
+/*
+ * sa_sync_node
+ *		Receipt, heartbeat and fetch: what was committed after a position.
+ *
+ * The lease is counted from a later moment here than on the node, which counts
+ * from before its call: the node stops trusting its cache before the server
+ * says that it has.
+ */
+Datum
+sa_sync_node(PG_FUNCTION_ARGS)
+{
+	Sync		sync = {.node = sa_node_arg(fcinfo, 0)};
+
+	sync.presents = !PG_ARGISNULL(1);
+	sync.presented = sync.presents ? PG_GETARG_DATUM(1) : (Datum) 0;
+
+	sa_init_materialized_srf(fcinfo);
+	SPI_connect();
+	sa_node_lock(fcinfo, sync.node);
+	sync_find(&sync);
+	sa_server_run_note();
+	sync_fetch(&sync);
+	sync_note(&sync, sync_deliver(&sync, (ReturnSetInfo *) fcinfo->resultinfo));
+	sa_policy_wait_until_told();
+
+	sa_commit_durably(sync.application);
+	SPI_finish();
+	return (Datum) 0;
+}

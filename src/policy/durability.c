@@ -1,0 +1,97 @@
+/*
+ * durability.c
+ *	  What the commit of an invalidation waits for, whatever synchronous_commit says.
+ */
+#include "policy/load.h"
+
+#include "access/xact.h"
+#include "utils/guc.h"
+
+typedef struct Promise
+{
+	SaDurability durability;
+} Promise;
+
+static const SaAtEndKind promise_kind;
+
+/*
+ * How durably an invalidation commits in this application; NULL: in the strictest of
+ * all.
+ */
+static SaDurability
+policy_durability(const char *application)
+{
+	static SaStatement find_strictest = {.sql =
+		"SELECT EXISTS (SELECT FROM session_admin_internal.policy"
+		"  WHERE name = 'invalidation_durability' AND value = 'remote_apply')"
+	};
+	SaApplication found;
+	SaOwner		owner;
+	bool		isnull;
+	bool		apply;
+
+	if (application != NULL)
+		return sa_application_find(application, &found) ?
+			found.invalidation_durability : SA_DURABILITY_ON;
+	sa_owner_enter(&owner);
+	SPI_connect();
+	sa_run(&find_strictest, NULL);
+	apply = DatumGetBool(sa_result(0, 1, &isnull));
+	SPI_finish();
+	sa_owner_leave(&owner);
+	return apply ? SA_DURABILITY_APPLY : SA_DURABILITY_ON;
+}
+
+/*
+ * For this commit only: what is set locally is undone when the transaction has ended,
+ * be it by an error of another callback.  A setting that nobody may change here (the
+ * worker's, which must not hang on a standby) stays.
+ */
+static void
+promise_announce(int position)
+{
+	SaDurability durability = SA_DURABILITY_NONE;
+	const Promise *promise;
+	bool		apply;
+
+	while ((promise = sa_at_end_next(&promise_kind, &position)) != NULL)
+		durability = Max(durability, promise->durability);
+	apply = durability == SA_DURABILITY_APPLY;
+	if (durability == SA_DURABILITY_NONE || synchronous_commit >=
+		(apply ? SYNCHRONOUS_COMMIT_REMOTE_APPLY : SYNCHRONOUS_COMMIT_REMOTE_FLUSH))
+		return;
+	(void) set_config_option("synchronous_commit", apply ? "remote_apply" : "on",
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+}
+
+/* Whoever commits a prepared transaction would not know what that has to wait for. */
+static const SaAtEndKind promise_kind = {
+	.size = sizeof(Promise),
+	.announce = promise_announce,
+	.refuses_prepare = "used remember-me tokens or followed the feed",
+	.refusal_rank = 4
+};
+
+/*
+ * Commit as durably as the settings allow: somebody is told of what this transaction
+ * did to this application (NULL: to all), and must not see it come back.  It waits for
+ * the disk even where the client runs with synchronous_commit = off, and for the
+ * standbys in synchronous_standby_names even where it does not wait for these
+ * otherwise.
+ */
+void
+sa_commit_durably(const char *application)
+{
+	Promise		promise = {.durability = policy_durability(application)};
+	const Promise *last = sa_at_end_last(&promise_kind);
+
+	if (last == NULL || last->durability < promise.durability)
+		sa_at_end_add(&promise_kind, &promise);
+	ForceSyncCommit();
+}
+
+void
+sa_durability_init(void)
+{
+	sa_at_end_register(&promise_kind);
+}
