@@ -16,7 +16,6 @@
 #include "storage/sinval.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
 PG_FUNCTION_INFO_V1(sa_policy_changed);

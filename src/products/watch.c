@@ -8,7 +8,6 @@
  */
 #include "products/products.h"
 
-#include "access/table.h"
 #include "access/transam.h"
 #include "catalog/pg_type.h"
 #include "utils/hsearch.h"
