@@ -99,6 +99,12 @@ is_deeply(
 	["src/live/planted.c: only base/compat.h may ask for PostgreSQL's version"],
 	'a version');
 
+# Each pair of the graph is of two folders, and tsort finds an order: there is no circle.
+my @graph = lines_of("$top/test/layers --graph");
+cmp_ok(scalar @graph, '>', 10, '--graph shows who uses whom');
+is_deeply([ grep { !/^[a-z]+ [a-z]+$/ } @graph ], [], 'in pairs');
+is(`$top/test/layers --graph | tsort 2>&1 >/dev/null`, '', 'without a circle');
+
 # Calls are seen in objects, whatever declares what they call.
 SKIP:
 {
