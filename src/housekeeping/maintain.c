@@ -173,7 +173,7 @@ typedef struct Maintained
 	char		unused;
 } Maintained;
 
-/* Whoever commits it would not know of the shared table. */
+/* The session that commits it would not know of the shared table. */
 static const SaAtEndKind maintained_kind = {
 	.size = sizeof(Maintained),
 	.refuses_prepare = "called session_admin.maintain()",

@@ -188,7 +188,7 @@ sa_worker_back_off(int64 now, int failures, bool is_error)
 	return now + Min(PAUSE << Min(failures, 10), most);
 }
 
-/* Here we are: whoever waits for us knows that we do not stand still. */
+/* Tell the launcher that we do not stand still. */
 static void
 worker_tell_moved(SaWorkerRun *run, int64 now)
 {

@@ -205,7 +205,7 @@ application_load(const char *name)
 	return true;
 }
 
-/* Empty the cache, and know again which tables it depends on. */
+/* Empty the cache, and look up the tables that it depends on. */
 static void
 cache_reset(void)
 {

@@ -87,7 +87,7 @@ written_after(const void *data, bool committed)
 static const SaAtEndKind written_kind = {
 	.size = sizeof(Written),
 	.after = written_after,
-	/* whoever commits it would not know */
+	/* the session that commits it would not know of them */
 	.refuses_prepare = "written counts of probes",
 	.refusal_hint = "Try again.",
 	.refusal_rank = 5
