@@ -16,7 +16,7 @@ PG_FUNCTION_INFO_V1(sa_revoke_access);
 
 /* The role argument as an identifier. */
 static const char *
-role_arg(FunctionCallInfo fcinfo, int argno)
+access_role_arg(FunctionCallInfo fcinfo, int argno)
 {
 	char	   *role;
 
@@ -37,9 +37,9 @@ role_arg(FunctionCallInfo fcinfo, int argno)
 	return quote_identifier(role);
 }
 
-/* The capability argument, one of those that there are. */
+/* The argument as a capability; an error if there is none of this name. */
 static char *
-capability_arg(FunctionCallInfo fcinfo, int argno)
+access_capability_arg(FunctionCallInfo fcinfo, int argno)
 {
 	static SaStatement list_capabilities = {.sql =
 		"SELECT string_agg(DISTINCT format('\"%s\"', capability), ', '),"
@@ -66,9 +66,9 @@ capability_arg(FunctionCallInfo fcinfo, int argno)
 }
 
 static void
-execute(const char *command)
+access_execute(const char *command)
 {
-	int			result = SPI_execute(command, false, 0);
+	int			result = sa_run_once(command, NULL);
 
 	if (result != SPI_OK_UTILITY)
 		elog(ERROR, "could not execute \"%s\": %s", command, SPI_result_code_string(result));
@@ -81,21 +81,21 @@ sa_grant_access(PG_FUNCTION_ARGS)
 	static SaStatement list_privileges = {.sql =
 		"SELECT privilege FROM session_admin_internal.capability_privilege WHERE capability = $1"
 	};
-	const char *role = role_arg(fcinfo, 0);
+	const char *role = access_role_arg(fcinfo, 0);
 	SaArgs		args = {0};
 	uint64		privileges;
 	char	  **list;
 
 	SPI_connect();
-	sa_arg_text(&args, capability_arg(fcinfo, 1));
+	sa_arg_text(&args, access_capability_arg(fcinfo, 1));
 	privileges = sa_run(&list_privileges, &args);
 	list = palloc(privileges * sizeof(char *));
 	for (uint64 i = 0; i < privileges; i++)
 		list[i] = sa_result_text(i, 1);
 
-	execute(psprintf("GRANT USAGE ON SCHEMA session_admin TO %s", role));
+	access_execute(psprintf("GRANT USAGE ON SCHEMA session_admin TO %s", role));
 	for (uint64 i = 0; i < privileges; i++)
-		execute(psprintf("GRANT %s TO %s", list[i], role));
+		access_execute(psprintf("GRANT %s TO %s", list[i], role));
 	SPI_finish();
 
 	PG_RETURN_VOID();
@@ -115,7 +115,7 @@ sa_revoke_access(PG_FUNCTION_ARGS)
 	static SaStatement count_others = {.sql =
 		"SELECT FROM session_admin.access WHERE role = $1"
 	};
-	const char *role = role_arg(fcinfo, 0);
+	const char *role = access_role_arg(fcinfo, 0);
 	SaArgs		args = {0};
 	SaArgs		role_args = {0};
 	uint64		privileges;
@@ -128,7 +128,7 @@ sa_revoke_access(PG_FUNCTION_ARGS)
 				 errmsg("access cannot be revoked from the owner of the extension")));
 
 	SPI_connect();
-	sa_arg_text(&args, capability_arg(fcinfo, 1));
+	sa_arg_text(&args, access_capability_arg(fcinfo, 1));
 	sa_arg(&args, REGROLEOID, PG_GETARG_DATUM(0), false);
 	privileges = sa_run(&list_privileges, &args);
 	list = palloc(privileges * sizeof(char *));
@@ -136,10 +136,10 @@ sa_revoke_access(PG_FUNCTION_ARGS)
 		list[i] = sa_result_text(i, 1);
 
 	for (uint64 i = 0; i < privileges; i++)
-		execute(psprintf("REVOKE %s FROM %s", list[i], role));
+		access_execute(psprintf("REVOKE %s FROM %s", list[i], role));
 	sa_arg(&role_args, REGROLEOID, PG_GETARG_DATUM(0), false);
 	if (sa_run(&count_others, &role_args) == 0)
-		execute(psprintf("REVOKE USAGE ON SCHEMA session_admin FROM %s", role));
+		access_execute(psprintf("REVOKE USAGE ON SCHEMA session_admin FROM %s", role));
 	SPI_finish();
 
 	PG_RETURN_VOID();

@@ -81,7 +81,7 @@ networks_from_array(Networks *networks, ArrayType *array)
 }
 
 static bool
-trusts(const SaAddress *address, const void *arg)
+networks_trust(const SaAddress *address, const void *arg)
 {
 	const Networks *networks = arg;
 	int			i;
@@ -98,8 +98,8 @@ trusts(const SaAddress *address, const void *arg)
 }
 
 /*
- * Find the client's address, in the current memory context.  What is not known
- * may be NULL.  The result is always a plain host address, of IPv4 if it can be.
+ * Find the client's address, in the current memory context. Arguments that are not known
+ * are NULL. The result is always a plain host address, of IPv4 if it can be.
  */
 inet *
 sa_client_address(inet *peer, const char *forwarded_for, ArrayType *trusted)
@@ -115,12 +115,12 @@ sa_client_address(inet *peer, const char *forwarded_for, ArrayType *trusted)
 	{
 		networks_from_array(&networks, trusted);
 		sa_forwarded_client(&client, forwarded_for,
-							strnlen(forwarded_for, SA_FORWARDED_MAX + 1), trusts, &networks);
+							strnlen(forwarded_for, SA_FORWARDED_MAX + 1), networks_trust, &networks);
 	}
 	return inet_from_address(&client);
 }
 
-/* The same, in SQL */
+/* client_address(peer, forwarded_for, trusted) */
 Datum
 sa_client_address_sql(PG_FUNCTION_ARGS)
 {

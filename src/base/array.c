@@ -7,10 +7,12 @@
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 
-/* An array of values of type text or bytea. */
+/* An array of values of type text, bytea, bigint or timestamptz. */
 ArrayType *
 sa_array(Datum *values, int n, Oid type)
 {
+	if (type == INT8OID || type == TIMESTAMPTZOID)
+		return construct_array(values, n, type, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
 	Assert(type == TEXTOID || type == BYTEAOID);
 	return construct_array(values, n, type, -1, false, TYPALIGN_INT);
 }

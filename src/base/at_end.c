@@ -154,7 +154,10 @@ at_end_begin(void)
 		sa_test_point("pre_commit");
 }
 
-/* Forget all items, but those that have to wait for a commit or an abort if this is neither. */
+/*
+ * Forget all items. After PREPARE TRANSACTION, those that outlive savepoints stay until a
+ * commit or an abort.
+ */
 static void
 at_end_clear(bool is_prepared)
 {

@@ -151,7 +151,7 @@ typedef struct SaStatement
 	bool		generic;		/* never planned for its arguments: that takes
 								 * longer than to run it */
 	SPIPlanPtr	plan;			/* kept from the first run on */
-	SPIPlanPtr	plan_for_many;	/* the same, planned for each run anew */
+	SPIPlanPtr	plan_for_many;	/* likewise, but planned anew for each run */
 } SaStatement;
 
 #define SA_MAX_ARGS 24
@@ -206,23 +206,23 @@ extern void sa_rows_begin(SaRowReader *reader, Relation rel, Tuplestorestate *ro
 extern bool sa_rows_next(SaRowReader *reader);
 extern void sa_rows_end(SaRowReader *reader);
 
-/* lock.c: the order of locks, and who waits for one */
+/* lock.c: locks that are taken without waiting */
 typedef enum SaRowLock
 {
 	SA_ROW_LOCKED,
 	SA_ROW_CHANGED,				/* a newer version than the one that was found
 								 * is */
 	SA_ROW_GONE,
-	SA_ROW_BUSY					/* somebody else has it locked */
+	SA_ROW_BUSY					/* another transaction has it locked */
 } SaRowLock;
 
-/* The first that somebody else has locked; all zero if nothing is. */
+/* The first that another transaction has locked; all zero if there is none. */
 typedef struct SaBusy
 {
 	bool		stops;			/* nothing is taken after the first */
 	bool		any;
 	TransactionId holder;		/* of a row */
-	VirtualTransactionId writer;	/* who writes a table */
+	VirtualTransactionId writer;	/* that writes a table */
 	Oid			relid;			/* a table, for this mode */
 	LOCKMODE	mode;
 } SaBusy;
@@ -254,7 +254,7 @@ extern void sa_check_printable(const char *what, const char *name);
 extern void sa_check_reason(const char *reason);
 extern const char *sa_actor_or_null(void);
 
-/* encoding.c: of the database, of the client, and of nobody's */
+/* encoding.c: of the database, of the client, and of neither */
 extern bool sa_is_shown(const char *value);
 extern char *sa_shown(const char *value);
 extern bool sa_append_json(StringInfo json, const char *value);

@@ -25,7 +25,7 @@ PG_FUNCTION_INFO_V1(sa_log_id_bytea);
 
 /* One digest of one piece of data. */
 static void
-digest(pg_cryptohash_type type, const void *data, Size length, uint8 *hash, Size hash_length)
+digest_compute(pg_cryptohash_type type, const void *data, Size length, uint8 *hash, Size hash_length)
 {
 	pg_cryptohash_ctx *context = pg_cryptohash_create(type);
 
@@ -50,7 +50,7 @@ digest(pg_cryptohash_type type, const void *data, Size length, uint8 *hash, Size
 #ifdef USE_OPENSSL
 /* What OpenSSL hashes with, looked up once in a backend; NULL if it cannot. */
 static EVP_MD_CTX *
-sha256_context(void)
+digest_sha256_context(void)
 {
 	static EVP_MD_CTX *context = NULL;
 
@@ -80,7 +80,7 @@ void
 sa_sha256(const void *data, Size length, uint8 *hash)
 {
 #ifdef USE_OPENSSL
-	EVP_MD_CTX *context = sha256_context();
+	EVP_MD_CTX *context = digest_sha256_context();
 
 	if (context != NULL &&
 		EVP_DigestInit_ex(context, NULL, NULL) == 1 &&
@@ -90,7 +90,7 @@ sa_sha256(const void *data, Size length, uint8 *hash)
 #endif
 	/* or the error, if there is one */
 	StaticAssertStmt(SA_HASH_LEN == PG_SHA256_DIGEST_LENGTH, "length of SHA-256");
-	digest(PG_SHA256, data, length, hash, SA_HASH_LEN);
+	digest_compute(PG_SHA256, data, length, hash, SA_HASH_LEN);
 }
 
 /*
@@ -98,7 +98,7 @@ sa_sha256(const void *data, Size length, uint8 *hash)
  * the session id, unsigned, in base 36.
  */
 static void
-log_id(const void *data, Size length, char *result)
+digest_log_id(const void *data, Size length, char *result)
 {
 	static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyz";
 	uint8		hash[SHA1_DIGEST_LENGTH];
@@ -106,7 +106,7 @@ log_id(const void *data, Size length, char *result)
 	pg_crc32	crc;
 	int			n = 0;
 
-	digest(PG_SHA1, data, length, hash, sizeof(hash));
+	digest_compute(PG_SHA1, data, length, hash, sizeof(hash));
 
 	INIT_TRADITIONAL_CRC32(crc);
 	COMP_TRADITIONAL_CRC32(crc, hash, sizeof(hash));
@@ -159,12 +159,12 @@ sa_session_id_from_datum(Datum value, Oid type, SaSessionId *id)
 	{
 		struct varlena *bytes = PG_DETOAST_DATUM_PACKED(value);
 
-		log_id(VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes), id->log_id);
+		digest_log_id(VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes), id->log_id);
 	}
 }
 
 static void
-refuse_null(FunctionCallInfo fcinfo, int argno)
+digest_refuse_null(FunctionCallInfo fcinfo, int argno)
 {
 	if (PG_ARGISNULL(argno))
 		ereport(ERROR,
@@ -177,7 +177,7 @@ refuse_null(FunctionCallInfo fcinfo, int argno)
  * then the function has no other type than it was declared with.
  */
 static Oid
-arg_type(FunctionCallInfo fcinfo, int argno)
+digest_arg_type(FunctionCallInfo fcinfo, int argno)
 {
 	Oid			type = get_fn_expr_argtype(fcinfo->flinfo, argno);
 	Oid		   *types;
@@ -195,16 +195,16 @@ arg_type(FunctionCallInfo fcinfo, int argno)
 void
 sa_session_hash_arg(FunctionCallInfo fcinfo, int argno, uint8 *hash)
 {
-	refuse_null(fcinfo, argno);
-	sa_session_hash_from_datum(PG_GETARG_DATUM(argno), arg_type(fcinfo, argno), hash);
+	digest_refuse_null(fcinfo, argno);
+	sa_session_hash_from_datum(PG_GETARG_DATUM(argno), digest_arg_type(fcinfo, argno), hash);
 }
 
 /* The argument as a session id; null is an error. */
 void
 sa_session_id_arg(FunctionCallInfo fcinfo, int argno, SaSessionId *id)
 {
-	refuse_null(fcinfo, argno);
-	sa_session_id_from_datum(PG_GETARG_DATUM(argno), arg_type(fcinfo, argno), id);
+	digest_refuse_null(fcinfo, argno);
+	sa_session_id_from_datum(PG_GETARG_DATUM(argno), digest_arg_type(fcinfo, argno), id);
 }
 
 /* The session_ref: the first digits of the hash, in hex. */

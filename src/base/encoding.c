@@ -14,7 +14,7 @@
 
 /* Is it the same in all encodings of clients and databases? */
 static bool
-is_ascii(const char *value)
+encoding_is_ascii(const char *value)
 {
 	for (const char *c = value; *c; c++)
 	{
@@ -26,7 +26,7 @@ is_ascii(const char *value)
 
 /* The value in another encoding, NULL if it has no equivalent there. */
 static char *
-converted(const char *value, int from, int to)
+encoding_converted(const char *value, int from, int to)
 {
 	int			length = strlen(value);
 	int			size = length * MAX_CONVERSION_GROWTH + MAX_CONVERSION_INPUT_LENGTH;
@@ -49,11 +49,11 @@ sa_is_shown(const char *value)
 	int			database = GetDatabaseEncoding();
 	int			client = pg_get_client_encoding();
 
-	if (client == database || client == PG_SQL_ASCII || is_ascii(value))
+	if (client == database || client == PG_SQL_ASCII || encoding_is_ascii(value))
 		return true;
 	if (database == PG_SQL_ASCII)
 		return pg_verify_mbstr(client, value, strlen(value), true);
-	return converted(value, database, client) != NULL;
+	return encoding_converted(value, database, client) != NULL;
 }
 
 /* The text as the client can be shown it: what it cannot is '?' */
@@ -79,8 +79,8 @@ sa_shown(const char *value)
 }
 
 /*
- * Append it as a string of JSON in ASCII, which clients of all encodings can be sent;
- * false if nobody knows which characters it has.
+ * Append it as a string of JSON in ASCII, which can be sent to clients of all encodings;
+ * false if it is not known which characters it has.
  */
 bool
 sa_append_json(StringInfo json, const char *value)
@@ -93,9 +93,9 @@ sa_append_json(StringInfo json, const char *value)
 		if (!pg_verify_mbstr(PG_UTF8, value, strlen(value), true))
 			return false;
 	}
-	else if (database != PG_UTF8 && !is_ascii(value))
+	else if (database != PG_UTF8 && !encoding_is_ascii(value))
 	{
-		utf8 = converted(value, database, PG_UTF8);
+		utf8 = encoding_converted(value, database, PG_UTF8);
 		if (utf8 == NULL)
 			return false;
 	}

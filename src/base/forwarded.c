@@ -78,7 +78,7 @@ skip_space(const char *p, const char *end)
 }
 
 static const char *
-find(const char *start, const char *end, char c)
+forwarded_find(const char *start, const char *end, char c)
 {
 	return start < end ? memchr(start, c, end - start) : NULL;
 }
@@ -130,7 +130,7 @@ sa_address_unmap(SaAddress *address)
 }
 
 static Node
-read_address(const char *start, const char *end, int family, SaAddress *address)
+forwarded_read_address(const char *start, const char *end, int family, SaAddress *address)
 {
 	char		buffer[INET6_ADDRSTRLEN];
 	size_t		length = end - start;
@@ -149,7 +149,7 @@ read_address(const char *start, const char *end, int family, SaAddress *address)
 
 /* Read a node of RFC 7239, section 6: a name and perhaps a port. */
 static Node
-read_node(const char *start, const char *end, bool bare_ipv6, SaAddress *address)
+forwarded_read_node(const char *start, const char *end, bool bare_ipv6, SaAddress *address)
 {
 	const char *name = start;
 	const char *name_end;
@@ -160,17 +160,17 @@ read_node(const char *start, const char *end, bool bare_ipv6, SaAddress *address
 	{
 		family = AF_INET6;
 		name = start + 1;
-		name_end = find(name, end, ']');
+		name_end = forwarded_find(name, end, ']');
 		if (name_end == NULL)
 			return NODE_MALFORMED;
 		p = name_end + 1;
 	}
 	else
 	{
-		name_end = find(start, end, ':');
+		name_end = forwarded_find(start, end, ':');
 		if (name_end == NULL)
 			name_end = end;
-		else if (bare_ipv6 && find(name_end + 1, end, ':') != NULL)
+		else if (bare_ipv6 && forwarded_find(name_end + 1, end, ':') != NULL)
 		{
 			family = AF_INET6;
 			name_end = end;
@@ -182,7 +182,7 @@ read_node(const char *start, const char *end, bool bare_ipv6, SaAddress *address
 		return NODE_MALFORMED;
 	if (family == AF_INET && (is_word(name, name_end, "unknown") || is_obfuscated(name, name_end)))
 		return NODE_HIDDEN;
-	return read_address(name, name_end, family, address);
+	return forwarded_read_address(name, name_end, family, address);
 }
 
 /*
@@ -190,7 +190,7 @@ read_node(const char *start, const char *end, bool bare_ipv6, SaAddress *address
  * one tells that there was a node, but not which.
  */
 static Node
-read_element(const char *p, const char *end, SaAddress *address)
+forwarded_read_element(const char *p, const char *end, SaAddress *address)
 {
 	char		value[SA_FORWARDED_MAX];
 	size_t		length;
@@ -239,7 +239,7 @@ read_element(const char *p, const char *end, SaAddress *address)
 				if (found)
 					return NODE_MALFORMED;
 				found = true;
-				node = read_node(value, value + length, false, address);
+				node = forwarded_read_node(value, value + length, false, address);
 				if (node == NODE_MALFORMED)
 					return NODE_MALFORMED;
 			}
@@ -270,7 +270,7 @@ is_escaped(const char *start, const char *p)
  * be its beginning.  What breaks these rules is malformed when it is read.
  */
 static const char *
-last_element(const char *start, const char *end, bool quoted_strings)
+forwarded_last_element(const char *start, const char *end, bool quoted_strings)
 {
 	const char *p = end;
 
@@ -321,7 +321,7 @@ sa_forwarded_client(SaAddress *client, const char *header, size_t length,
 		/* the next element that is not empty */
 		for (;;)
 		{
-			start = last_element(header, end, has_pairs);
+			start = forwarded_last_element(header, end, has_pairs);
 			p = skip_space(start, end);
 			while (end > p && is_space(end[-1]))
 				end--;
@@ -334,10 +334,10 @@ sa_forwarded_client(SaAddress *client, const char *header, size_t length,
 
 		if (!kind_known)
 		{
-			has_pairs = find(p, end, '=') != NULL || find(p, end, ';') != NULL;
+			has_pairs = forwarded_find(p, end, '=') != NULL || forwarded_find(p, end, ';') != NULL;
 			kind_known = true;
 		}
-		node = has_pairs ? read_element(p, end, &hop) : read_node(p, end, true, &hop);
+		node = has_pairs ? forwarded_read_element(p, end, &hop) : forwarded_read_node(p, end, true, &hop);
 
 		if (node == NODE_MALFORMED)
 			*client = peer;

@@ -38,7 +38,7 @@ sa_wait_until(void)
 
 /* The transaction that has this version of a row locked; invalid if none can be told. */
 static TransactionId
-holder_of(Relation rel, ItemPointer tid)
+lock_holder_of(Relation rel, ItemPointer tid)
 {
 	HeapTupleData tuple;
 	Buffer		buffer;
@@ -77,8 +77,8 @@ holder_of(Relation rel, ItemPointer tid)
 }
 
 /*
- * Lock the newest version of a row, of which a version was found at *tid, without
- * waiting.  Of what is locked, the slot has that version, and *tid is its place.
+ * Lock the newest version of a row, of which a version was found at *tid, without waiting.
+ * If that succeeds, the slot has the newest version, and *tid is its place.
  */
 SaRowLock
 sa_lock_row(Relation rel, ItemPointer tid, LockTupleMode mode, TupleTableSlot *slot, SaBusy *busy)
@@ -97,7 +97,7 @@ sa_lock_row(Relation rel, ItemPointer tid, LockTupleMode mode, TupleTableSlot *s
 			if (!busy->any)
 			{
 				busy->any = true;
-				busy->holder = holder_of(rel, tid);
+				busy->holder = lock_holder_of(rel, tid);
 			}
 			return SA_ROW_BUSY;
 		default:
@@ -106,12 +106,12 @@ sa_lock_row(Relation rel, ItemPointer tid, LockTupleMode mode, TupleTableSlot *s
 }
 
 /*
- * Lock rows of one of our tables, in the order of a statement that gives their places,
- * and without waiting.  What the statement gives in its second column, of this type, is
- * added to "locked" and "left", for those that are and those that somebody else has.
- * The caller is connected to SPI.
+ * Lock rows of one of our tables, in the order of a statement that gives their places, and
+ * without waiting. The second column of the statement, of this type, is added to "locked"
+ * or, for rows that another transaction has locked, to "left". The caller is connected to
+ * SPI.
  *
- * Parameters: what to lock takes five, and what came of it three.
+ * Parameters: five say what to lock, three are the result.
  */
 void
 sa_lock_found(SaRelation table, LockTupleMode mode, SaStatement *which, SaArgs *args, Oid type,
@@ -160,18 +160,21 @@ sa_lock_table(Oid relid, LOCKMODE mode, SaBusy *busy)
 	return false;
 }
 
-/* Those who write this table now. */
+/* The transactions that write this table now. */
 VirtualTransactionId *
 sa_writers_of(Oid relid)
 {
 	LOCKTAG		tag;
 
 	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
-	/* with this conflict all who write, and nobody who only reads */
+	/* all writers conflict with this mode, and no reader does */
 	return GetLockConflicts(&tag, ShareLock, NULL);
 }
 
-/* Does anybody else write one of our tables, so that there may be rows that nobody sees? */
+/*
+ * Does another transaction write one of our tables, so that there may be rows that are not
+ * visible yet?
+ */
 bool
 sa_others_write(SaRelation table, SaBusy *busy)
 {
@@ -188,7 +191,7 @@ sa_others_write(SaRelation table, SaBusy *busy)
 }
 
 static void
-wait_for_holder(SaBusy *busy, pg_attribute_unused() void *argument)
+lock_wait_for_holder(SaBusy *busy, pg_attribute_unused() void *argument)
 {
 	if (TransactionIdIsValid(busy->holder))
 		XactLockTableWait(busy->holder, NULL, NULL, XLTW_None);
@@ -202,7 +205,7 @@ wait_for_holder(SaBusy *busy, pg_attribute_unused() void *argument)
 
 /* Run a step that waits, but not beyond this time (0: hardly), and undo all that it did. */
 static bool
-wait_in_step(TimestampTz until, void (*step) (SaBusy *, void *), SaBusy *busy, void *argument)
+lock_wait_in_step(TimestampTz until, void (*step) (SaBusy *, void *), SaBusy *busy, void *argument)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -236,11 +239,13 @@ wait_in_step(TimestampTz until, void (*step) (SaBusy *, void *), SaBusy *busy, v
 	return error == NULL;
 }
 
-/* Wait for what is busy, and lock nothing; false if it did not come free in time. */
+/*
+ * Wait for the lock that is busy without taking it; false if it was not released in time.
+ */
 bool
 sa_wait_for(SaBusy *busy, TimestampTz until)
 {
-	return GetCurrentTimestamp() < until && wait_in_step(until, wait_for_holder, busy, NULL);
+	return GetCurrentTimestamp() < until && lock_wait_in_step(until, lock_wait_for_holder, busy, NULL);
 }
 
 /* Run a step that may have to wait, and undo all that it did; false if it had to for long. */
@@ -249,7 +254,7 @@ sa_wait_with(TimestampTz until, void (*step) (SaBusy *, void *), void *argument)
 {
 	SaBusy		busy = {0};
 
-	return wait_in_step(until, step, &busy, argument);
+	return lock_wait_in_step(until, step, &busy, argument);
 }
 
 /*
@@ -271,8 +276,8 @@ sa_lock_all(TimestampTz until, void (*step) (SaBusy *, void *), void *argument)
 		bool		waits = false;
 
 		/*
-		 * of two who meet, only one goes on: the other has nothing that is
-		 * wanted
+		 * of two calls that meet, only one goes on: the other holds nothing
+		 * that the first one wants
 		 */
 		busy->stops = GetCurrentTimestamp() < until;
 		BeginInternalSubTransaction(NULL);

@@ -42,8 +42,8 @@ sa_server_run_seen(const char *run)
 }
 
 /*
- * Remember since when this run is known, unless it is known already.  Nobody waits for
- * another one who does so.  The caller is connected to SPI.
+ * Remember since when this run is known, unless it is known already. If another backend is
+ * doing so, this one does not wait. The caller is connected to SPI.
  */
 void
 sa_server_run_note(void)
@@ -65,7 +65,7 @@ sa_server_run_note(void)
 	sa_run(&note_run, &args);
 }
 
-/* How far the clock that people set is ahead of the one that nobody sets, in microseconds. */
+/* How far the clock that can be set is ahead of the monotonic one, in microseconds. */
 int64
 sa_clock_ahead(TimestampTz now)
 {

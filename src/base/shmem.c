@@ -67,7 +67,7 @@ shmem_request(void)
 	}
 }
 
-/* The memory of a part; *found tells whether somebody else has made it before. */
+/* The memory of a part; *found tells whether it was there already. */
 static void *
 shmem_part_attach(const SaShmemPart *part, bool *found)
 {

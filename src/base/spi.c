@@ -44,13 +44,13 @@ sa_arg_text(SaArgs *args, const char *value)
 }
 
 /*
- * What kind of plan the arguments want.  One that is made for arrays of any
- * length expects ten elements, and compares each with each: a long array gets a
- * plan of its own.  A short one never does, though that would look cheaper:
- * planning takes longer than all the rest.
+ * Which kind of plan suits the arguments. A plan for arrays of any length expects ten
+ * elements, and compares each with each: a long array gets a plan of its own. A short
+ * array never does, although that would look cheaper: planning takes longer than all the
+ * rest.
  */
 static int
-cursor_options(const SaStatement *statement, const SaArgs *args)
+spi_cursor_options(const SaStatement *statement, const SaArgs *args)
 {
 	int			options = statement->generic ? CURSOR_OPT_GENERIC_PLAN : 0;
 
@@ -76,7 +76,7 @@ cursor_options(const SaStatement *statement, const SaArgs *args)
 uint64
 sa_run(SaStatement *statement, SaArgs *args)
 {
-	int			options = cursor_options(statement, args);
+	int			options = spi_cursor_options(statement, args);
 	SPIPlanPtr *plan = options == CURSOR_OPT_CUSTOM_PLAN ?
 	&statement->plan_for_many : &statement->plan;
 	volatile int result = 0;
@@ -96,8 +96,8 @@ sa_run(SaStatement *statement, SaArgs *args)
 	}
 
 	/*
-	 * Estimates of tables that nobody has analyzed yet are high enough for
-	 * JIT, which would compile for seconds what runs for milliseconds.
+	 * Estimates of tables that were not analyzed yet are high enough for JIT,
+	 * which would compile for seconds what runs for milliseconds.
 	 */
 	jit_enabled = false;
 	PG_TRY();
@@ -148,7 +148,7 @@ sa_result(uint64 row, int column, bool *isnull)
 	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, isnull);
 }
 
-/* The same, of type bigint; null is 0. */
+/* One field of the last result, of type bigint; null is 0. */
 int64
 sa_result_int64(uint64 row, int column)
 {
@@ -158,7 +158,7 @@ sa_result_int64(uint64 row, int column)
 	return isnull ? 0 : DatumGetInt64(value);
 }
 
-/* The same, of type text; null is NULL. */
+/* One field of the last result, of type text; null is NULL. */
 char *
 sa_result_text(uint64 row, int column)
 {
@@ -169,10 +169,10 @@ sa_result_text(uint64 row, int column)
 }
 
 /*
- * Run a step in a subtransaction.  If it fails, all that it did is undone, and the
- * error returned.  Who passes that on does it with ReThrowError, when the
- * subtransaction is over: an error that leaves one open would leave a client that
- * began no transaction in one that is aborted.
+ * Run a step in a subtransaction. If it fails, all that it did is undone, and the error is
+ * returned. To pass it on, call ReThrowError() after this has returned: an error that left
+ * the subtransaction open would leave a client that began no transaction in an aborted
+ * one.
  */
 ErrorData *
 sa_attempt(void (*step) (void *), void *argument)
@@ -202,9 +202,9 @@ sa_attempt(void (*step) (void *), void *argument)
 }
 
 /*
- * Go on as the owner of the extension's tables and with a safe search_path, in
- * functions that are not SECURITY DEFINER because most of their calls need no
- * table.  An error undoes it by itself.
+ * Act as the owner of the extension's tables, with a safe search_path, in functions that
+ * are not SECURITY DEFINER because most of their calls need no table. An error undoes it
+ * by itself.
  */
 void
 sa_owner_enter(SaOwner *owner)
@@ -226,7 +226,7 @@ sa_owner_enter(SaOwner *owner)
 							 GUC_ACTION_SAVE, true, 0, false);
 }
 
-/* Go back. */
+/* Go back to the user and the settings before sa_owner_enter(). */
 void
 sa_owner_leave(SaOwner *owner)
 {

@@ -29,7 +29,7 @@ sa_text_or_null(FunctionCallInfo fcinfo, int argno)
 
 /* Are the bytes 0x80 to 0x9f the control characters C1, as in the parts of ISO 8859? */
 static bool
-has_c1_bytes(int encoding)
+text_has_c1_bytes(int encoding)
 {
 	switch (encoding)
 	{
@@ -54,11 +54,11 @@ has_c1_bytes(int encoding)
 }
 
 /*
- * How many bytes has the control character (C0, DEL or C1) here?  0: it is none.  What
- * is in a database in SQL_ASCII is taken for UTF-8.
+ * How many bytes has the control character (C0, DEL or C1) here? 0: it is none. Text in a
+ * database in SQL_ASCII is taken for UTF-8.
  */
 static inline int
-control_character(const char *c)
+text_control_character(const char *c)
 {
 	unsigned char byte = (unsigned char) c[0];
 	unsigned char next = (unsigned char) c[1];
@@ -68,7 +68,7 @@ control_character(const char *c)
 		return 1;
 	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII)
 		return byte == 0xc2 && next >= 0x80 && next < 0xa0 ? 2 : 0;
-	return byte >= 0x80 && byte < 0xa0 && has_c1_bytes(encoding) ? 1 : 0;
+	return byte >= 0x80 && byte < 0xa0 && text_has_c1_bytes(encoding) ? 1 : 0;
 }
 
 /*
@@ -91,7 +91,7 @@ sa_clean(const char *value, int length, int max_bytes)
 	}
 	for (char *c = result; *c; c++)
 	{
-		int			bytes = control_character(c);
+		int			bytes = text_control_character(c);
 
 		if (bytes > 0)
 		{
@@ -174,7 +174,7 @@ sa_check_printable(const char *what, const char *name)
 {
 	for (const char *c = name; *c; c++)
 	{
-		if (control_character(c) > 0)
+		if (text_control_character(c) > 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("%s \"%s\" must not have control characters", what,

@@ -31,9 +31,9 @@
 #define FAILURES_SLOW		5
 
 /* The table whose rows we delete right now, for which application, and why. */
-static const SaWatch *forgetting_watch = NULL;
-static const SaEnding *deleting = NULL;
-static SaEnded *forgetting_ended = NULL;
+static const SaWatch *deleting_watch = NULL;
+static const SaEnding *deleting_for = NULL;
+static SaEnded *deleting_ended = NULL;
 
 /*
  * The ending for which this backend deletes rows of this table, and its result; NULL if
@@ -42,10 +42,10 @@ static SaEnded *forgetting_ended = NULL;
 const SaEnding *
 sa_deletion_under_way(const SaWatch *watch, SaEnded **ended)
 {
-	*ended = forgetting_ended;
-	if (forgetting_watch != NULL && forgetting_watch->relid == watch->relid &&
-		strcmp(forgetting_watch->application, watch->application) == 0)
-		return deleting;
+	*ended = deleting_ended;
+	if (deleting_watch != NULL && deleting_watch->relid == watch->relid &&
+		strcmp(deleting_watch->application, watch->application) == 0)
+		return deleting_for;
 	return NULL;
 }
 
@@ -124,9 +124,9 @@ deletion_run_batch(DeletionBatch *batch)
 	bool		is_inner = deletion_timeout != MAX_TIMEOUTS && get_timeout_active(deletion_timeout);
 	TimestampTz outer_until = is_inner ? get_timeout_finish_time(deletion_timeout) : 0;
 	bool		outer_timed_out = deletion_timed_out;
-	const SaWatch *outer_watch = forgetting_watch;
-	const SaEnding *outer_forgetting = deleting;
-	SaEnded    *outer_ended = forgetting_ended;
+	const SaWatch *outer_watch = deleting_watch;
+	const SaEnding *outer_ending = deleting_for;
+	SaEnded    *outer_ended = deleting_ended;
 	ExecutorStart_hook_type outer_hook = outer_executor_start;
 	ExecutorStart_hook_type hook = ExecutorStart_hook;
 	int64		tokens_revoked = batch->ended->tokens_revoked;
@@ -135,9 +135,9 @@ deletion_run_batch(DeletionBatch *batch)
 
 	if (deletion_timeout == MAX_TIMEOUTS)
 		deletion_timeout = RegisterTimeout(USER_TIMEOUT, deletion_timeout_handler);
-	forgetting_watch = batch->deletion->watch;
-	deleting = batch->ending;
-	forgetting_ended = batch->ended;
+	deleting_watch = batch->deletion->watch;
+	deleting_for = batch->ending;
+	deleting_ended = batch->ended;
 	if (hook != deletion_executor_start)
 		outer_executor_start = hook;
 	ExecutorStart_hook = deletion_executor_start;
@@ -160,9 +160,9 @@ deletion_run_batch(DeletionBatch *batch)
 			enable_timeout_every(deletion_timeout, outer_until, SA_DELETION_TIME);
 		ExecutorStart_hook = hook;
 		outer_executor_start = outer_hook;
-		forgetting_watch = outer_watch;
-		deleting = outer_forgetting;
-		forgetting_ended = outer_ended;
+		deleting_watch = outer_watch;
+		deleting_for = outer_ending;
+		deleting_ended = outer_ended;
 	}
 	PG_END_TRY();
 
@@ -343,15 +343,15 @@ deletion_tell_gone(SaDeletion *deletion, SaEnded *ended)
 		SaPlace    *row = &deletion->rows.rows[i];
 
 		if (row->has_hash && row->by_user)
-			ended->forgotten = accumArrayResult(ended->forgotten,
-												PointerGetDatum(sa_bytea(row->hash, SA_HASH_LEN)),
-												false, BYTEAOID, ended->context);
+			ended->found_by_user = accumArrayResult(ended->found_by_user,
+													PointerGetDatum(sa_bytea(row->hash, SA_HASH_LEN)),
+													false, BYTEAOID, ended->context);
 	}
 }
 
 /*
  * Delete what is locked; what remains is noted.  The caller ends the sessions, those in
- * ended->forgotten, too, if it has given a context.
+ * ended->found_by_user, too, if it has given a context.
  */
 void
 sa_deletions_run(List *deletions, const SaEnding *ending, SaEnded *ended)

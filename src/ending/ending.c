@@ -166,7 +166,7 @@ ending_delete_of_users(UsersLock *lock)
 	};
 
 	/* sessions whose row in a product's table was one of these users' */
-	static SaStatement end_forgotten = {.sql =
+	static SaStatement end_found = {.sql =
 		"DELETE FROM session_admin.session WHERE ctid = ANY (ARRAY("
 		"  SELECT ctid FROM session_admin.session"
 		"  WHERE application = $1 AND session_hash = ANY ($2) FOR UPDATE SKIP LOCKED))"
@@ -184,14 +184,14 @@ ending_delete_of_users(UsersLock *lock)
 		sa_delete_for(&rest, lock->ended, &end_tokens, &args);
 	sa_arg_hash(&args, lock->keep_session);
 	sa_delete_for(&rest, lock->ended, &end_sessions, &args);
-	if (lock->ended->forgotten != NULL)
+	if (lock->ended->found_by_user != NULL)
 	{
-		SaArgs		forgotten = {0};
+		SaArgs		found = {0};
 
-		sa_arg_text(&forgotten, lock->application);
-		sa_arg(&forgotten, BYTEAARRAYOID,
-			   makeArrayResult(lock->ended->forgotten, CurrentMemoryContext), false);
-		sa_delete_for(&rest, lock->ended, &end_forgotten, &forgotten);
+		sa_arg_text(&found, lock->application);
+		sa_arg(&found, BYTEAARRAYOID,
+			   makeArrayResult(lock->ended->found_by_user, CurrentMemoryContext), false);
+		sa_delete_for(&rest, lock->ended, &end_found, &found);
 	}
 }
 

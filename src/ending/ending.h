@@ -91,12 +91,12 @@ typedef struct SaEnded
 	int64		id;				/* of the last row of the feed, 0 for none */
 	int64		sessions_ended; /* negative: too many to be counted at once */
 	int64		tokens_revoked;
-	MemoryContext context;		/* of the lists; NULL: "forgotten" is not
+	MemoryContext context;		/* of the lists; NULL: "found_by_user" is not
 								 * wanted */
 	ArrayBuildState *ended_users;	/* the names, one a session */
 	ArrayBuildState *revoked_users; /* one a token */
-	ArrayBuildState *forgotten; /* sessions whose rows in products' tables are
-								 * gone */
+	ArrayBuildState *found_by_user; /* sessions whose rows in products' tables
+									 * named one of these users, and are gone */
 } SaEnded;
 
 extern uint64 sa_delete_for(const SaEnding *ending, SaEnded *ended, SaStatement *statement,
@@ -180,7 +180,8 @@ extern void sa_late_end(const char *application, const char *user_name, const ui
 
 /*
  * In SQL: has a row of remember_me_token called "t" ended?  What tells it is joined to the
- * row as "a" and "l".
+ * row as "a" and "l".  View token_state also says when and why, and takes some six times
+ * as long.
  */
 #define SA_JOIN_TOKEN_LIMITS(t) \
 	" JOIN session_admin_internal.application_state a ON a.name = " t ".application" \

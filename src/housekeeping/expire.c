@@ -48,8 +48,8 @@ sa_expire_tokens(bool *more)
 }
 
 /*
- * When users were last seen, from the sessions that ended.  The accounts come first:
- * who renames a user has the account before these rows.
+ * Note when users were last seen, from the sessions that ended. The accounts are locked
+ * first: renaming a user also locks the account before these rows.
  */
 int64
 sa_expire_note_seen(bool *more)

@@ -16,7 +16,10 @@
 
 #define MONTHS_AHEAD	2		/* partitions made before they are needed */
 
-/* What is kept for some time: the partitioned tables, with the column of their partitions, first. */
+/*
+ * Tables whose rows are kept for some time; the partitioned ones, with the column of their
+ * partitions, come first.
+ */
 static const struct
 {
 	const char *table;
@@ -39,7 +42,6 @@ static uint64
 history_run(const char *format,...)
 {
 	StringInfoData sql;
-	int			result;
 
 	initStringInfo(&sql);
 	for (;;)
@@ -55,9 +57,7 @@ history_run(const char *format,...)
 		enlargeStringInfo(&sql, needed);
 	}
 
-	result = SPI_execute(sql.data, false, 0);
-	if (result < 0)
-		elog(ERROR, "could not execute statement: %s", SPI_result_code_string(result));
+	(void) sa_run_once(sql.data, NULL);
 	pfree(sql.data);
 	return SPI_processed;
 }
@@ -96,8 +96,8 @@ partition_make(const char *table, const char *column, const char *name,
 			   const char *from, const char *to)
 {
 	/*
-	 * who chose the default partition before would find that it takes the row
-	 * no more
+	 * an INSERT that has chosen the default partition already would find that
+	 * it no longer takes the row
 	 */
 	history_run("LOCK TABLE session_admin_internal.%s IN SHARE ROW EXCLUSIVE MODE", table);
 	history_run("LOCK TABLE session_admin_internal.%s_default IN ACCESS EXCLUSIVE MODE", table);

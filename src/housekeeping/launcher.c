@@ -74,7 +74,7 @@ sa_housekeeping_init(void)
 	sa_maintain_init();
 	sa_roster_init();
 
-	/* pg_upgrade wants nobody else in the databases */
+	/* pg_upgrade wants no other session in the databases */
 	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
 		return;
 
@@ -85,7 +85,7 @@ sa_housekeeping_init(void)
 
 /* All databases, and those among them that can be connected to. */
 static void
-list_databases(List **all, List **connectable)
+launcher_list_databases(List **all, List **connectable)
 {
 	Relation	rel;
 	TableScanDesc scan;
@@ -115,7 +115,7 @@ list_databases(List **all, List **connectable)
 
 /* Does somebody drop, rename, move or copy the database? */
 static bool
-others_want(Oid database)
+launcher_others_want(Oid database)
 {
 	LOCKTAG		tag;
 	bool		wanted;
@@ -131,7 +131,7 @@ others_want(Oid database)
 
 /* Has it flushed what there was to flush? */
 static bool
-has_flushed(const SaWorkerRun *run)
+launcher_has_flushed(const SaWorkerRun *run)
 {
 	int			n;
 	const SaTask *tasks = sa_tasks(&n);
@@ -149,7 +149,7 @@ has_flushed(const SaWorkerRun *run)
 
 /* What a run that has ended means for the database that it ran in. */
 static void
-take_report(SaWorkerRun *run)
+launcher_take_report(SaWorkerRun *run)
 {
 	int64		now = sa_monotonic_now();
 	Oid			database = run->database;
@@ -175,11 +175,11 @@ take_report(SaWorkerRun *run)
 		if (entry != NULL)
 		{
 			entry->last = *run;
-			/* what somebody wanted meanwhile, it may not have seen */
+			/* it may not have seen what a backend asked for meanwhile */
 			if (entry->wakes != run->wakes)
 				sa_roster_make_due(&entry->last);
 			entry->not_before = now + PAUSE;
-			if (has_flushed(run))
+			if (launcher_has_flushed(run))
 				entry->flushed = now;
 			if (run->outcome == OUTCOME_DONE || run->outcome == OUTCOME_UNFINISHED)
 			{
@@ -212,7 +212,7 @@ take_report(SaWorkerRun *run)
 
 /* Has its batch taken longer than any may? */
 static bool
-stands_still(const SaWorkerRun *run)
+launcher_stands_still(const SaWorkerRun *run)
 {
 	int64		moved;
 
@@ -224,7 +224,7 @@ stands_still(const SaWorkerRun *run)
 
 /* Take the reports of workers that have ended; returns how many have not. */
 static int
-look_after_workers(void)
+launcher_look_after_workers(void)
 {
 	int			running = 0;
 
@@ -238,11 +238,11 @@ look_after_workers(void)
 		{
 			pfree(handles[i]);
 			handles[i] = NULL;
-			take_report(&sa_roster->runs[i]);
+			launcher_take_report(&sa_roster->runs[i]);
 			continue;
 		}
 		running++;
-		if (others_want(sa_roster->runs[i].database) || stands_still(&sa_roster->runs[i]))
+		if (launcher_others_want(sa_roster->runs[i].database) || launcher_stands_still(&sa_roster->runs[i]))
 			TerminateBackgroundWorker(handles[i]);
 	}
 	return running;
@@ -250,7 +250,7 @@ look_after_workers(void)
 
 /* Start a worker in this place; false if there was no process for it. */
 static bool
-start_worker(int place, Oid database)
+launcher_start_worker(int place, Oid database)
 {
 	SaWorkerRun *run = &sa_roster->runs[place];
 	BackgroundWorker worker;
@@ -290,7 +290,7 @@ start_worker(int place, Oid database)
 
 /* When is there something to do in this database? */
 static int64
-next_run(Oid database, int64 now)
+launcher_next_run(Oid database, int64 now)
 {
 	SaDatabase	copy;
 	SaDatabase *entry;
@@ -330,7 +330,7 @@ next_run(Oid database, int64 now)
 
 /* Forget databases that were dropped. */
 static void
-forget_dropped(const Oid *known, int n, const List *all)
+launcher_forget_dropped(const Oid *known, int n, const List *all)
 {
 	ListCell   *cell;
 
@@ -354,7 +354,7 @@ forget_dropped(const Oid *known, int n, const List *all)
 }
 
 static int
-compare_visits(const void *a, const void *b)
+launcher_compare_visits(const void *a, const void *b)
 {
 	int64		at_a = ((const Visit *) a)->at;
 	int64		at_b = ((const Visit *) b)->at;
@@ -364,7 +364,7 @@ compare_visits(const void *a, const void *b)
 
 /* Start workers where something is due.  Returns when to come again. */
 static int64
-make_round(int *running)
+launcher_make_round(int *running)
 {
 	Oid			known[DATABASES_MAX];
 	int			n;
@@ -378,16 +378,16 @@ make_round(int *running)
 	bool		no_process = false;
 
 	/*
-	 * first this, then the list: what is known and not in the list was
-	 * dropped
+	 * first this, then the list: a database that is known and not in the list
+	 * was dropped
 	 */
 	SpinLockAcquire(&sa_roster->mutex);
 	n = sa_roster->n_databases;
 	for (int i = 0; i < n; i++)
 		known[i] = sa_roster->databases[i].last.database;
 	SpinLockRelease(&sa_roster->mutex);
-	list_databases(&all, &connectable);
-	forget_dropped(known, n, all);
+	launcher_list_databases(&all, &connectable);
+	launcher_forget_dropped(known, n, all);
 
 	visits = palloc((list_length(connectable) + 1) * sizeof(Visit));
 	foreach(cell, connectable)
@@ -398,9 +398,9 @@ make_round(int *running)
 		if (sa_roster_run(database) != NULL)
 			continue;
 		visits[n_visits].database = database;
-		visits[n_visits++].at = next_run(database, now);
+		visits[n_visits++].at = launcher_next_run(database, now);
 	}
-	qsort(visits, n_visits, sizeof(Visit), compare_visits);
+	qsort(visits, n_visits, sizeof(Visit), launcher_compare_visits);
 
 	for (int i = 0; i < n_visits; i++)
 	{
@@ -416,9 +416,9 @@ make_round(int *running)
 			break;
 		while (handles[place] != NULL)
 			place++;
-		if (others_want(visits[i].database))
+		if (launcher_others_want(visits[i].database))
 			again = Min(again, now + SECONDS(sa_flush_interval));
-		else if (start_worker(place, visits[i].database))
+		else if (launcher_start_worker(place, visits[i].database))
 			(*running)++;
 		else
 		{
@@ -434,9 +434,9 @@ make_round(int *running)
 	return again;
 }
 
-/* The settings have changed: what was to be done late may be due now. */
+/* The settings have changed: tasks that were to be done later may be due now. */
 static void
-expect_anything(void)
+launcher_expect_anything(void)
 {
 	SpinLockAcquire(&sa_roster->mutex);
 	for (int i = 0; i < sa_roster->n_databases; i++)
@@ -475,7 +475,7 @@ sa_launcher_main(pg_attribute_unused() Datum arg)
 	SpinLockAcquire(&sa_roster->mutex);
 	sa_roster->launcher_pid = MyProcPid;
 	sa_roster->launcher_latch = MyLatch;
-	/* workers of an earlier launcher have nobody to report to */
+	/* workers of an earlier launcher have no one to report to */
 	memset(sa_roster->runs, 0, sizeof(sa_roster->runs));
 	SpinLockRelease(&sa_roster->mutex);
 
@@ -491,13 +491,13 @@ sa_launcher_main(pg_attribute_unused() Datum arg)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
-			expect_anything();
+			launcher_expect_anything();
 		}
 		MemoryContextReset(context);
 		MemoryContextSwitchTo(context);
-		running = look_after_workers();
+		running = launcher_look_after_workers();
 		if (sa_worker_enabled)
-			again = make_round(&running);
+			again = launcher_make_round(&running);
 
 		now = sa_monotonic_now();
 		if (running > 0)

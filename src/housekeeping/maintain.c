@@ -38,8 +38,8 @@ static const SaTask tasks[] = {
 	{"sessions reconciled", sa_reconcile_slice, .every = 300, .keeps_locks = true},
 
 	/*
-	 * after archiving, which adds what is not flushed: until commit both have
-	 * it
+	 * after archiving, which adds requests that are not flushed: until commit
+	 * both places have them
 	 */
 	{"touches flushed", sa_live_flush, .every = 0, .keeps_locks = true},
 	{"probes counted", sa_probes_flush, .every = 0},
@@ -113,7 +113,7 @@ sa_task_run(const SaTask *task, int64 *rows)
  * is of one, or of a function that began with this very statement.
  */
 static bool
-in_transaction_block(void)
+maintain_is_in_block(void)
 {
 	/* in a savepoint of the client's, even one of this very message */
 	if (ActivePortal != NULL && ActivePortal->createSubid > TopSubTransactionId)
@@ -135,7 +135,7 @@ task_warn(const SaTask *task, ErrorData *error)
 {
 	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
 		ReThrowError(error);
-	/* who has it locked is not in trouble */
+	/* a lock that another transaction holds is no trouble */
 	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
 		return;
 	ereport(WARNING,
@@ -197,7 +197,7 @@ sa_maintain(PG_FUNCTION_ARGS)
 	};
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	Maintained	maintained = {0};
-	bool		in_block = in_transaction_block();
+	bool		in_block = maintain_is_in_block();
 
 	PreventCommandIfReadOnly("session_admin.maintain()");
 	PreventCommandDuringRecovery("session_admin.maintain()");

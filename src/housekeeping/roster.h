@@ -50,7 +50,7 @@ typedef struct SaWorkerRun
 	SaOutcome	outcome;
 	int			sqlstate;		/* if it failed */
 	uint32		notes;			/* of the database when it began */
-	uint32		wakes;			/* the same */
+	uint32		wakes;			/* likewise */
 	TimestampTz started_at;		/* shown; 0: never */
 	TimestampTz ended_at;		/* shown */
 	int64		moved;			/* when it began, or its last batch did */
@@ -63,7 +63,7 @@ typedef struct SaWorkerRun
 /* A database that uses the extension. */
 typedef struct SaDatabase
 {
-	uint32		notes;			/* how often somebody said so */
+	uint32		notes;			/* how often a backend said so */
 	uint32		wakes;			/* how often there was something to do soon */
 	int64		not_before;		/* no run until then */
 	int64		nothing_until;	/* no look for touches to flush until then */

@@ -47,7 +47,7 @@ PGDLLEXPORT void sa_worker_main(Datum arg);
  * The worker
  */
 
-/* Is this our extension, in a version that we know, with nobody else at work? */
+/* Is this our extension, in a version that we know, and is maintain() not at work? */
 static SaOutcome
 worker_look(void)
 {
@@ -73,7 +73,7 @@ worker_look(void)
  * done (*waits) where a restore may be under way.
  */
 static SaOutcome
-run_batch(const SaTask *task, int64 *done, bool *waits)
+worker_run_batch(const SaTask *task, int64 *done, bool *waits)
 {
 	SaOutcome	outcome;
 	int64		rows = 0;
@@ -122,20 +122,20 @@ static bool any_failed = false;
 
 /* In an error of a task, it is named. */
 static void
-task_error_callback(void *task)
+worker_error_callback(void *task)
 {
 	errcontext("session_admin task \"%s\"", ((const SaTask *) task)->name);
 }
 
 /*
- * The same.  An error is logged and noted as the task's, and its transaction aborted:
- * also one that was canceled, as autovacuum goes on with its next table.
+ * Run a batch. If it fails, log the error, note it for the task and abort the transaction.
+ * That holds for a cancel, too, as autovacuum goes on with its next table.
  */
 static SaOutcome
-attempt_batch(const SaTask *task, int64 *done, bool *waits, SaTrouble *trouble)
+worker_attempt_batch(const SaTask *task, int64 *done, bool *waits, SaTrouble *trouble)
 {
 	ErrorContextCallback callback = {
-		.callback = task_error_callback,
+		.callback = worker_error_callback,
 		.arg = unconstify(SaTask *, task),
 		.previous = error_context_stack
 	};
@@ -144,7 +144,7 @@ attempt_batch(const SaTask *task, int64 *done, bool *waits, SaTrouble *trouble)
 	error_context_stack = &callback;
 	PG_TRY();
 	{
-		outcome = run_batch(task, done, waits);
+		outcome = worker_run_batch(task, done, waits);
 		if (outcome == OUTCOME_DONE || outcome == OUTCOME_UNFINISHED)
 			memset(trouble, 0, sizeof(*trouble));
 	}
@@ -175,7 +175,7 @@ attempt_batch(const SaTask *task, int64 *done, bool *waits, SaTrouble *trouble)
 
 /* How long a task rests that has taken this long. */
 static int64
-rest_of(const SaTask *task, int64 spent)
+worker_rest_of(const SaTask *task, int64 spent)
 {
 	if (task->every == 0)
 		return SECONDS(sa_flush_interval);
@@ -198,7 +198,7 @@ sa_worker_back_off(int64 now, int failures, bool is_error)
 
 /* Here we are: whoever waits for us knows that we do not stand still. */
 static void
-tell_moved(SaWorkerRun *run, int64 now)
+worker_tell_moved(SaWorkerRun *run, int64 now)
 {
 	SaWorkerRun *mine;
 
@@ -210,9 +210,12 @@ tell_moved(SaWorkerRun *run, int64 now)
 	SpinLockRelease(&sa_roster->mutex);
 }
 
-/* The task that has been due the longest, of those that flush or the others; -1: none. */
+/*
+ * The task that has been due the longest, among the tasks that flush or among the others;
+ * -1: none.
+ */
 static int
-next_task(const SaWorkerRun *run, bool flushing, const bool *over, int64 now)
+worker_next_task(const SaWorkerRun *run, bool flushing, const bool *over, int64 now)
 {
 	int			n;
 	const SaTask *tasks = sa_tasks(&n);
@@ -234,7 +237,7 @@ next_task(const SaWorkerRun *run, bool flushing, const bool *over, int64 now)
  * flushed.
  */
 static SaOutcome
-run_tasks(SaWorkerRun *run, bool flushing, int64 deadline)
+worker_run_tasks(SaWorkerRun *run, bool flushing, int64 deadline)
 {
 	int			n;
 	const SaTask *tasks = sa_tasks(&n);
@@ -243,7 +246,7 @@ run_tasks(SaWorkerRun *run, bool flushing, int64 deadline)
 	int64		now = sa_monotonic_now();
 	int			i;
 
-	while ((i = next_task(run, flushing, over, now)) >= 0)
+	while ((i = worker_next_task(run, flushing, over, now)) >= 0)
 	{
 		int64		began = now;
 		bool		waits = false;
@@ -252,8 +255,8 @@ run_tasks(SaWorkerRun *run, bool flushing, int64 deadline)
 		CHECK_FOR_INTERRUPTS();
 		if (now >= deadline)
 			return OUTCOME_UNFINISHED;
-		tell_moved(run, now);
-		outcome = attempt_batch(&tasks[i], &run->done[i], &waits, &run->troubles[i]);
+		worker_tell_moved(run, now);
+		outcome = worker_attempt_batch(&tasks[i], &run->done[i], &waits, &run->troubles[i]);
 		now = sa_monotonic_now();
 		spent[i] += now - began;
 		over[i] = outcome != OUTCOME_UNFINISHED;
@@ -264,7 +267,7 @@ run_tasks(SaWorkerRun *run, bool flushing, int64 deadline)
 				break;
 			case OUTCOME_DONE:
 				run->due[i] = now + (waits ? SECONDS((int64) sa_flush_interval) :
-									 rest_of(&tasks[i], spent[i]));
+									 worker_rest_of(&tasks[i], spent[i]));
 				break;
 			case OUTCOME_TASKS_FAILED:
 			case OUTCOME_TASKS_LOCKED_OUT:
@@ -280,21 +283,21 @@ run_tasks(SaWorkerRun *run, bool flushing, int64 deadline)
 
 /* Do all that is due, or as much as there is time for. */
 static SaOutcome
-housekeep(SaWorkerRun *run)
+worker_housekeep(SaWorkerRun *run)
 {
-	SaOutcome	outcome = run_tasks(run, true, NEVER);
+	SaOutcome	outcome = worker_run_tasks(run, true, NEVER);
 
 	if (outcome != OUTCOME_DONE)
 		return outcome;
-	return run_tasks(run, false, sa_monotonic_now() + RUN_MAX);
+	return worker_run_tasks(run, false, sa_monotonic_now() + RUN_MAX);
 }
 
 /*
- * What came of it, if tasks are in trouble: also of those that have not been tried again
- * by this run.
+ * The outcome of the run if tasks are in trouble, including tasks that this run has not
+ * tried again.
  */
 static SaOutcome
-outcome_of_troubles(const SaWorkerRun *run, SaOutcome outcome, int *sqlstate)
+worker_outcome(const SaWorkerRun *run, SaOutcome outcome, int *sqlstate)
 {
 	int			n;
 
@@ -324,7 +327,7 @@ outcome_of_troubles(const SaWorkerRun *run, SaOutcome outcome, int *sqlstate)
 
 /* Tell the launcher, unless it has started another worker meanwhile. */
 static void
-report(const SaWorkerRun *run, SaOutcome outcome, int sqlstate)
+worker_report(const SaWorkerRun *run, SaOutcome outcome, int sqlstate)
 {
 	SaWorkerRun *mine;
 
@@ -341,7 +344,7 @@ report(const SaWorkerRun *run, SaOutcome outcome, int sqlstate)
 
 /* Settings of the database or of a role are meant for others. */
 static void
-reset_settings(void)
+worker_reset_settings(void)
 {
 	static const char *const settings[][2] = {
 		{"application_name", "session_admin worker"},
@@ -392,21 +395,21 @@ sa_worker_main(Datum arg)
 		proc_exit(0);
 
 	BackgroundWorkerInitializeConnectionByOid(run.database, InvalidOid, 0);
-	reset_settings();
+	worker_reset_settings();
 
 	PG_TRY();
 	{
-		outcome = housekeep(&run);
+		outcome = worker_housekeep(&run);
 	}
 	PG_CATCH();
 	{
-		report(&run, OUTCOME_FAILED, geterrcode());
+		worker_report(&run, OUTCOME_FAILED, geterrcode());
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
 
-	outcome = outcome_of_troubles(&run, outcome, &sqlstate);
-	report(&run, outcome, sqlstate);
+	outcome = worker_outcome(&run, outcome, &sqlstate);
+	worker_report(&run, outcome, sqlstate);
 	/* the postmaster logs it */
 	proc_exit(any_failed ? 1 : 0);
 }

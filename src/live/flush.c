@@ -127,12 +127,12 @@ sa_live_flush(bool *more)
 		times[i] = TimestampTzGetDatum(touches[i].last_access_at);
 		requests[i] = Int64GetDatum(touches[i].requests);
 	}
-	sa_arg(&args, BYTEAARRAYOID, PointerGetDatum(construct_array(hashes, n, BYTEAOID, -1, false, TYPALIGN_INT)), false);
-	sa_arg(&args, TEXTARRAYOID, PointerGetDatum(construct_array(names, n, TEXTOID, -1, false, TYPALIGN_INT)), false);
-	sa_arg(&args, TIMESTAMPTZARRAYOID, PointerGetDatum(construct_array(times, n, TIMESTAMPTZOID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE)), false);
-	sa_arg(&args, INT8ARRAYOID, PointerGetDatum(construct_array(requests, n, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE)), false);
+	sa_arg_array(&args, BYTEAARRAYOID, sa_array(hashes, n, BYTEAOID));
+	sa_arg_array(&args, TEXTARRAYOID, sa_array(names, n, TEXTOID));
+	sa_arg_array(&args, TIMESTAMPTZARRAYOID, sa_array(times, n, TIMESTAMPTZOID));
+	sa_arg_array(&args, INT8ARRAYOID, sa_array(requests, n, INT8OID));
 
-	/* what somebody has locked is written the next time */
+	/* rows that are locked are written the next time */
 	settled = sa_run_touch(&write_touches, &args);
 	for (uint64 i = 0; i < settled; i++)
 		sa_at_end_add(&flushed_kind, &touches[sa_result_int64(i, 1) - 1]);

@@ -56,7 +56,7 @@ sa_live_touch(const SaApplication *application, const SaLiveKey *key,
 	LiveEntry  *entry;
 	bool		valid = false;
 
-	/* who has ended sessions in this very transaction sees it in the table */
+	/* what this very transaction has ended, only the table tells */
 	if (!sa_use_shared_memory || !sa_shmem_usable() || sa_at_end_any())
 		return false;
 
@@ -199,8 +199,8 @@ live_remove(const SaLiveKey *key)
 }
 
 /*
- * The change of a row has committed: all but the touches is read from it again.  If it has
- * set back the last access, what is known of a later one is of no use.
+ * The change of a row has committed: everything but the touches is read from it again. If
+ * it has set back the last access, a later one that is known here is forgotten.
  */
 static void
 live_reread(const LiveChange *change)
@@ -273,7 +273,7 @@ live_everything_after(pg_attribute_unused() const void *item, bool committed)
 	sa_doubt_finish(&sa_live_shared->everything);
 }
 
-/* NOTIFY cannot be prepared, and nobody is logged out "perhaps". */
+/* NOTIFY cannot be prepared, and whether somebody is logged out cannot be left open. */
 #define ENDED_REFUSAL \
 	.refuses_prepare = "ended sessions or revoked remember-me tokens", \
 	.refusal_hint = "Commit it instead, or end the sessions in a transaction of their own.", \

@@ -36,7 +36,7 @@ enum
 	SA_SESSION_OPENED_XID
 };
 
-/* The same of remember_me_token. */
+/* The columns of remember_me_token, likewise. */
 enum
 {
 	SA_TOKEN_SERIES = 1,

@@ -105,7 +105,7 @@ live_restore(const LiveTouch *touch)
 	return true;
 }
 
-/* At its start: the shared table is empty and nobody else is there. */
+/* When the postmaster starts: the shared table is empty, and there is no other process. */
 static void
 restart_load(void)
 {

@@ -59,9 +59,9 @@ live_scan(LiveTouch *touches, int n, uint32 *position,
 			continue;
 
 		/*
-		 * Another key may get this place meanwhile.  If that is of the same
-		 * partition, then not while we have its lock; if it is not, its hash
-		 * value is there before it is in use.
+		 * Another key may get this place meanwhile. If it belongs to the same
+		 * partition, that does not happen while we have the lock; if it does
+		 * not, its hash value is there before the entry is in use.
 		 */
 		hash_value = *(volatile uint32 *) &entry->hash_value;
 		lock = live_lock_of(hash_value);

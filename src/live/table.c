@@ -51,8 +51,8 @@ sa_live_entry_add(const SaLiveKey *key, uint32 hash_value)
 	pg_atomic_init_u64(&entry->requests, 0);
 
 	/*
-	 * who looks at it with another partition's lock finds its hash value
-	 * first
+	 * a pass that looks at it with another partition's lock sees its hash
+	 * value first
 	 */
 	pg_write_barrier();
 	entry->key = *key;

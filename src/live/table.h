@@ -28,7 +28,7 @@
 typedef struct LiveFree
 {
 	slock_t		mutex;
-	int32		first;			/* of those that were in use before */
+	int32		first;			/* the first of those that were in use before */
 	int32		top;			/* from here on, none ever was */
 	int32		used;
 } LiveFree;
@@ -85,7 +85,7 @@ typedef struct LiveFill
 	uint64		stripe_begun;
 } LiveFill;
 
-/* What is visible outside of the library costs an indirection. */
+/* Symbols that are visible outside of the library cost an indirection. */
 #pragma GCC visibility push(hidden)
 
 /* table.c */
@@ -125,8 +125,8 @@ extern void sa_restart_init(void);
 #pragma GCC visibility pop
 
 /*
- * The key's hash value.  Of two keys that are not the same, it is the same for one of
- * 2^32 seeds only ("multilinear" hashing): whoever chooses keys does not know which.
+ * The hash value of a key. Two different keys have the same one for only one of 2^32 seeds
+ * ("multilinear" hashing), and the seed is secret.
  */
 static inline uint32
 live_hash(const SaLiveKey *key)
@@ -188,13 +188,16 @@ live_entry_find(const SaLiveKey *key, uint32 hash_value)
 	return NULL;
 }
 
-/* The same, of one that was seen at a place where it probably still is. */
+/* The entry of a key that was seen at this place, where it probably still is. */
 static inline LiveEntry *
 live_entry_find_at(const LiveTouch *touch, uint32 hash_value)
 {
 	LiveEntry  *entry = &sa_live_entries[touch->place];
 
-	/* what is in use with this hash value is of the partition that is locked */
+	/*
+	 * an entry in use with this hash value belongs to the partition that is
+	 * locked
+	 */
 	if (live_entry_is_used(entry))
 	{
 		pg_read_barrier();

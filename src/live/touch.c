@@ -47,7 +47,7 @@ sa_run_touch(SaStatement *statement, SaArgs *args)
 	return rows;
 }
 
-/* Write last access and requests, unless somebody else has the row locked. */
+/* Write last access and requests, unless another transaction has the row locked. */
 static void
 touch_write(const SaLiveKey *key, const char *application, TimestampTz now, int64 requests)
 {
@@ -141,7 +141,7 @@ sa_touch_session(PG_FUNCTION_ARGS)
 				   sa_session_touch(hash, &application, 1, 0));
 }
 
-/* Touch all of them, and give those that are not valid. */
+/* Touch all sessions, and return those that are not valid. */
 static Datum
 touch_all(FunctionCallInfo fcinfo, ArrayType *ids)
 {
@@ -231,20 +231,20 @@ sa_touch_sessions(PG_FUNCTION_ARGS)
 
 /* The error of the input function shows the ids; ours does not. */
 static void
-malformed_array_callback(pg_attribute_unused() void *arg)
+touch_malformed_array(pg_attribute_unused() void *arg)
 {
 	if (geterrcode() == ERRCODE_INVALID_TEXT_REPRESENTATION)
 		errmsg("malformed array of session ids");
 }
 
 /*
- * The same with the array as text: what a literal without a type is taken for,
- * which could be an array of ids as well as of hashes.
+ * touch_sessions(session_ids, requests, application) with the array as text: a literal
+ * without a type is taken for text, as it could be an array of ids as well as of hashes.
  */
 Datum
 sa_touch_sessions_text(PG_FUNCTION_ARGS)
 {
-	ErrorContextCallback callback = {.callback = malformed_array_callback};
+	ErrorContextCallback callback = {.callback = touch_malformed_array};
 	Oid			input;
 	Oid			element;
 	Datum		ids;

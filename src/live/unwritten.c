@@ -80,7 +80,7 @@ sa_unwritten_forget(const SaLiveKey *key)
 	(void) unwritten_find(key, HASH_REMOVE);
 }
 
-/* The last access was set back: what is known of a later one is of no use. */
+/* The last access was set back: forget a later one. */
 void
 sa_unwritten_set_back(const SaLiveKey *key)
 {

@@ -20,7 +20,7 @@ PG_FUNCTION_INFO_V1(sa_witness_invalidations);
 
 /* End everything in the applications of which the policy says so. */
 static void
-end_all(TimestampTz at)
+lost_end_all(TimestampTz at)
 {
 	static SaStatement list_applications = {.sql =
 		"SELECT CASE WHEN value = 'invalidate' THEN application::text END"
@@ -53,9 +53,9 @@ end_all(TimestampTz at)
 }
 
 /*
- * A node presents a position that this server does not remember.  Does what it claims
- * show that the server has lost something?  If nobody knew that yet, do what the
- * policy says.  The caller is connected to SPI.
+ * A node presents a position that this server does not remember. Does its claim show that
+ * the server has lost something? If that was not known yet, do what the policy says. The
+ * caller is connected to SPI.
  */
 bool
 sa_lost_note(const char *node, const SaClaim *claim)
@@ -84,7 +84,7 @@ sa_lost_note(const char *node, const SaClaim *claim)
 	if (sa_run(&note_loss, &args) == 0)
 		return true;
 
-	end_all(now);
+	lost_end_all(now);
 	ereport(WARNING,
 			(errmsg("this server has lost invalidations that node \"%s\" was told of", node),
 			 errdetail("The node has followed timeline %u up to %X/%X.",
@@ -106,11 +106,11 @@ typedef struct Witnessed
 } Witnessed;
 
 /*
- * End the sessions and tokens of an application that it ended then: those that were
- * there before.  Are there any?
+ * End the sessions and tokens of an application that were there before it ended them. Are
+ * there any?
  */
 static bool
-end_witnessed(const Witnessed *witnessed, const char *application)
+lost_end_witnessed(const Witnessed *witnessed, const char *application)
 {
 	static SaStatement find_sessions = {.sql =
 		"SELECT coalesce(array_agg(session_hash), '{}') FROM session_admin.session"
@@ -237,7 +237,7 @@ sa_witness_invalidations(PG_FUNCTION_ARGS)
 	for (uint64 i = 0; i < n; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		ended += end_witnessed(&all[i], all[i].application);
+		ended += lost_end_witnessed(&all[i], all[i].application);
 	}
 	SPI_finish();
 	PG_RETURN_INT64(ended);

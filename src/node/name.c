@@ -12,7 +12,7 @@
 
 #define NODE_NAME_MAX		255 /* bytes; as the table checks */
 
-/* The name of a node; nobody may leave the name out, or make it endless */
+/* The argument as the name of a node; an error if it is null, empty or too long. */
 char *
 sa_node_arg(FunctionCallInfo fcinfo, int argno)
 {
@@ -36,7 +36,7 @@ sa_node_arg(FunctionCallInfo fcinfo, int argno)
 	return node;
 }
 
-/* One call at a time for each node, until the end of the transaction */
+/* One call at a time for each node, until the end of the transaction. */
 void
 sa_node_lock(FunctionCallInfo fcinfo, const char *node)
 {
@@ -55,10 +55,9 @@ sa_node_lock(FunctionCallInfo fcinfo, const char *node)
 }
 
 /*
- * A node is its role's: nobody else gives receipts in its name, or says that it
- * has left.  A role that may act as that one may.  Whoever joins may take over a
- * name when its lease is over, or, if it has not synced yet, when as long a time has
- * passed.
+ * A node belongs to its role: no other role gives receipts in its name, or says that it
+ * has left, unless it may act as that role. A node that joins may take over a name when
+ * its lease is over, or, if it has never synced, when that much time has passed.
  */
 void
 sa_node_check_role(const char *node, bool joins)

@@ -31,7 +31,7 @@ extern char *sa_node_arg(FunctionCallInfo fcinfo, int argno);
 extern void sa_node_lock(FunctionCallInfo fcinfo, const char *node);
 extern void sa_node_check_role(const char *node, bool joins);
 
-/* node.c: who follows the feed */
+/* node.c: join and leave */
 extern SaStatement sa_position_now;
 
 /* lease.c: how long a node may answer from its cache */

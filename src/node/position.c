@@ -24,7 +24,7 @@
 /* SQL that leaves the claim aside compares with this. */
 StaticAssertDecl(CLAIM_FIRST + CLAIM_BITS == SA_POSITION_XID_MIN, "SA_POSITION_XID_MIN is wrong");
 
-/* What a snapshot says, but for xmin, which is the first of those that run, or else xmax. */
+/* A snapshot without its xmin, which is the first running transaction, or else xmax. */
 typedef struct SaSnapshot
 {
 	uint64		xmax;
@@ -38,7 +38,7 @@ PG_FUNCTION_INFO_V1(sa_feed_position);
 
 /* Take it apart. */
 static void
-snapshot_read(Datum datum, SaSnapshot *snapshot)
+position_snapshot_read(Datum datum, SaSnapshot *snapshot)
 {
 	char	   *text = DatumGetCString(DirectFunctionCall1(pg_snapshot_out, datum));
 	char	   *next;
@@ -64,7 +64,7 @@ snapshot_read(Datum datum, SaSnapshot *snapshot)
 
 /* As text, without the bits of a claim. */
 static char *
-snapshot_text(const SaSnapshot *snapshot)
+position_snapshot_text(const SaSnapshot *snapshot)
 {
 	StringInfoData text;
 
@@ -77,9 +77,9 @@ snapshot_text(const SaSnapshot *snapshot)
 }
 
 /*
- * feed_position(): the position of the statement that this is part of
+ * feed_position(): the position of the statement that this is part of.
  *
- * That is its snapshot, with its own transaction among those that are running.
+ * That is its snapshot, with its own transaction listed as running.
  */
 Datum
 sa_feed_position(pg_attribute_unused() PG_FUNCTION_ARGS)
@@ -92,7 +92,7 @@ sa_feed_position(pg_attribute_unused() PG_FUNCTION_ARGS)
 
 	if (!FullTransactionIdIsValid(own))
 		return datum;
-	snapshot_read(datum, &snapshot);
+	position_snapshot_read(datum, &snapshot);
 	if (xid >= snapshot.xmax)
 		return datum;
 
@@ -100,18 +100,18 @@ sa_feed_position(pg_attribute_unused() PG_FUNCTION_ARGS)
 		snapshot.running[place] = snapshot.running[place - 1];
 	snapshot.running[place] = xid;
 	snapshot.n_running++;
-	return DirectFunctionCall1(pg_snapshot_in, CStringGetDatum(snapshot_text(&snapshot)));
+	return DirectFunctionCall1(pg_snapshot_in, CStringGetDatum(position_snapshot_text(&snapshot)));
 }
 
 static void
-write_bits(bool *bits, int n, uint64 value)
+claim_write_bits(bool *bits, int n, uint64 value)
 {
 	for (int i = 0; i < n; i++)
 		bits[i] = (value >> i) & 1;
 }
 
 static uint64
-read_bits(const bool *bits, int n)
+claim_read_bits(const bool *bits, int n)
 {
 	uint64		value = 0;
 
@@ -122,10 +122,10 @@ read_bits(const bool *bits, int n)
 
 /* The signature of a claim that is made with this snapshot, in this database. */
 static uint64
-signature(const SaSnapshot *snapshot, const SaClaim *claim, const char *key)
+claim_signature(const SaSnapshot *snapshot, const SaClaim *claim, const char *key)
 {
 	char	   *signed_text = psprintf("%s/%u/%u/%X/%X/%s/%s", key, MyDatabaseId, claim->timeline,
-									   LSN_FORMAT_ARGS(claim->place), snapshot_text(snapshot), key);
+									   LSN_FORMAT_ARGS(claim->place), position_snapshot_text(snapshot), key);
 	uint8		hash[SA_HASH_LEN];
 	uint64		result = 0;
 
@@ -146,11 +146,11 @@ sa_position_with_claim(Datum position, const SaClaim *claim, const char *key)
 
 	if (claim->place == InvalidXLogRecPtr || key == NULL)
 		return position;
-	snapshot_read(position, &snapshot);
-	write_bits(snapshot.bits, TIMELINE_BITS, claim->timeline);
-	write_bits(snapshot.bits + TIMELINE_BITS, PLACE_BITS, claim->place);
-	write_bits(snapshot.bits + TIMELINE_BITS + PLACE_BITS, SIGNATURE_BITS,
-			   signature(&snapshot, claim, key));
+	position_snapshot_read(position, &snapshot);
+	claim_write_bits(snapshot.bits, TIMELINE_BITS, claim->timeline);
+	claim_write_bits(snapshot.bits + TIMELINE_BITS, PLACE_BITS, claim->place);
+	claim_write_bits(snapshot.bits + TIMELINE_BITS + PLACE_BITS, SIGNATURE_BITS,
+					 claim_signature(&snapshot, claim, key));
 
 	initStringInfo(&text);
 	for (int i = 0; i < CLAIM_BITS; i++)
@@ -162,7 +162,7 @@ sa_position_with_claim(Datum position, const SaClaim *claim, const char *key)
 		appendStringInfo(&text, first ? "%d" : ",%d", CLAIM_FIRST + i);
 		first = false;
 	}
-	rest = strrchr(snapshot_text(&snapshot), ':') + 1;
+	rest = strrchr(position_snapshot_text(&snapshot), ':') + 1;
 	if (*rest != '\0')
 		appendStringInfo(&text, ",%s", rest);
 	return DirectFunctionCall1(pg_snapshot_in, CStringGetDatum(text.data));
@@ -178,20 +178,20 @@ sa_position_claim(Datum position, const char *key)
 
 	if (key == NULL)
 		return none;
-	snapshot_read(position, &snapshot);
+	position_snapshot_read(position, &snapshot);
 	if (!snapshot.any_bit)
 		return none;
-	claim.timeline = (TimeLineID) read_bits(snapshot.bits, TIMELINE_BITS);
-	claim.place = read_bits(snapshot.bits + TIMELINE_BITS, PLACE_BITS);
-	if (read_bits(snapshot.bits + TIMELINE_BITS + PLACE_BITS, SIGNATURE_BITS) !=
-		signature(&snapshot, &claim, key))
+	claim.timeline = (TimeLineID) claim_read_bits(snapshot.bits, TIMELINE_BITS);
+	claim.place = claim_read_bits(snapshot.bits + TIMELINE_BITS, PLACE_BITS);
+	if (claim_read_bits(snapshot.bits + TIMELINE_BITS + PLACE_BITS, SIGNATURE_BITS) !=
+		claim_signature(&snapshot, &claim, key))
 		return none;
 	return claim;
 }
 
 /*
- * The claim of who is told now of all that is visible: invalidations are on the disk
- * before they are visible, so that this is past the commits of all of them.
+ * The claim of a node that is told now of everything visible. Invalidations are on the
+ * disk before they are visible, so that this place is past the commits of all of them.
  */
 SaClaim
 sa_claim_now(void)

@@ -18,7 +18,10 @@ enum
 	SYNC_REASON, SYNC_AT, SYNC_LEASE, SYNC_COLUMNS
 };
 
-/* What is fetched: the position, its key, whether it is complete, and a row from its id on */
+/*
+ * The columns of a fetch: the position, its key, whether the rows are complete, and a row
+ * of the feed from its id on
+ */
 enum
 {
 	FETCHED_POSITION = 1, FETCHED_KEY, FETCHED_COMPLETE, FETCHED_ID, FETCHED_REASON = 9
@@ -48,9 +51,9 @@ sync_is_hidden(Datum value, bool isnull)
 }
 
 /*
- * A row of the feed as the client can be shown it, who else could not go on: what it
- * does not learn by name it must take for more.  Of a user whose name cannot be shown,
- * the whole application ends; of such an application, everything.
+ * Change a row of the feed to what the client can be shown, which could not go on
+ * otherwise. What the row cannot name it must widen: if the name of a user cannot be
+ * shown, the whole application ends; if that of the application cannot, everything does.
  */
 static void
 sync_show_row(Datum *values, bool *nulls)
@@ -94,8 +97,8 @@ static void
 sync_find(Sync *sync)
 {
 	/*
-	 * pg_snapshot has no equality, and none is needed: what was handed out
-	 * comes back
+	 * pg_snapshot has no equality, and none is needed: a position comes back
+	 * as it was handed out
 	 */
 	static SaStatement node_find = {.sql =
 		"SELECT application,"
@@ -128,11 +131,11 @@ static void
 sync_fetch(Sync *sync)
 {
 	/*
-	 * At least one row, with no id if there is nothing after position $1: of
-	 * what was running there, or came later.  Whatever that is, only such
-	 * rows are read, by the index: bounds on both sides of which the planner
-	 * knows nothing tell it that they are few, whatever it knows of the
-	 * table.  The rest is read once.
+	 * At least one row, with no id if there is nothing after position $1:
+	 * rows of transactions that were running there, or came later. Only such
+	 * rows are read, by the index: two bounds of which the planner knows
+	 * nothing let it expect few rows, whatever it knows of the table. The
+	 * rest is read once.
 	 */
 	static SaStatement fetch = {.generic = true, .sql =
 		"SELECT (SELECT session_admin_internal.feed_position()),"
@@ -176,7 +179,10 @@ sync_fetch(Sync *sync)
 		sync->rows = sa_run(&sa_position_now, NULL);
 }
 
-/* Give what was fetched, or that the node must begin anew; returns the new position. */
+/*
+ * Return the rows that were fetched, or one that says that the node must begin anew. The
+ * result is the new position.
+ */
 static Datum
 sync_deliver(const Sync *sync, ReturnSetInfo *rsinfo)
 {

@@ -245,7 +245,10 @@ application_find(const char *name)
 {
 	CachedApplication *entry;
 
-	/* this first: what is not in doubt any more has been sent */
+	/*
+	 * look at this first: a change that is not in doubt any more has been
+	 * sent
+	 */
 	if (applications_in_doubt())
 		cache_valid = false;
 	AcceptInvalidationMessages();
@@ -268,7 +271,7 @@ application_find(const char *name)
 		}
 		else
 		{
-			/* from here on a change makes what is read invalid again */
+			/* a change that comes from here on makes the cache invalid again */
 			cache_valid = true;
 			cache_reset();
 		}
@@ -351,8 +354,8 @@ sa_application_insert(const char *name, SaApplication *application)
 }
 
 /*
- * The number that a policy sets for this user, or else for the application, read
- * from the tables: for what is asked rarely.  The caller is connected to SPI.
+ * The number that a policy sets for this user, or else for the application. It is not
+ * cached, as it is rarely needed. The caller is connected to SPI.
  */
 int64
 sa_policy_number(const char *application, const char *user_name, const char *name)

@@ -43,9 +43,9 @@ policy_durability(const char *application)
 }
 
 /*
- * For this commit only: what is set locally is undone when the transaction has ended,
- * be it by an error of another callback.  A setting that nobody may change here (the
- * worker's, which must not hang on a standby) stays.
+ * For this commit only: a local setting is undone when the transaction has ended, even if
+ * an error in another callback ends it. A setting that cannot be changed here stays: that
+ * of the worker, which must not hang on a standby.
  */
 static void
 promise_announce(int position)
@@ -73,11 +73,10 @@ static const SaAtEndKind promise_kind = {
 };
 
 /*
- * Commit as durably as the settings allow: somebody is told of what this transaction
- * did to this application (NULL: to all), and must not see it come back.  It waits for
- * the disk even where the client runs with synchronous_commit = off, and for the
- * standbys in synchronous_standby_names even where it does not wait for these
- * otherwise.
+ * Commit as durably as the settings allow: somebody is told what this transaction did to
+ * this application (NULL: to all), and must not see it undone. The commit waits for the
+ * disk even if the client runs with synchronous_commit = off, and for the standbys in
+ * synchronous_standby_names.
  */
 void
 sa_commit_durably(const char *application)

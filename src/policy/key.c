@@ -4,7 +4,7 @@
  */
 #include "policy/policy.h"
 
-/* A name in 64 bits, that nobody can make collide with another one. */
+/* A name in 64 bits; nobody can choose names that collide. */
 uint64
 sa_application_key(const char *name)
 {

@@ -49,7 +49,7 @@ typedef struct SaProbeRule
 	inet	   *address;		/* NULL: any */
 } SaProbeRule;
 
-/* Of sessions that somebody had locked when they ended */
+/* An ending of sessions that another transaction had locked */
 typedef struct SaLateEnding
 {
 	bool		any_user;
@@ -97,8 +97,7 @@ typedef struct SaApplication
 } SaApplication;
 
 /* application.c */
-extern void (*sa_application_loaded_hook) (void);	/* NULL: nobody wants to
-													 * know */
+extern void (*sa_application_loaded_hook) (void);	/* NULL: nobody listens */
 
 extern bool sa_application_find(const char *name, SaApplication *application);
 extern void sa_application_get(const char *name, SaApplication *application);
@@ -139,7 +138,7 @@ extern uint64 sa_probe_rule_key(const char *application, const char *user_agent_
 								const char *address);
 extern bool sa_probe_rule_matches(const SaProbeRule *rule, const char *user_agent, inet *address);
 
-/* late_ending.c: what has ended although somebody else had it locked */
+/* late_ending.c: what has ended although another transaction had it locked */
 extern bool sa_late_ended(const SaApplication *application, uint64 user_key, const uint8 *hash,
 						  uint64 opened_xid);
 

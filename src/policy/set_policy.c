@@ -42,7 +42,7 @@ policy_names(bool per_user)
 	return sa_result_text(0, 1);
 }
 
-/* What is defined of the policy; an error if there is none of this name. */
+/* The definition of a policy; an error if there is none of this name. */
 static void
 policy_definition_get(const char *name, PolicyDefinition *definition)
 {
@@ -88,7 +88,7 @@ policy_allowed_values(const PolicyDefinition *definition)
 
 /* Errors of an input function become ours: theirs repeat the value, however long. */
 static void
-value_error_callback(void *arg)
+policy_error_callback(void *arg)
 {
 	const ValueError *error = arg;
 
@@ -128,7 +128,7 @@ policy_checked_value(const PolicyDefinition *definition, const char *value)
 							sa_clean(value, strlen(value), 64), definition->name),
 		.hint = policy_allowed_values(definition)
 	};
-	ErrorContextCallback callback = {.callback = value_error_callback, .arg = &error};
+	ErrorContextCallback callback = {.callback = policy_error_callback, .arg = &error};
 	SaArgs		args = {0};
 	bool		isnull;
 

@@ -18,7 +18,7 @@ user_limit_compare(const void *a, const void *b)
 	return left < right ? -1 : left > right ? 1 : 0;
 }
 
-/* Read what is set for users alone, into this context.  The caller is connected to SPI. */
+/* Read the policies of single users, into this context. The caller is connected to SPI. */
 void
 sa_user_limits_read(SaApplication *application, MemoryContext context)
 {
@@ -63,7 +63,7 @@ sa_user_limits_read(SaApplication *application, MemoryContext context)
 		qsort(application->user_limits, application->n_user_limits, sizeof(SaUserLimit), user_limit_compare);
 }
 
-/* What is set for this user alone; NULL if nothing is. */
+/* The policies of this user alone; NULL if there are none. */
 static const SaUserLimit *
 user_limit_find(const SaApplication *application, uint64 user_key)
 {

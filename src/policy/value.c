@@ -86,7 +86,10 @@ sa_int64_from_text(const char *value)
 	return DatumGetInt64(DirectFunctionCall1(int8in, CStringGetDatum(value)));
 }
 
-/* Set one policy of the application from its text; what is no number goes into the context. */
+/*
+ * Set one policy of the application from its text. Values that are no numbers are
+ * allocated in the context.
+ */
 void
 sa_policy_value_set(SaApplication *application, const char *name, const char *value,
 					MemoryContext context)

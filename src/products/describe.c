@@ -24,7 +24,7 @@ PG_FUNCTION_INFO_V1(sa_forget_product);
 
 /* The argument as the name of a product that may be described. */
 static char *
-product_arg(FunctionCallInfo fcinfo, int argno)
+describe_product_arg(FunctionCallInfo fcinfo, int argno)
 {
 	static SaStatement is_built_in = {.sql =
 		"SELECT FROM session_admin_internal.product WHERE product = $1 AND built_in"
@@ -54,7 +54,7 @@ product_arg(FunctionCallInfo fcinfo, int argno)
 
 /* Refuse a description with something wrong in it. */
 static void
-check_description(SaArgs *parts)
+describe_check(SaArgs *parts)
 {
 	static SaStatement find_problem = {.sql =
 		"SELECT p.problem, p.hint FROM ("
@@ -79,9 +79,9 @@ check_description(SaArgs *parts)
 			 hint ? errhint("%s", hint) : 0));
 }
 
-/* What is attached goes on as it was: say so. */
+/* Attachments do not change: say so. */
 static void
-tell_attached(const char *product)
+describe_tell_attached(const char *product)
 {
 	static SaStatement list_applications = {.sql =
 		"SELECT string_agg(DISTINCT format('\"%s\"', application), ', ')"
@@ -122,13 +122,13 @@ sa_describe_product(PG_FUNCTION_ARGS)
 	SaArgs		parts = {0};
 
 	SPI_connect();
-	product = product_arg(fcinfo, 0);
+	product = describe_product_arg(fcinfo, 0);
 	if (PG_ARGISNULL(1))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("parts must not be null")));
 	sa_arg(&parts, JSONBOID, PG_GETARG_DATUM(1), false);
-	check_description(&parts);
+	describe_check(&parts);
 	/* an error if it is no regular expression */
 	if (alias_pattern)
 		(void) RE_compile_and_execute(cstring_to_text(alias_pattern), pstrdup(""), 0,
@@ -145,7 +145,7 @@ sa_describe_product(PG_FUNCTION_ARGS)
 		sa_arg_text(&args, alias_pattern);
 		sa_run(&describe[i], &args);
 	}
-	tell_attached(product);
+	describe_tell_attached(product);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -164,7 +164,7 @@ sa_forget_product(PG_FUNCTION_ARGS)
 	bool		found;
 
 	SPI_connect();
-	product = product_arg(fcinfo, 0);
+	product = describe_product_arg(fcinfo, 0);
 	sa_arg_text(&attached_args, product);
 	if (sa_run(&is_attached, &attached_args) > 0)
 		ereport(ERROR,

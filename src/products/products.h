@@ -105,8 +105,8 @@ typedef struct SaWatch
 	SaColumn	columns[SA_NROLES];
 	SaAttribute *attributes;
 	int			nattributes;
-	const char *broken;			/* what is missing that tells whose sessions
-								 * end; NULL: nothing */
+	const char *broken;			/* a column that tells whose sessions end, and
+								 * is missing; NULL: none */
 } SaWatch;
 
 #define SA_HAS(watch, role) ((watch)->columns[role].attnum != InvalidAttrNumber)

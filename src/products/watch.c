@@ -187,7 +187,7 @@ watch_add_column(SaWatch *watch, Relation relation, SaColumnRole role, const cha
 	}
 }
 
-/* Read what is noted of the table. */
+/* Read the attachments of the table. */
 static List *
 watch_load(Relation relation, MemoryContext context)
 {
@@ -287,7 +287,7 @@ sa_watches_of(Relation relation)
 	if (table->valid)
 		return table->watches;
 
-	/* somebody up the stack may still read what is no longer valid */
+	/* a caller up the stack may still read the old watches */
 	if (table->context != NULL)
 		MemoryContextSetParent(table->context, TopTransactionContext);
 	table->context = NULL;

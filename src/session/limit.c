@@ -66,7 +66,7 @@ typedef struct SessionHash
 static HTAB *estimates = NULL;
 
 static Estimate *
-find_estimate(const SaApplication *application, bool anonymous)
+limit_find_estimate(const SaApplication *application, bool anonymous)
 {
 	EstimateKey key = {0};
 	Estimate   *estimate;
@@ -95,22 +95,22 @@ find_estimate(const SaApplication *application, bool anonymous)
 }
 
 static int
-compare_hashes(const void *a, const void *b)
+limit_compare_hashes(const void *a, const void *b)
 {
 	return memcmp(a, b, SA_HASH_LEN);
 }
 
 /*
- * How many live sessions of this kind are there in the application, not counting
- * one, with those that are not committed yet?  It stops at the limit.
+ * Count the live sessions of this kind in the application, including those that are not
+ * committed yet, but not this one. Counting stops at the limit.
  *
- * It looks at all versions of the rows: an MVCC snapshot tells which version
- * counts.  A version that was made since the snapshot, or that is not committed,
- * is either of a row that the snapshot has, too, or of a new one.
+ * It looks at all versions of the rows: an MVCC snapshot tells which version counts. A
+ * version that was made since the snapshot, or that is not committed, is either of a row
+ * that the snapshot has, too, or of a new one.
  */
 static int64
-count_sessions(const SaApplication *application, bool anonymous, const uint8 *except,
-			   TimestampTz now, int64 limit)
+limit_count(const SaApplication *application, bool anonymous, const uint8 *except,
+			TimestampTz now, int64 limit)
 {
 	Relation	rel = table_open(application->session_relid, AccessShareLock);
 	Relation	index = index_open(sa_relation(SA_INDEX_SESSION_APPLICATION), AccessShareLock);
@@ -160,7 +160,7 @@ count_sessions(const SaApplication *application, bool anonymous, const uint8 *ex
 	}
 	index_endscan(scan);
 
-	qsort(uncommitted, n_uncommitted, sizeof(SessionHash), compare_hashes);
+	qsort(uncommitted, n_uncommitted, sizeof(SessionHash), limit_compare_hashes);
 	for (int i = 0; i < n_uncommitted && n < limit; i++)
 	{
 		const uint8 *hash = uncommitted[i].bytes;
@@ -183,7 +183,7 @@ count_sessions(const SaApplication *application, bool anonymous, const uint8 *ex
 }
 
 pg_noreturn static void
-refuse(const SaApplication *application, bool anonymous)
+limit_refuse(const SaApplication *application, bool anonymous)
 {
 	if (anonymous)
 		ereport(ERROR,
@@ -234,14 +234,14 @@ sa_seat_take(SaSeat *seat, const char *application_name, const char *user_name,
 			return;
 
 		ticket = nextval_internal(ticket_relid, false);
-		estimate = find_estimate(&application, anonymous);
+		estimate = limit_find_estimate(&application, anonymous);
 		if (estimate->policies_read != 0 &&
 			estimate->counted + (ticket - estimate->ticket) <= limit)
 			return;
 
 		now = GetCurrentTimestamp();
 		if (now < estimate->full_until)
-			refuse(&application, anonymous);
+			limit_refuse(&application, anonymous);
 
 		if (seat->lockmode == ShareLock)
 		{
@@ -250,14 +250,14 @@ sa_seat_take(SaSeat *seat, const char *application_name, const char *user_name,
 			continue;
 		}
 
-		n = count_sessions(&application, anonymous, hash, now, limit);
+		n = limit_count(&application, anonymous, hash, now, limit);
 		counted_at = GetCurrentTimestamp();
 		if (n >= limit)
 		{
 			if (counted_at - now > COUNT_LONG)
 				estimate->full_until = counted_at +
 					Min(COUNT_PAUSE * (counted_at - now), COUNT_PAUSE_MAX);
-			refuse(&application, anonymous);
+			limit_refuse(&application, anonymous);
 		}
 		estimate->policies_read = application.policies_read;
 		estimate->counted = n + 1;
@@ -278,8 +278,8 @@ sa_seat_release(const SaSeat *seat)
  * that will be replaced?
  */
 static int64
-count_sessions_of_user(const SaApplication *application, const char *user_name,
-					   const uint8 *except, TimestampTz now)
+limit_count_of_user(const SaApplication *application, const char *user_name,
+					const uint8 *except, TimestampTz now)
 {
 	Relation	rel = table_open(application->session_relid, AccessShareLock);
 	Relation	index = index_open(sa_relation(SA_INDEX_SESSION_USER_NAME), AccessShareLock);
@@ -339,8 +339,8 @@ sa_limit_user(const SaApplication *application, const char *user_name, const uin
 		return;
 
 	/*
-	 * what is live by this is live by session_state, too, even if the clock
-	 * was set back
+	 * a session that is live by this is live by session_state, too, even if
+	 * the clock was set back
 	 */
 	now = Max(now, GetCurrentStatementStartTimestamp());
 	sa_arg_text(&args, application->name);
@@ -353,7 +353,7 @@ sa_limit_user(const SaApplication *application, const char *user_name, const uin
 		bool		isnull;
 
 		CHECK_FOR_INTERRUPTS();
-		if (limit > 0 && count_sessions_of_user(&current, user_name, hash, now) < limit)
+		if (limit > 0 && limit_count_of_user(&current, user_name, hash, now) < limit)
 			return;
 		if (limit == 0 || on_session_limit != SA_EVICT_OLDEST)
 			ereport(ERROR,

@@ -63,7 +63,7 @@ static HTAB *shared_counters = NULL;
 static LWLock *lock = NULL;
 static HTAB *own_counters = NULL;
 
-/* After commit: what was written is not to be written again. */
+/* After commit: take off what was written, so that it is not written again. */
 static void
 written_after(const void *data, bool committed)
 {
@@ -136,7 +136,7 @@ counter_key(Oid session_relid, uint64 rule)
 
 /* Count one; times never move backwards. */
 static void
-count(Counter *counter, TimestampTz now)
+counter_count(Counter *counter, TimestampTz now)
 {
 	uint64		seen = pg_atomic_read_u64(&counter->last_at);
 
@@ -147,7 +147,7 @@ count(Counter *counter, TimestampTz now)
 }
 
 static void
-init_counter(Counter *counter)
+counter_init(Counter *counter)
 {
 	pg_atomic_init_u64(&counter->probes, 0);
 	pg_atomic_init_u64(&counter->last_at, 0);
@@ -156,7 +156,7 @@ init_counter(Counter *counter)
 
 /* Count it where all see it; false if there is no such place. */
 static bool
-count_shared(const CounterKey *key, TimestampTz now)
+counter_count_shared(const CounterKey *key, TimestampTz now)
 {
 	Counter    *counter;
 	bool		found;
@@ -167,7 +167,7 @@ count_shared(const CounterKey *key, TimestampTz now)
 	LWLockAcquire(lock, LW_SHARED);
 	counter = hash_search(shared_counters, key, HASH_FIND, NULL);
 	if (counter != NULL)
-		count(counter, now);
+		counter_count(counter, now);
 	LWLockRelease(lock);
 	if (counter != NULL)
 		return true;
@@ -177,8 +177,8 @@ count_shared(const CounterKey *key, TimestampTz now)
 	if (counter != NULL)
 	{
 		if (!found)
-			init_counter(counter);
-		count(counter, now);
+			counter_init(counter);
+		counter_count(counter, now);
 	}
 	LWLockRelease(lock);
 	return counter != NULL;
@@ -186,7 +186,7 @@ count_shared(const CounterKey *key, TimestampTz now)
 
 /* This backend's counter of a rule, made if there is none. */
 static Counter *
-own_counter(const CounterKey *key)
+counter_of_backend(const CounterKey *key)
 {
 	Counter    *counter;
 	bool		found;
@@ -201,13 +201,16 @@ own_counter(const CounterKey *key)
 	}
 	counter = hash_search(own_counters, key, HASH_ENTER, &found);
 	if (!found)
-		init_counter(counter);
+		counter_init(counter);
 	return counter;
 }
 
-/* What is not written of a rule in one of the places, and when the last probe was. */
+/*
+ * How many probes of a rule one of the places has that are not written, and when the last
+ * one was.
+ */
 static uint64
-unwritten(const CounterKey *key, bool is_shared, TimestampTz *last_at)
+counter_unwritten(const CounterKey *key, bool is_shared, TimestampTz *last_at)
 {
 	Counter    *counter = NULL;
 	uint64		probes = 0;
@@ -245,12 +248,12 @@ unwritten(const CounterKey *key, bool is_shared, TimestampTz *last_at)
 }
 
 /*
- * Write the count of a rule, unless somebody else does.  The caller is connected
- * to SPI.
+ * Write the count of a rule, unless another transaction does. The caller is connected to
+ * SPI.
  */
 static bool
-write_count(const CounterKey *key, bool is_shared, const char *application,
-			const char *user_agent_like, const char *address)
+counter_write(const CounterKey *key, bool is_shared, const char *application,
+			  const char *user_agent_like, const char *address)
 {
 	static SaStatement lock_rule = {.sql =
 		"SELECT FROM session_admin_internal.probe_rule WHERE application = $1"
@@ -274,8 +277,8 @@ write_count(const CounterKey *key, bool is_shared, const char *application,
 	if (sa_run(&lock_rule, &args) == 0)
 		return false;
 
-	/* with the lock, so that nobody else writes the same */
-	probes = unwritten(key, is_shared, &last_at);
+	/* with the lock, so that no other transaction writes the same */
+	probes = counter_unwritten(key, is_shared, &last_at);
 	if (probes == 0)
 		return false;
 
@@ -308,27 +311,27 @@ sa_probe(const SaApplication *application, const char *user_agent, inet *address
 			continue;
 
 		key = counter_key(application->session_relid, rule->key);
-		if (count_shared(&key, now))
+		if (counter_count_shared(&key, now))
 			return true;
 
-		counter = own_counter(&key);
-		count(counter, now);
+		counter = counter_of_backend(&key);
+		counter_count(counter, now);
 		if (now - counter->written_at >= sa_touch_interval * USECS_PER_SEC &&
 			!XactReadOnly && !RecoveryInProgress())
 		{
 			counter->written_at = now;
-			write_count(&key, false, application->name, rule->user_agent_like,
-						rule->address == NULL ? NULL :
-						DatumGetCString(DirectFunctionCall1(cidr_out, InetPGetDatum(rule->address))));
+			counter_write(&key, false, application->name, rule->user_agent_like,
+						  rule->address == NULL ? NULL :
+						  DatumGetCString(DirectFunctionCall1(cidr_out, InetPGetDatum(rule->address))));
 		}
 		return true;
 	}
 	return false;
 }
 
-/* Forget what is counted in shared memory for rules and databases that are no more. */
+/* Forget the counters in shared memory of rules and databases that are gone. */
 static void
-forget_counters(Oid session_relid, uint64 *rules, int n_rules)
+counter_forget_stale(Oid session_relid, uint64 *rules, int n_rules)
 {
 	HASH_SEQ_STATUS status;
 	Counter    *counter;
@@ -396,20 +399,20 @@ sa_probes_flush(pg_attribute_unused() bool *more)
 
 		CHECK_FOR_INTERRUPTS();
 		for (int is_shared = 0; is_shared <= 1; is_shared++)
-			if (unwritten(&key, is_shared != 0, &last_at) > 0 &&
-				write_count(&key, is_shared != 0, names[i * 3], names[i * 3 + 1], names[i * 3 + 2]))
+			if (counter_unwritten(&key, is_shared != 0, &last_at) > 0 &&
+				counter_write(&key, is_shared != 0, names[i * 3], names[i * 3 + 1], names[i * 3 + 2]))
 				is_written = true;
 		if (is_written)
 			done++;
 	}
 	if (any_shared)
-		forget_counters(session_relid, keys, n);
+		counter_forget_stale(session_relid, keys, n);
 	return done;
 }
 
 /* The two filters of a rule, checked, as arguments. */
 static void
-rule_args(FunctionCallInfo fcinfo, SaArgs *args)
+probe_rule_args(FunctionCallInfo fcinfo, SaArgs *args)
 {
 	char	   *user_agent_like = sa_text_or_null(fcinfo, 0);
 
@@ -455,7 +458,7 @@ sa_add_probe_rule(PG_FUNCTION_ARGS)
 	SaArgs		args = {0};
 	bool		added;
 
-	rule_args(fcinfo, &args);
+	probe_rule_args(fcinfo, &args);
 	SPI_connect();
 	sa_application_ensure(sa_application_arg(fcinfo, 2), &application);
 	added = sa_run(&insert_rule, &args) > 0;
@@ -475,7 +478,7 @@ sa_remove_probe_rule(PG_FUNCTION_ARGS)
 	SaArgs		args = {0};
 	bool		removed;
 
-	rule_args(fcinfo, &args);
+	probe_rule_args(fcinfo, &args);
 	SPI_connect();
 	removed = sa_run(&delete_rule, &args) > 0;
 	SPI_finish();
@@ -510,7 +513,7 @@ sa_live_probes(PG_FUNCTION_ARGS)
 		CounterKey	key = counter_key(session_relid,
 									  sa_probe_rule_key(application, user_agent_like, address));
 
-		probes = (int64) (unwritten(&key, true, &last_at[0]) + unwritten(&key, false, &last_at[1]));
+		probes = (int64) (counter_unwritten(&key, true, &last_at[0]) + counter_unwritten(&key, false, &last_at[1]));
 	}
 
 	values[0] = Int64GetDatum(probes);

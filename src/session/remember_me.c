@@ -41,7 +41,7 @@ PG_FUNCTION_INFO_V1(sa_rename_remembered_device);
  * A time so much later, infinity beyond the end of time
  */
 static TimestampTz
-time_plus(TimestampTz since, int64 span)
+series_time_plus(TimestampTz since, int64 span)
 {
 	TimestampTz until;
 
@@ -173,7 +173,7 @@ token_redeem(Redemption *redemption)
 		return;
 
 	redemption->user_name = series.user_name;
-	if (time_plus(series.created_at, application.remember_me_lifetime) <=
+	if (series_time_plus(series.created_at, application.remember_me_lifetime) <=
 		redemption->called_at)
 	{
 		redemption->outcome = "expired";
@@ -183,7 +183,7 @@ token_redeem(Redemption *redemption)
 	if (shown == SHOWN_CURRENT)
 		series_rotate(redemption, &series);
 	else if (shown == SHOWN_PARENT &&
-			 time_plus(series.rotated_at, application.remember_me_grace) >=
+			 series_time_plus(series.rotated_at, application.remember_me_grace) >=
 			 redemption->called_at)
 		sa_token_derive(redemption->shown.validator, series.salt,
 						redemption->next.validator);
@@ -199,10 +199,10 @@ token_redeem(Redemption *redemption)
 }
 
 /*
- * Make room for one more device of a user whose account is locked
+ * Make room for one more device of a user whose account is locked.
  *
- * What goes is what was used least recently.  Series that have expired, or
- * ended with their generation, are older than any that lives: they go first.
+ * The device that was used least recently goes. Series that have expired, or ended with
+ * their generation, are older than any that lives: they go first.
  */
 static void
 series_make_room(const char *application, const char *user_name)
@@ -405,7 +405,10 @@ sa_revoke_remember_me(PG_FUNCTION_ARGS)
 	user_name = sa_series_user(application, series);
 	if (user_name != NULL)
 	{
-		/* nobody's open transaction is waited for without end */
+		/*
+		 * this waits for the open transaction of another one, but not without
+		 * end
+		 */
 		sa_accounts_lock(application, sa_array_of_text(user_name));
 	}
 	if (sa_series_lock_user(application, series) != NULL)

@@ -39,7 +39,7 @@ typedef struct Opening
 {
 	SaSessionId id;
 	char	   *application;
-	char	   *user_name;		/* NULL: nobody, yet */
+	char	   *user_name;		/* NULL: an anonymous session */
 	inet	   *peer;
 	inet	   *address;		/* behind proxies */
 	char	   *user_agent;
@@ -194,8 +194,8 @@ session_copy(const SaSessionId *old_id, const SaSessionId *new_id, const char *a
 		"  user_name, login_method, client_address, peer_address, $4, user_agent, device, node,"
 
 		/*
-		 * what is kept, while its user's others end late, is kept under its
-		 * new id, too
+		 * a session that is kept while its user's others end late is kept
+		 * under its new id, too
 		 */
 		"  reauthenticated_at,"
 		"  CASE WHEN EXISTS (SELECT FROM session_admin_internal.late_ending WHERE keep_hash = session_hash)"
@@ -274,9 +274,9 @@ sa_renew_session(PG_FUNCTION_ARGS)
 /*
  * reauthenticate(session_id, login_method, application)
  *
- * The user has proved who they are once more, in a session that may have been
- * opened by less (a remember-me token).  False if the session is not valid.  Its
- * absolute timeout counts from its beginning as before.
+ * The user has proved their identity once more, in a session that may have been opened by
+ * a remember-me token. False if the session is not valid. Its absolute timeout counts from
+ * its beginning as before.
  */
 Datum
 sa_reauthenticate(PG_FUNCTION_ARGS)

@@ -36,7 +36,7 @@ user_run_all(SaStatement *statements, int n, SaArgs *args)
 	return rows;
 }
 
-/* What is counted: of one user, to another name. */
+/* Moves that count: there was something under the old name. */
 static SaStatement move[] = {
 	{.sql = "UPDATE session_admin_internal.account_seen SET user_name = $3"
 	" WHERE application = $1 AND user_name = $2"},
@@ -54,7 +54,7 @@ static SaStatement move[] = {
 	" WHERE application = $1 AND user_name = $2"}
 };
 
-/* What is not: names that nobody had may have it. */
+/* Moves that do not count: a name that nobody ever had may have such rows. */
 static SaStatement move_more[] = {
 	/* of two logins, the address and method are those of the later one */
 	{.sql = "WITH old AS ("
@@ -108,9 +108,9 @@ static SaStatement rename_actor[] = {
 };
 
 /*
- * Give everything of one user to another name, which may have data already, and
- * return how much there was: accounts, rows of the feed and policies don't count, as
- * names that nobody had may have them.  Both accounts are locked.
+ * Move everything of one user to another name, which may have data already, and return how
+ * many rows there were. Accounts, rows of the feed and policies do not count: a name that
+ * nobody ever had may have them. Both accounts are locked.
  */
 static uint64
 user_move(const char *application, const char *old_name, const char *new_name, bool anonymize)
@@ -131,10 +131,10 @@ user_move(const char *application, const char *old_name, const char *new_name, b
 }
 
 /*
- * End everything of old_name and give its data to new_name; false if nothing is
- * known of old_name.  With reason "user_anonymized" what tells who it was goes.
- * The time of the ending is when the accounts are locked.  The caller is connected to
- * SPI.
+ * End everything of old_name and give its data to new_name; false if old_name is not
+ * known. With reason "user_anonymized", everything that identifies the user is removed.
+ * The ending counts from the time at which the accounts are locked. The caller is
+ * connected to SPI.
  */
 bool
 sa_user_rename(const char *application, const char *old_name, const char *new_name,
@@ -144,8 +144,8 @@ sa_user_rename(const char *application, const char *old_name, const char *new_na
 	bool		known;
 
 	/*
-	 * In the order of names, as all who lock several accounts.  Making one
-	 * waits for a first login that is under way.
+	 * In the order of names, as whenever several accounts are locked. Making
+	 * one waits for a first login that is under way.
 	 */
 	if (strcmp(old_name, new_name) < 0)
 	{

@@ -19,8 +19,6 @@
 #include "miscadmin.h"
 #include "port/atomics.h"
 #include "storage/ipc.h"
-#include "storage/lwlock.h"
-#include "storage/shmem.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 
@@ -49,33 +47,21 @@ bool		sa_test_collisions = false;
 static int	waits = 0;			/* a bit for each point */
 static int	throws = 0;
 
-static shmem_request_hook_type prev_shmem_request_hook = NULL;
-static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
-
-static void
-shmem_request(void)
+static Size
+points_size(void)
 {
-	if (prev_shmem_request_hook)
-		prev_shmem_request_hook();
-	RequestAddinShmemSpace(sizeof(Point) * lengthof(names));
+	return sizeof(Point) * lengthof(names);
 }
 
 static void
-shmem_startup(void)
+points_start(void *memory, pg_attribute_unused() LWLockPadded *locks, bool found)
 {
-	bool		found;
-
-	if (prev_shmem_startup_hook)
-		prev_shmem_startup_hook();
-
-	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	points = ShmemInitStruct("session_admin test points", sizeof(Point) * lengthof(names), &found);
+	points = memory;
 	for (size_t i = 0; !found && i < lengthof(names); i++)
 	{
 		pg_atomic_init_u32(&points[i].held, 0);
 		pg_atomic_init_u32(&points[i].releases, 0);
 	}
-	LWLockRelease(AddinShmemInitLock);
 }
 
 /* Is this in the list? */
@@ -111,6 +97,12 @@ assign_test_points(const char *newval, pg_attribute_unused() void *extra)
 void
 sa_test_point_init(void)
 {
+	static const SaShmemPart part = {
+		.name = "session_admin test points",
+		.size = points_size,
+		.start = points_start
+	};
+
 	DefineCustomStringVariable("session_admin.test_points",
 							   "Names the windows in which this session waits.",
 							   NULL,
@@ -127,12 +119,7 @@ sa_test_point_init(void)
 							 process_shared_preload_libraries_in_progress ? PGC_POSTMASTER : PGC_USERSET, 0,
 							 NULL, NULL, NULL);
 
-	if (!process_shared_preload_libraries_in_progress)
-		return;
-	prev_shmem_request_hook = shmem_request_hook;
-	shmem_request_hook = shmem_request;
-	prev_shmem_startup_hook = shmem_startup_hook;
-	shmem_startup_hook = shmem_startup;
+	sa_shmem_add(&part);
 }
 
 static int
