@@ -107,7 +107,7 @@ user_limits_exist(const SaApplication *application)
 
 /* Read the policies that are set for the application. */
 static void
-policies_read(SaApplication *application, MemoryContext context)
+set_policies_read(SaApplication *application, MemoryContext context)
 {
 	SaScan		scan;
 	ScanKeyData keys[2];
@@ -131,7 +131,7 @@ sa_application_read(SaApplication *application, MemoryContext context)
 	if (!generation_read(application))
 		return false;
 	defaults_read(application, context);
-	policies_read(application, context);
+	set_policies_read(application, context);
 	application->has_user_limits = user_limits_exist(application);
 	/* no session and no token has this generation */
 	if (application->moved && application->on_restore != SA_KEEP)

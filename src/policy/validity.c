@@ -4,8 +4,6 @@
  */
 #include "policy/load.h"
 
-#include "utils/timestamp.h"
-
 /* What a user's policies are read into */
 typedef struct UserLimit
 {
