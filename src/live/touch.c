@@ -82,7 +82,7 @@ static int64
 touch_write_interval(const SaApplication *application, const SaSession *session)
 {
 	int64		idle_timeout = sa_idle_timeout(application, session->user_key, &session->limit,
-												   session->idle_timeout);
+											   session->idle_timeout);
 
 	return Min(sa_touch_interval * USECS_PER_SEC, idle_timeout / WRITES_PER_TIMEOUT);
 }

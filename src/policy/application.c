@@ -111,7 +111,8 @@ policy_change_after(const void *item, bool committed)
 		sa_doubt_finish(&shared->policies);
 }
 
-static const SaAtEndKind application_change_kind = {
+/* A new application changes nothing that anybody has read. */
+static const SaAtEndKind new_application_kind = {
 	.size = sizeof(PolicyChange),
 	.changes_validity = true,
 	.before = policy_change_before,
@@ -124,8 +125,8 @@ static const SaAtEndKind policy_change_kind = {
 	.changes_validity = true,
 	.before = policy_change_before,
 	.after = policy_change_after,
-	.refuses_prepare = "changed policies",
-	.refusal_hint = "Commit it instead, or change the policies in a transaction of their own.",
+	.refuses_prepare = "changed policies or applications",
+	.refusal_hint = "Commit it instead, or change them in a transaction of their own.",
 	.refusal_rank = 6
 };
 
@@ -136,9 +137,11 @@ static const SaAtEndKind policy_change_kind = {
 Datum
 sa_policy_changed(PG_FUNCTION_ARGS)
 {
+	const TriggerData *trigger = (const TriggerData *) fcinfo->context;
 	PolicyChange change;
-	const SaAtEndKind *kind;
+	const SaAtEndKind *kind = &policy_change_kind;
 	const PolicyChange *last;
+	Oid			table;
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR,
@@ -146,14 +149,31 @@ sa_policy_changed(PG_FUNCTION_ARGS)
 				 errmsg("function \"policy_changed\" was not called by trigger manager")));
 
 	change.relation = sa_relation(SA_TABLE_POLICY_SIGNAL);
-	change.of_policies = RelationGetRelid(((TriggerData *) fcinfo->context)->tg_relation) ==
-		sa_relation(SA_TABLE_POLICY);
-	kind = change.of_policies ? &policy_change_kind : &application_change_kind;
+	table = RelationGetRelid(trigger->tg_relation);
+	change.of_policies = table == sa_relation(SA_TABLE_POLICY);
+	if (table == sa_relation(SA_TABLE_APPLICATION) && TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+		kind = &new_application_kind;
 	last = sa_at_end_last(kind);
 	CacheInvalidateRelcacheByRelid(change.relation);
-	if (last == NULL || last->relation != change.relation)
+	if (last == NULL || last->relation != change.relation ||
+		(change.of_policies && !last->of_policies))
 		sa_at_end_add(kind, &change);
 	PG_RETURN_POINTER(NULL);
+}
+
+/*
+ * How many changes have begun, if none is under way: what is read from now on is no older
+ * than the last of them.
+ */
+static bool
+changes_version(SaDoubt *changes, uint64 *version)
+{
+	/* finished is read first, as in sa_in_doubt() */
+	uint64		finished = pg_atomic_read_u64(&changes->finished);
+
+	pg_read_barrier();
+	*version = pg_atomic_read_u64(&changes->begun);
+	return *version == finished;
 }
 
 /*
@@ -163,9 +183,7 @@ sa_policy_changed(PG_FUNCTION_ARGS)
 bool
 sa_policies_version(uint64 *version)
 {
-	*version = pg_atomic_read_u64(&shared->policies.begun);
-	pg_read_barrier();
-	return pg_atomic_read_u64(&shared->policies.finished) == *version;
+	return changes_version(&shared->policies, version);
 }
 
 /* Has no change even begun to commit since policies had this version? */
@@ -201,6 +219,27 @@ sa_policy_wait_until_told(void)
 	}
 }
 
+/*
+ * Read an application, or take what another backend has read since the last change. What
+ * this transaction itself has written may abort, and is no matter of others.
+ */
+static bool
+application_read_or_copy(SaApplication *application, MemoryContext lists)
+{
+	uint64		version = 0;
+	bool		shares = sa_shmem_usable() && changes_version(&shared->any, &version);
+
+	if (shares && !sa_at_end_any() &&
+		sa_policy_copy_get(application, signal_relid, version))
+		return true;
+	sa_test_point("policies_read");
+	if (!sa_application_read(application, lists))
+		return false;
+	if (shares && !TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		sa_policy_copy_put(application, signal_relid, version);
+	return true;
+}
+
 /* Read one application into the cache; false if there is none of this name. */
 static bool
 application_load(const char *name)
@@ -215,14 +254,15 @@ application_load(const char *name)
 
 	strlcpy(loaded.name, name, sizeof(loaded.name));
 	loaded.key = sa_application_key(name);
-	loaded.session_relid = session_relid;
-	loaded.policies_read = policies_read;
 	if (sa_application_loaded_hook != NULL)
 		sa_application_loaded_hook();
 
 	/* the reader's until all is read: an error frees it */
 	lists = AllocSetContextCreate(reading, "session_admin application", ALLOCSET_SMALL_SIZES);
-	found = sa_application_read(&loaded, lists);
+	found = application_read_or_copy(&loaded, lists);
+	/* a copy has those of another backend */
+	loaded.session_relid = session_relid;
+	loaded.policies_read = policies_read;
 	if (found)
 	{
 		CachedApplication *entry = hash_search(cache, name, HASH_ENTER, NULL);
@@ -432,6 +472,6 @@ sa_application_init(void)
 
 	CacheRegisterRelcacheCallback(cache_relcache_callback, (Datum) 0);
 	sa_shmem_add(&part);
-	sa_at_end_register(&application_change_kind);
+	sa_at_end_register(&new_application_kind);
 	sa_at_end_register(&policy_change_kind);
 }

@@ -44,7 +44,7 @@ late_ending_read(SaScan *scan, SaLateEnding *late)
 	late->any_session = !late_hash_read(scan, LATE_SESSION_HASH, late->hash);
 	late->keeps = late_hash_read(scan, LATE_KEEP_HASH, late->keep);
 	late->before_xid = U64FromFullTransactionId(
-		DatumGetFullTransactionId(sa_scan_value(scan, LATE_BEFORE_XID, &isnull)));
+												DatumGetFullTransactionId(sa_scan_value(scan, LATE_BEFORE_XID, &isnull)));
 }
 
 /*

@@ -26,6 +26,11 @@ enum
 /* read.c: all of it */
 extern bool sa_application_read(SaApplication *application, MemoryContext context);
 
+/* copy.c: copies in shared memory, if there is any */
+extern bool sa_policy_copy_get(SaApplication *application, Oid signal, uint64 version);
+extern void sa_policy_copy_put(const SaApplication *application, Oid signal, uint64 version);
+extern void sa_policy_copy_init(void);
+
 /* probe_rule.c, late_ending.c: what has rows of its own */
 extern void sa_probe_rules_read(SaApplication *application, MemoryContext context);
 extern void sa_late_endings_read(SaApplication *application, MemoryContext context);

@@ -32,9 +32,6 @@ SELECT 'first', 'user ' || n, 'idle_timeout', '30 minutes' FROM generate_series(
 SELECT pages($$SELECT session_admin.touch_session('first', 'first')$$) - :pages < 30 AS "few more";
 \c -
 SELECT pages($$SELECT session_admin.touch_session('first', 'first')$$) - :pages < 30 AS "few more";
-SELECT ident AS prepared FROM pg_backend_memory_contexts
-WHERE name = 'CachedPlanSource' AND ident NOT LIKE '%pages%' AND ident NOT LIKE 'EXPLAIN%';
-
 -- a user's own limits hold as soon as they are set, also where memory knew others
 SELECT session_admin.touch_session('first', 'first') AS valid;
 UPDATE session_admin.session SET created_at = created_at - interval '2 hours' WHERE application = 'first';
