@@ -232,7 +232,6 @@ application_read_or_copy(SaApplication *application, MemoryContext lists)
 	if (shares && !sa_at_end_any() &&
 		sa_policy_copy_get(application, signal_relid, version))
 		return true;
-	sa_test_point("policies_read");
 	if (!sa_application_read(application, lists))
 		return false;
 	if (shares && !TransactionIdIsValid(GetTopTransactionIdIfAny()))

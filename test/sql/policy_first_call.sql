@@ -21,17 +21,25 @@ SELECT session_admin.touch_session('first', 'first');
 SELECT session_admin.touch_session('first', 'first');
 SELECT ident AS prepared FROM pg_backend_memory_contexts WHERE name = 'CachedPlanSource';
 
+-- the first touch of a connection, and one after a change of a policy, where one user has some
+INSERT INTO session_admin_internal.policy (application, user_name, name, value)
+VALUES ('first', 'user 0', 'idle_timeout', '30 minutes');
+SELECT session_admin.touch_session('first', 'first');
 \c -
-SELECT pages($$SELECT session_admin.touch_session('first', 'first')$$) AS pages \gset
+SELECT pages($$SELECT session_admin.touch_session('first', 'first')$$) AS first \gset
 SELECT pages($$SELECT session_admin.touch_session('first', 'first')$$) < 30 AS "few, again";
--- as many as 20,000 set_policy() would
+UPDATE session_admin_internal.policy SET value = '20 minutes' WHERE application = 'first';
+SELECT pages($$SELECT session_admin.touch_session('first', 'first')$$) AS changed \gset
+
+-- the same where 20,000 users have some
 INSERT INTO session_admin_internal.policy (application, user_name, name, value)
 SELECT 'first', 'user ' || n, 'idle_timeout', '30 minutes' FROM generate_series(1, 20000) AS n;
-
--- in this connection, which is told of it, and in the first touch of another one
-SELECT pages($$SELECT session_admin.touch_session('first', 'first')$$) - :pages < 30 AS "few more";
+SELECT session_admin.touch_session('first', 'first');
 \c -
-SELECT pages($$SELECT session_admin.touch_session('first', 'first')$$) - :pages < 30 AS "few more";
+SELECT pages($$SELECT session_admin.touch_session('first', 'first')$$) - :first < 30 AS "few more";
+UPDATE session_admin_internal.policy SET value = '30 minutes' WHERE application = 'first' AND user_name = 'user 0';
+SELECT pages($$SELECT session_admin.touch_session('first', 'first')$$) - :changed < 30 AS "few more";
+
 -- a user's own limits hold as soon as they are set, also where memory knew others
 SELECT session_admin.touch_session('first', 'first') AS valid;
 UPDATE session_admin.session SET created_at = created_at - interval '2 hours' WHERE application = 'first';

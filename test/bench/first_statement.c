@@ -1,12 +1,14 @@
 /*
- * first_call.c
+ * first_statement.c
  *	  What the first statement of a connection costs.
  *
- *	first_call CONNINFO ROUNDS <STATEMENTS
+ *	first_statement CONNINFO ROUNDS <STATEMENTS
  *
- * Each line of STATEMENTS is a name, a tab and a statement, in which # is a number that no
- * other call has.  In each round, each statement gets a new connection, in which it is
- * the first.  For each, it prints the name and the median processor time of the backend
+ * Each line of STATEMENTS is a name and a statement with a tab between, in which # is a
+ * number that no other call has.  In each round, each statement gets a new connection, in
+ * which it is the first; but if a line has two more statements, after that, then the first
+ * of these is run in the connection before, and then the other in another connection.  For
+ * each, it prints the name and the median processor time of the backend
  * from the arrival of the statement until it waits for the next one, in microseconds, as
  * /proc/PID/schedstat tells; so it runs on the machine of the server, as its user or root.
  */
@@ -25,6 +27,8 @@ typedef struct Statement
 {
 	char	   *name;
 	char	   *sql;
+	char	   *before;			/* or NULL */
+	char	   *elsewhere;
 	double	   *times;
 } Statement;
 
@@ -34,7 +38,7 @@ static int	nstatements;
 static void
 die(const char *what, const char *why)
 {
-	fprintf(stderr, "first_call: %s: %s\n", what, why);
+	fprintf(stderr, "first_statement: %s: %s\n", what, why);
 	exit(1);
 }
 
@@ -100,26 +104,49 @@ numbered(const char *sql)
 	return result;
 }
 
-/* One call, the first of its connection. */
+/* Run a statement; # is a number that no other has. */
+static void
+run(PGconn *conn, const char *statement)
+{
+	char	   *sql = numbered(statement);
+	PGresult   *result = PQexec(conn, sql);
+
+	if (PQresultStatus(result) != PGRES_TUPLES_OK && PQresultStatus(result) != PGRES_COMMAND_OK)
+		die(sql, PQerrorMessage(conn));
+	PQclear(result);
+	free(sql);
+}
+
+static PGconn *
+connection(const char *conninfo)
+{
+	PGconn	   *conn = PQconnectdb(conninfo);
+
+	if (PQstatus(conn) != CONNECTION_OK)
+		die("could not connect", PQerrorMessage(conn));
+	return conn;
+}
+
+/* One call in a connection of its own. */
 static double
 measure(const char *conninfo, const Statement *statement)
 {
-	PGconn	   *conn = PQconnectdb(conninfo);
-	char	   *sql = numbered(statement->sql);
-	PGresult   *result;
+	PGconn	   *conn = connection(conninfo);
 	double		before;
 	double		after;
 
-	if (PQstatus(conn) != CONNECTION_OK)
-		die(statement->name, PQerrorMessage(conn));
+	if (statement->before != NULL)
+	{
+		PGconn	   *other = connection(conninfo);
+
+		run(conn, statement->before);
+		run(other, statement->elsewhere);
+		PQfinish(other);
+	}
 	before = processor_time(PQbackendPID(conn));
-	result = PQexec(conn, sql);
-	if (PQresultStatus(result) != PGRES_TUPLES_OK && PQresultStatus(result) != PGRES_COMMAND_OK)
-		die(statement->name, PQerrorMessage(conn));
+	run(conn, statement->sql);
 	after = processor_time(PQbackendPID(conn));
-	PQclear(result);
 	PQfinish(conn);
-	free(sql);
 	return after - before;
 }
 
@@ -132,6 +159,17 @@ compare_times(const void *a, const void *b)
 	return (left > right) - (left < right);
 }
 
+/* The next field of a line; NULL if there is none. */
+static char *
+field(char **rest)
+{
+	char	   *value = strsep(rest, "\t");
+
+	if (value != NULL && (value = strdup(value)) == NULL)
+		die("strdup", "out of memory");
+	return value;
+}
+
 static void
 read_statements(int rounds)
 {
@@ -139,19 +177,20 @@ read_statements(int rounds)
 
 	while (fgets(line, sizeof(line), stdin) != NULL)
 	{
-		Statement  *statement = &statements[nstatements];
-		char	   *tab = strchr(line, '\t');
+		Statement  *statement = &statements[nstatements++];
+		char	   *rest = line;
 
+		if (nstatements == STATEMENTS_MAX)
+			die("too many lines", line);
 		line[strcspn(line, "\n")] = '\0';
-		if (tab == NULL || nstatements == STATEMENTS_MAX)
-			die("wrong or too many lines", line);
-		*tab = '\0';
-		statement->name = strdup(line);
-		statement->sql = strdup(tab + 1);
+		statement->name = field(&rest);
+		statement->sql = field(&rest);
+		statement->before = field(&rest);
+		statement->elsewhere = field(&rest);
 		statement->times = malloc(rounds * sizeof(double));
-		if (statement->name == NULL || statement->sql == NULL || statement->times == NULL)
-			die("malloc", "out of memory");
-		nstatements++;
+		if (statement->sql == NULL || statement->times == NULL ||
+			(statement->before == NULL) != (statement->elsewhere == NULL))
+			die("wrong line", line);
 	}
 }
 
@@ -161,7 +200,7 @@ main(int argc, char **argv)
 	int			rounds = argc == 3 ? atoi(argv[2]) : 0;
 
 	if (rounds <= 0)
-		die("usage", "first_call CONNINFO ROUNDS <STATEMENTS");
+		die("usage", "first_statement CONNINFO ROUNDS <STATEMENTS");
 	read_statements(rounds);
 	for (int round = 0; round < rounds; round++)
 	{
