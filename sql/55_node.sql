@@ -135,3 +135,23 @@ SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_wait_for_nodes';
 COMMENT ON FUNCTION session_admin.wait_for_nodes(bigint, interval) IS
 'waits until no node is behind an invalidation, at most for timeout; returns each node with its state: applied, behind or lease expired; error PT404 if there is no such invalidation, 55000 if it is not committed';
+
+-- With the caller's rights, as otherwise it could not commit.  It has no search_path of its
+-- own for the same reason, and needs none: its statements name the schemas.
+CREATE PROCEDURE session_admin.log_out(
+    user_name text DEFAULT NULL,
+    session_ref text DEFAULT NULL,
+    address cidr DEFAULT NULL,
+    user_agent_like text DEFAULT NULL,
+    node text DEFAULT NULL,
+    idle_for interval DEFAULT NULL,
+    opened_before timestamptz DEFAULT NULL,
+    anonymous boolean DEFAULT NULL,
+    everybody boolean DEFAULT false,
+    reason text DEFAULT 'admin',
+    timeout interval DEFAULT '5 seconds',
+    application text DEFAULT NULL)
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'sa_log_out';
+COMMENT ON PROCEDURE session_admin.log_out(text, text, cidr, text, text, interval, timestamptz, boolean, boolean, text, interval, text) IS
+'ends the sessions of a user, one session, those that match filters, or everybody''s in an application; commits, waits for the nodes, at most for timeout, and prints a line for each; error 2D000 in a transaction block, PT404 if there is no such user or session';

@@ -29,7 +29,7 @@ FROM (VALUES
     ('node', 'function', '{join_node,sync_node,leave_node,witness_invalidations}'),
     -- sees who is here, and ends sessions
     ('operator', 'function', '{preview_invalidation,invalidate_session,invalidate_user,
-        invalidate_sessions,invalidate_application,invalidate_all,wait_for_nodes,
+        invalidate_sessions,invalidate_application,invalidate_all,wait_for_nodes,log_out,
         revoke_remember_me,maintain,reconcile_sessions,verify_attachments}'),
     ('operator', 'view', '{current_sessions,session_history,last_login,remembered_devices,
         login_pressure,probes,invalidations,nodes,health,policies,capture_failures,backfills}'),

@@ -44,6 +44,7 @@ INSERT INTO matrix VALUES
 ('function', 'invalidate_all',            '..o.d'),
 ('function', 'wait_for_nodes',            '..o.d'),
 ('function', 'maintain',                  '..o.d'),
+('function', 'log_out',                   '..o.d'),
 -- reports
 ('function', 'dormant_users',             '...ud'),
 ('function', 'concurrent_sessions',       '...ud'),
