@@ -67,10 +67,31 @@ session_from_slot(TupleTableSlot *slot, SaSession *session)
 	session->opened_xid = sa_session_opened_xid(slot);
 }
 
-/* Read the row of a session as the snapshot has it; false if there is none. */
+/* What sa_session_read_at() gives. */
+static void
+session_read_slot(TupleTableSlot *slot, void *argument)
+{
+	SaSession  *session = argument;
+	bool		isnull;
+	Datum		user_name;
+	Datum		xmin;
+
+	slot_getsomeattrs(slot, SA_SESSION_OPENED_XID);
+	session_from_slot(slot, session);
+	user_name = slot_getattr(slot, SA_SESSION_USER_NAME, &isnull);
+	session->user_name = isnull ? NULL : TextDatumGetCString(user_name);
+	session->user_key = sa_user_key(session->user_name);
+	xmin = slot_getsysattr(slot, MinTransactionIdAttributeNumber, &isnull);
+	session->written_here = TransactionIdIsCurrentTransactionId(DatumGetTransactionId(xmin));
+}
+
+/*
+ * Find the row of a session as the snapshot has it, and call visit() with it; false if
+ * there is none.
+ */
 bool
-sa_session_read_at(Snapshot snapshot, const uint8 *hash, const char *application,
-				   SaSession *session)
+sa_session_visit(Snapshot snapshot, const uint8 *hash, const char *application,
+				 void (*visit) (TupleTableSlot *slot, void *argument), void *argument)
 {
 	Oid			relid = sa_relation(SA_TABLE_SESSION);
 	Relation	rel = table_open(relid, AccessShareLock);
@@ -91,19 +112,7 @@ sa_session_read_at(Snapshot snapshot, const uint8 *hash, const char *application
 
 	found = index_getnext_slot(scan, ForwardScanDirection, slot);
 	if (found)
-	{
-		bool		isnull;
-		Datum		user_name;
-		Datum		xmin;
-
-		slot_getsomeattrs(slot, SA_SESSION_OPENED_XID);
-		session_from_slot(slot, session);
-		user_name = slot_getattr(slot, SA_SESSION_USER_NAME, &isnull);
-		session->user_name = isnull ? NULL : TextDatumGetCString(user_name);
-		session->user_key = sa_user_key(session->user_name);
-		xmin = slot_getsysattr(slot, MinTransactionIdAttributeNumber, &isnull);
-		session->written_here = TransactionIdIsCurrentTransactionId(DatumGetTransactionId(xmin));
-	}
+		visit(slot, argument);
 
 	index_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
@@ -112,6 +121,14 @@ sa_session_read_at(Snapshot snapshot, const uint8 *hash, const char *application
 	table_close(rel, AccessShareLock);
 
 	return found;
+}
+
+/* Read the row of a session as the snapshot has it; false if there is none. */
+bool
+sa_session_read_at(Snapshot snapshot, const uint8 *hash, const char *application,
+				   SaSession *session)
+{
+	return sa_session_visit(snapshot, hash, application, session_read_slot, session);
 }
 
 /* Read the row of a session as it is now; false if there is none. */

@@ -16,6 +16,7 @@ INSERT INTO matrix VALUES
 -- for applications
 ('function', 'open_session',              'a....'),
 ('function', 'touch_session',             'a....'),
+('function', 'touch_session_user',        'a....'),
 ('function', 'touch_sessions',            'a....'),
 ('function', 'renew_session',             'a....'),
 ('function', 'reauthenticate',            'a....'),

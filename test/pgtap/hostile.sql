@@ -93,6 +93,7 @@ INSERT INTO call (command) VALUES
     ($$open_session('s2', 'alice')$$),
     ($$open_session('s3')$$),
     ($$touch_session('s1')$$),
+    ($$touch_session_user('s1')$$),
     ($$touch_sessions(ARRAY['s1', 's2'], ARRAY[5, 6])$$),
     ($$renew_session('s1', 's4')$$),
     ($$close_session('s2')$$),
