@@ -17,7 +17,9 @@ CREATE TABLE session_admin_internal.node (
     joined_ahead        bigint,
     joined_run          text,
     synced_ahead        bigint,
-    synced_run          text
+    synced_run          text,
+    -- the position it was handed came with rows, whose receipt is to be noted at once
+    unconfirmed         boolean NOT NULL DEFAULT false
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE session_admin_internal.node IS
 'application nodes with a cache: what each said it applied, and the position it was handed since';
@@ -101,15 +103,15 @@ COMMENT ON FUNCTION session_admin.join_node(text, text) IS
 'registers a node that caches sessions; returns the position in the feed from which an empty cache is right; error 42501 if the name is that of another role''s node';
 
 CREATE FUNCTION session_admin.sync_node(
-    node text, INOUT applied pg_snapshot,
+    node text, INOUT applied pg_snapshot, wait interval DEFAULT '0',
     OUT id bigint, OUT scope text, OUT application text, OUT user_name text,
     OUT session_hash bytea, OUT reason text, OUT at timestamptz, OUT lease interval)
 RETURNS SETOF record
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_sync_node';
-COMMENT ON FUNCTION session_admin.sync_node(text, pg_snapshot) IS
-'confirms that a node has applied everything up to a position and renews its lease; returns what was committed since, at least one row, with the next position; scope all means to start with an empty cache';
+COMMENT ON FUNCTION session_admin.sync_node(text, pg_snapshot, interval) IS
+'confirms that a node has applied everything up to a position and renews its lease; if that was known and there is nothing new, waits for news, at most for wait and for a third of the lease; returns what was committed since, at least one row, with the next position; scope all means to start with an empty cache';
 
 CREATE FUNCTION session_admin.witness_invalidations(node text, invalidations jsonb)
 RETURNS bigint

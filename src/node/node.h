@@ -28,6 +28,7 @@ extern bool sa_lost_note(const char *node, const SaClaim *claim);
 #define SA_PRODUCT_PREFIX	"product:"	/* no node's name begins so */
 
 extern char *sa_node_arg(FunctionCallInfo fcinfo, int argno);
+extern void sa_node_refuse_standby(FunctionCallInfo fcinfo);
 extern void sa_node_lock(FunctionCallInfo fcinfo, const char *node);
 extern void sa_node_check_role(const char *node, bool joins);
 
@@ -38,7 +39,6 @@ extern SaStatement sa_position_now;
 extern int64 sa_node_lease(const char *application);
 extern TimestampTz sa_time_after(TimestampTz at, int64 microseconds);
 
-#endif							/* SA_NODE_H */
 /* sleep.c: waiting for something new in the feed */
 typedef struct SaFollow
 {
@@ -78,3 +78,4 @@ extern void sa_sleep_until_news(const SaFollow *follow, int64 wait);
 /* wait.c: waiting for nodes */
 extern int64 sa_node_interval_arg(FunctionCallInfo fcinfo, int argno, const char *name);
 
+#endif							/* SA_NODE_H */

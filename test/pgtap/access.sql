@@ -44,8 +44,8 @@ INSERT INTO matrix VALUES
 ('function', 'invalidate_application',    '..o.d'),
 ('function', 'invalidate_all',            '..o.d'),
 ('function', 'wait_for_nodes',            '..o.d'),
-('function', 'maintain',                  '..o.d'),
 ('function', 'log_out',                   '..o.d'),
+('function', 'maintain',                  '..o.d'),
 -- reports
 ('function', 'dormant_users',             '...ud'),
 ('function', 'concurrent_sessions',       '...ud'),

@@ -128,9 +128,9 @@ INSERT INTO api VALUES
     'node text, application text DEFAULT NULL',
     'pg_snapshot', 'volatile, definer'),
 ('sync_node',
-    'node text, INOUT applied pg_snapshot, OUT id bigint, OUT scope text,
+    $$node text, INOUT applied pg_snapshot, wait interval DEFAULT '00:00:00', OUT id bigint, OUT scope text,
     OUT application text, OUT user_name text, OUT session_hash bytea, OUT reason text,
-    OUT at timestamptz, OUT lease interval',
+    OUT at timestamptz, OUT lease interval$$,
     'SETOF record', 'volatile, definer'),
 ('leave_node',
     'node text',
@@ -173,12 +173,6 @@ INSERT INTO api VALUES
 ('wait_for_nodes',
     $$invalidation_id bigint, timeout interval DEFAULT '00:00:05'$$,
     'TABLE(node text, state text)', 'volatile, definer'),
-('maintain',
-    'OUT task text, OUT done bigint',
-    'SETOF record', 'volatile, definer'),
--- Reports
-('dormant_users',
-    'since timestamptz, application text DEFAULT NULL',
 ('log_out',
     $$IN user_name text DEFAULT NULL, IN session_ref text DEFAULT NULL,
     IN address cidr DEFAULT NULL, IN user_agent_like text DEFAULT NULL, IN node text DEFAULT NULL,
@@ -187,6 +181,12 @@ INSERT INTO api VALUES
     IN reason text DEFAULT 'admin', IN timeout interval DEFAULT '00:00:05',
     IN application text DEFAULT NULL$$,
     'procedure', 'volatile'),
+('maintain',
+    'OUT task text, OUT done bigint',
+    'SETOF record', 'volatile, definer'),
+-- Reports
+('dormant_users',
+    'since timestamptz, application text DEFAULT NULL',
     'SETOF session_admin.dormant_user', 'stable'),
 ('concurrent_sessions',
     '"from" timestamptz, "to" timestamptz, step interval, application text DEFAULT NULL',
@@ -383,7 +383,7 @@ SELECT set_eq(
     $$SELECT relname::text FROM pg_class
       WHERE relnamespace = 'session_admin'::regnamespace AND relkind NOT IN ('v', 'i')$$,
     ARRAY['session', 'remember_me_token', 'application', 'product_role', 'lost_history',
-          'invalidation_result', 'dormant_user'],
+          'invalidation_result', 'dormant_user', 'touched_session'],
     'nor another table, sequence or type');
 
 SELECT is_empty(

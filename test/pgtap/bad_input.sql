@@ -95,8 +95,8 @@ INSERT INTO good_call (signature, arguments) VALUES
 -- nodes; what this transaction ended is not to be waited for yet
 INSERT INTO good_call (signature, arguments, state) VALUES
 ('session_admin.join_node(text,text)', $$'node 2' | NULL$$, '00000'),
-('session_admin.sync_node(text,pg_snapshot)',
- $$'node 1' | (SELECT handed FROM session_admin_internal.node WHERE node = 'node 1')$$, '00000'),
+('session_admin.sync_node(text,pg_snapshot,interval)',
+ $$'node 1' | (SELECT handed FROM session_admin_internal.node WHERE node = 'node 1') | '0'$$, '00000'),
 ('session_admin.leave_node(text)', $$'node 1'$$, '00000'),
 -- here, nothing was lost
 ('session_admin.witness_invalidations(text,jsonb)', $$'node 1' | '[]'$$, '55000'),
@@ -492,6 +492,9 @@ INSERT INTO refusal (call, state, message) VALUES
 ($$preview_invalidation(idle_for => '-30 days')$$, '22023', 'idle_for must not be negative'),
 ($$invalidate_sessions(user_agent_like => '\')$$, '22025', 'LIKE pattern must not end with escape character'),
 ($$invalidate_application(application => 'none')$$, 'PT404', 'application "none" does not exist'),
+($$sync_node('node 1', NULL, '-1 second')$$, '22023', 'wait must not be negative'),
+($$sync_node('node 1', NULL, NULL)$$, '22023', 'wait must not be null'),
+($$sync_node('node 1', NULL, make_interval(months => 2147483647))$$, '22023', 'wait is too long'),
 ($$wait_for_nodes(-1)$$, 'PT404', 'invalidation -1 does not exist'),
 ($$wait_for_nodes(1, '-1 second')$$, '22023', 'timeout must not be negative'),
 ($$wait_for_nodes(1, make_interval(months => 2147483647))$$, '22023', 'timeout is too long'),
