@@ -70,6 +70,7 @@ sa_sleep_until_news(const SaFollow *follow, int64 wait)
 
 		if (longest < 0)
 			break;
+		sa_test_point("looked");
 		if (!released)
 			released = sa_snapshot_release(follow->statement);
 		InvalidateCatalogSnapshot();
