@@ -19,8 +19,9 @@
 # "make install" puts into the directories that pg_config names.  No server is
 # used but those started here, and they listen in $work only.
 
-program=test/$(basename "$0")
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+program=$(cd "$(dirname "$0")" && pwd)/$(basename "$0")
+program=${program#"$top/"}
 given_pg_config=${PG_CONFIG:-}
 
 # nothing of the caller's may lead to a server of theirs

@@ -4,7 +4,6 @@
  */
 #include "base/base.h"
 
-#include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(sa_check_steps);

@@ -9,7 +9,6 @@
 #include "common/cryptohash.h"
 #include "common/sha1.h"
 #include "common/sha2.h"
-#include "port/pg_crc32c.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/pg_crc.h"

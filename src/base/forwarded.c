@@ -291,14 +291,14 @@ forwarded_last_element(const char *start, const char *end, bool quoted_strings)
 }
 
 /*
- * Find the client's address.  *client is the peer on entry.
+ * Find the client's address. *client is the peer on entry.
  *
- * The answer is the first untrusted address from the right, or the leftmost
- * one if all are trusted.  A hop that does not tell its peer (RFC 7239, sections
- * 6.2 and 6.3) ends the search too: who is behind it is nobody's knowledge, and
- * what stands to its left nobody's word; the answer is the last hop known.
- * If the search meets anything malformed, or the header is oversized, then
- * something is wrong with the proxies, and the answer is the peer.
+ * The answer is the first untrusted address from the right, or the leftmost one if all are
+ * trusted. A hop that does not tell its peer (RFC 7239, sections 6.2 and 6.3) ends the
+ * search, too: it is not known who is behind it, and nobody vouches for what stands to its
+ * left; the answer is the last hop known. If the search meets anything malformed, or the
+ * header is oversized, then something is wrong with the proxies, and the answer is the
+ * peer.
  */
 void
 sa_forwarded_client(SaAddress *client, const char *header, size_t length,

@@ -20,8 +20,6 @@
 #include "storage/procarray.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
-#include "utils/lsyscache.h"
-#include "utils/rel.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -36,7 +34,7 @@ sa_wait_until(void)
 	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), sa_lock_wait);
 }
 
-/* The transaction that has this version of a row locked; invalid if none can be told. */
+/* The transaction that has this version of a row locked; invalid if it is not known. */
 static TransactionId
 lock_holder_of(Relation rel, ItemPointer tid)
 {
@@ -248,7 +246,9 @@ sa_wait_for(SaBusy *busy, TimestampTz until)
 	return GetCurrentTimestamp() < until && lock_wait_in_step(until, lock_wait_for_holder, busy, NULL);
 }
 
-/* Run a step that may have to wait, and undo all that it did; false if it had to for long. */
+/*
+ * Run a step that may have to wait, and undo all that it did; false if it waited too long.
+ */
 bool
 sa_wait_with(TimestampTz until, void (*step) (SaBusy *, void *), void *argument)
 {
@@ -258,10 +258,10 @@ sa_wait_with(TimestampTz until, void (*step) (SaBusy *, void *), void *argument)
 }
 
 /*
- * Take the locks of a call by "step", which waits for none of them, tells in *busy of the
- * first that is not to be had, and goes on without it.  While there is one and there is
- * time to wait (see sa_wait_until), all are given back and tried again.  The last try
- * keeps what it has.
+ * Take the locks of a call by "step". It waits for none of them, reports in *busy the
+ * first one that is not to be had, and goes on without it. While there is such a lock and
+ * there is time to wait (see sa_wait_until), all are given back and tried again. The last
+ * try keeps what it has.
  */
 void
 sa_lock_all(TimestampTz until, void (*step) (SaBusy *, void *), void *argument)

@@ -54,7 +54,7 @@ relation_forget_all(Datum arg, pg_attribute_unused() int cacheid, pg_attribute_u
 	relation_forget(arg, InvalidOid);
 }
 
-/* Be told of changes. */
+/* Register for changes. */
 void
 sa_relation_init(void)
 {

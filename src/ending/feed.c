@@ -1,10 +1,7 @@
 /*
  * feed.c
- *	  What nodes are told: rows of invalidation, which are the truth, and notifications,
- *	  which are only a bell.
- *
- * One that cannot be sent costs a poll.  So the queue is looked at first: NOTIFY would
- * fail at commit, and with it the invalidation, when the queue is full.
+ *	  What nodes are told: rows of invalidation, which are the truth.  A notification is
+ *	  only a bell (bell.c).
  */
 #include "ending/ending.h"
 

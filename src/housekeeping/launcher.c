@@ -21,7 +21,6 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lock.h"
-#include "storage/proc.h"
 #include "storage/spin.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"

@@ -14,15 +14,10 @@
 
 #include "access/xact.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_type.h"
-#include "funcapi.h"
 #include "miscadmin.h"
 #include "tcop/pquery.h"
 #include "utils/builtins.h"
-#include "utils/datetime.h"
 #include "utils/guc.h"
-#include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/portal.h"
 #include "utils/timestamp.h"
 
@@ -178,7 +173,7 @@ typedef struct Maintained
 	char		unused;
 } Maintained;
 
-/* Whoever commits it would not know of the shared table. */
+/* The session that commits it would not know of the shared table. */
 static const SaAtEndKind maintained_kind = {
 	.size = sizeof(Maintained),
 	.refuses_prepare = "called session_admin.maintain()",

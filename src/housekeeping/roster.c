@@ -199,7 +199,7 @@ roster_start(void *memory, pg_attribute_unused() LWLockPadded *locks, bool found
 	}
 }
 
-/* Ask for the shared memory, and be told of databases that use the extension. */
+/* Ask for the shared memory, and register for databases that use the extension. */
 void
 sa_roster_init(void)
 {

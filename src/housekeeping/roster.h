@@ -38,7 +38,7 @@ typedef struct SaTrouble
 } SaTrouble;
 
 /*
- * Times are those of sa_monotonic_now(), but for three that people are shown: the
+ * Times are those of sa_monotonic_now(), except for three that are shown to users: the
  * clock may be set meanwhile.
  */
 #define NEVER			PG_INT64_MAX

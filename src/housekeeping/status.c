@@ -77,8 +77,8 @@ status_trouble_text(const SaTrouble *troubles)
 }
 
 /*
- * How long something should have happened that did not: a batch has begun and not
- * ended, or a task is due and none has begun.  What there is to flush is told apart.
+ * For how long something has been overdue: a batch that has begun and not ended, or a task
+ * that is due and has not begun. Flushing has a column of its own.
  */
 static int64
 status_overdue(const SaDatabase *database, const SaWorkerRun *run, int64 now)

@@ -10,27 +10,19 @@
 #include "live/live.h"
 #include "ending/ending.h"
 
-#include "access/htup_details.h"
 #include "access/xact.h"
-#include "access/xlog.h"
-#include "funcapi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "storage/ipc.h"
-#include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
-#include "storage/shmem.h"
 #include "storage/spin.h"
 #include "tcop/tcopprot.h"
-#include "utils/builtins.h"
 #include "utils/guc.h"
-#include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 #include "utils/timeout.h"
-#include "utils/timestamp.h"
 
 PGDLLEXPORT void sa_worker_main(Datum arg);
 
@@ -196,7 +188,7 @@ sa_worker_back_off(int64 now, int failures, bool is_error)
 	return now + Min(PAUSE << Min(failures, 10), most);
 }
 
-/* Here we are: whoever waits for us knows that we do not stand still. */
+/* Tell the launcher that we do not stand still. */
 static void
 worker_tell_moved(SaWorkerRun *run, int64 now)
 {

@@ -12,7 +12,6 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 
 #define FLUSH_BATCH		1000	/* rows */
 
@@ -62,7 +61,7 @@ static const SaAtEndKind flushed_kind = {
 	.size = sizeof(LiveTouch),
 	.before = flushed_before_commit,
 	.after = flushed_after,
-	/* whoever commits it would not know of the shared table */
+	/* the session that commits it would not know of the shared table */
 	.refuses_prepare = "called session_admin.maintain()",
 	.refusal_rank = 1
 };

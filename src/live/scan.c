@@ -78,7 +78,7 @@ live_scan(LiveTouch *touches, int n, uint32 *position,
 	return found;
 }
 
-/* Has it got what the table does not tell yet? */
+/* Does the entry have something that the table session does not tell yet? */
 static bool
 live_entry_is_unflushed(const LiveEntry *entry)
 {

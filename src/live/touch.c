@@ -87,8 +87,8 @@ touch_write_interval(const SaApplication *application, const SaSession *session)
 }
 
 /*
- * Count requests of a session and tell whether it is still valid, and has got the
- * idle timeout that its product tells (0: no matter).
+ * Count requests of a session and tell whether it is still valid, with the idle timeout
+ * that its product tells (0: any).
  */
 bool
 sa_session_touch(const uint8 *hash, const SaApplication *application, int64 requests,

@@ -6,7 +6,6 @@
 
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 /*
  * With more sessions than this counted in one backend, start anew: most of them

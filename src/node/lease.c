@@ -52,10 +52,10 @@ sa_time_after(TimestampTz at, int64 microseconds)
 }
 
 /*
- * health_lease_is_over(begins, ends, ahead, run, seen, seen_run): has a lease surely run out
- * that was granted in a run of the server, if another run is known since a moment?
- * A standby has no other clock than the one that people set, and nor has a row that
- * was written by hand.
+ * health_lease_is_over(begins, ends, ahead, run, seen, seen_run): has a lease surely run
+ * out that was granted in a run of the server, if the current run is known since a moment?
+ * On a standby, and for a row that was written by hand, only the clock that can be set is
+ * known.
  */
 Datum
 sa_health_lease_is_over(PG_FUNCTION_ARGS)

@@ -4,7 +4,6 @@
  */
 #include "node/node.h"
 
-#include "access/xlog.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"

@@ -27,9 +27,8 @@ Datum
 sa_join_node(PG_FUNCTION_ARGS)
 {
 	/*
-	 * Whoever joins under the name of a node that is still known may have
-	 * come after it while it still answers from its cache: its lease is left
-	 * to run out.
+	 * A node may join under the name of one that is still known and still
+	 * answers from its cache: the lease of that one is left to run out.
 	 */
 	static SaStatement node_join = {.sql =
 		"INSERT INTO session_admin_internal.node AS n"

@@ -16,7 +16,6 @@
 #include "storage/sinval.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
 PG_FUNCTION_INFO_V1(sa_policy_changed);
@@ -206,7 +205,7 @@ application_load(const char *name)
 	return true;
 }
 
-/* Empty the cache, and know again which tables it depends on. */
+/* Empty the cache, and look up the tables that it depends on. */
 static void
 cache_reset(void)
 {

@@ -64,7 +64,10 @@ promise_announce(int position)
 							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 }
 
-/* Whoever commits a prepared transaction would not know what that has to wait for. */
+/*
+ * The session that commits a prepared transaction would not know what that has to wait
+ * for.
+ */
 static const SaAtEndKind promise_kind = {
 	.size = sizeof(Promise),
 	.announce = promise_announce,

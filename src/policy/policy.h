@@ -123,9 +123,9 @@ extern bool sa_times_are_valid(const SaApplication *application, uint64 user_key
 							   TimestampTz now);
 
 /*
- * Is the idle timeout that a product tells (if not 0) as good as the one that we know?
- * A session must not end before the product ends it, so that ours may be a little
- * longer; products round it, or compute it from clocks that differ.
+ * Does the idle timeout that a product tells (0: none) agree with the one that we know? A
+ * session must not end before the product ends it, so that ours may be a little longer;
+ * products round it, or compute it from clocks that differ.
  */
 static inline bool
 sa_idle_timeout_holds(int64 known, int64 told)

@@ -4,9 +4,8 @@
  */
 #include "policy/load.h"
 
-#include "utils/timestamp.h"
 
-/* Of a user who has no limit of sessions of their own. */
+/* The user has no limit of sessions of their own. */
 #define NO_LIMIT_OF_THEIR_OWN	PG_INT64_MIN
 
 static int

@@ -95,7 +95,7 @@ typedef struct SaWatch
 {
 	const char *application;
 	const char *product;
-	const char *alias_pattern;	/* NULL: anonymized users cannot be told */
+	const char *alias_pattern;	/* NULL: anonymized users cannot be recognized */
 	SaTablePart part;
 	SaTablePart key_of;			/* whose key user_key is */
 	Oid			relid;

@@ -8,7 +8,6 @@
  */
 #include "products/products.h"
 
-#include "access/table.h"
 #include "access/transam.h"
 #include "catalog/pg_type.h"
 #include "utils/hsearch.h"
@@ -85,7 +84,7 @@ watch_relcache_callback(pg_attribute_unused() Datum arg, Oid relid)
 		table->valid = false;
 }
 
-/* Be told of changes. */
+/* Register for changes. */
 void
 sa_products_init(void)
 {
@@ -147,9 +146,8 @@ watch_holds_json(Oid type)
 }
 
 /*
- * Add one column or attribute.  A column that has been dropped or renamed since,
- * or that has got a type that cannot be read (see refused_type), plays no role any
- * more.
+ * Add one column or attribute. A column that has been dropped or renamed since, or whose
+ * type cannot be read any more (see refused_type), plays no role.
  */
 static void
 watch_add_column(SaWatch *watch, Relation relation, SaColumnRole role, const char *name,

@@ -11,19 +11,14 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "port/atomics.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
-#include "storage/shmem.h"
-#include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/hsearch.h"
-#include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
@@ -92,7 +87,7 @@ written_after(const void *data, bool committed)
 static const SaAtEndKind written_kind = {
 	.size = sizeof(Written),
 	.after = written_after,
-	/* whoever commits it would not know */
+	/* the session that commits it would not know of them */
 	.refuses_prepare = "written counts of probes",
 	.refusal_hint = "Try again.",
 	.refusal_rank = 5

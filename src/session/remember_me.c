@@ -25,7 +25,7 @@ typedef struct Redemption
 	inet	   *client_address;
 	char	   *user_agent;
 	TimestampTz called_at;
-	/* what comes of it */
+	/* the result */
 	const char *outcome;
 	char	   *user_name;		/* NULL if unknown */
 	bool		has_next;
@@ -405,10 +405,7 @@ sa_revoke_remember_me(PG_FUNCTION_ARGS)
 	user_name = sa_series_user(application, series);
 	if (user_name != NULL)
 	{
-		/*
-		 * this waits for the open transaction of another one, but not without
-		 * end
-		 */
+		/* do not wait without end for another session's open transaction */
 		sa_accounts_lock(application, sa_array_of_text(user_name));
 	}
 	if (sa_series_lock_user(application, series) != NULL)

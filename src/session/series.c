@@ -5,7 +5,6 @@
 #include "session/series.h"
 #include "ending/ending.h"
 
-#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/timestamp.h"
 

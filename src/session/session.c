@@ -34,7 +34,7 @@ session_delete(const SaEnding *ending, const uint8 *hash, const char *applicatio
 	sa_delete_for(ending, NULL, &delete_session, &args);
 }
 
-/* Who opens a session, and with what. */
+/* The arguments of open_session(). */
 typedef struct Opening
 {
 	SaSessionId id;

@@ -5,7 +5,7 @@
 -- A function, or a type of argument, that is missing here fails the test.
 --
 -- SESSION_ADMIN_BAD_INPUT=10 in the environment tries one in 10 of what is wrong, for
--- a server that is slow (test/sanitize).
+-- a server that is slow (test/tools/sanitize).
 
 BEGIN;
 SET LOCAL client_min_messages = error;

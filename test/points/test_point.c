@@ -11,7 +11,7 @@
  * With session_admin.test_collisions, all keys of the shared table of live sessions
  * meet in one chain.
  *
- * The functions are made by the test (test/t/100_live.pl); the extension knows
+ * The functions are made by the test (test/t/310_live_shared_table.pl); the extension knows
  * nothing of them.
  */
 #include "base/base.h"

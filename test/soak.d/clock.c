@@ -1,5 +1,5 @@
 /*
- * A wall clock that can be set, for the server of test/soak: preloaded, it adds the
+ * A wall clock that can be set, for the server of test/tools/soak: preloaded, it adds the
  * seconds that are in a file to the right time.
  *
  * libfaketime does that, too, but reads its file with fopen(), which hangs where a

@@ -36,7 +36,7 @@ JUDGED = [c for c in COUNTERS if c.startswith('judged_')]
 AFTERWARDS = ('judged_feed', 'judged_cache', 'judged_history', 'judged_table', 'judged_product', 'judged_logins')
 CRASHES = ('kill_backend', 'kill_postmaster', 'stop_immediate')
 
-# the kinds of violation, by the letters of the table in test/soak
+# the kinds of violation, by the letters of the table in test/tools/soak
 KINDS = {
     'final': 'a', 'comes back': 'a', 'refused': 'b', 'count': 'b',
     'feed': 'c', 'receipt': 'c', 'cache': 'c', 'resync': 'c',

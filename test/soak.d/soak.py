@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""Runs the processes of test/soak against a server that test/soak has made, and tells what
-they found.  See test/soak for what is checked."""
+"""Runs the processes of test/tools/soak against a server that test/tools/soak has made, and tells what
+they found.  See test/tools/soak for what is checked."""
 
 import argparse
 import glob

@@ -354,7 +354,7 @@ UPDATE jira.app_user SET lower_user_name = new_name FROM renaming WHERE lower_us
 SELECT * FROM who;
 SELECT part, key, user_name FROM session_admin_internal.account_key
 WHERE user_name IN ('bob', 'carol', 'dave') OR user_name ~ '[[:cntrl:]]' ORDER BY part, key;
-SELECT user_name FROM session_admin_internal.account WHERE user_name ~ '[[:cntrl:]]';
+SELECT user_name FROM session_admin_internal.account WHERE application = 'jira' AND user_name ~ '[[:cntrl:]]';
 SELECT session_admin.touch_sessions('{bob 1,carol 1,dave 1}') AS ended;
 ROLLBACK;
 

@@ -72,6 +72,7 @@ SELECT count(*) FROM session_admin.detach_application(application => 'zebra');
 DELETE FROM session_admin.session WHERE application = 'zebra';
 SELECT count(*) FROM session_admin.detach_application(application => 'owned');
 DELETE FROM session_admin.session WHERE application = 'owned';
+DELETE FROM session_admin_internal.product_remains WHERE application = 'owned';
 DELETE FROM session_admin_internal.ended_id;
 DROP SCHEMA owned, later CASCADE;
 DROP ROLE regress_product;

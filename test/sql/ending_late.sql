@@ -1,6 +1,6 @@
 --
 -- What has ended although somebody else had it locked: rows of late_ending, which
--- invalidations write where they cannot wait (see specs concurrent_late_ending)
+-- invalidations write where they cannot wait (see specs concurrent_ending_late)
 --
 SET client_min_messages = warning;
 SET session_admin.application = 'late';

@@ -190,8 +190,16 @@ is_deeply(
 	['load() is static in several files: src/live/a.c src/policy/a.c'],
 	'a name in two files');
 is_deeply(
-	too_large('test/t/010_a.pl' => [''], 'test/t/010_b.pl' => [''], 'test/t/011_c.pl' => ['']),
-	['number 010 has several tests: test/t/010_a.pl test/t/010_b.pl'],
+	too_large('test/t/010_all_a.pl' => [''], 'test/t/010_all_b.pl' => [''], 'test/t/011_all_c.pl' => ['']),
+	['number 010 has several tests: test/t/010_all_a.pl test/t/010_all_b.pl'],
 	'a number of two tests');
+is_deeply(
+	too_large(
+		'src/live/a.c' => [''],
+		map { $_ => [''] } qw(test/sql/live_a.sql test/sql/life.sql test/specs/concurrent_live_a.spec
+		  test/specs/concurrent_a.spec test/t/310_live_a.pl test/t/311_a_b.pl)),
+	[ map { "$_: the name does not begin with a folder of src/" }
+		  qw(test/sql/life.sql test/specs/concurrent_a.spec test/t/311_a_b.pl) ],
+	'a test without a folder in its name');
 
 done_testing();

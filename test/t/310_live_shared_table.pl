@@ -16,7 +16,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-# TEST_POINTS_TREE is where somebody has prepared it (test/mutants).
+# TEST_POINTS_TREE is where somebody has prepared it (test/tools/mutants).
 my $tree = $ENV{TEST_POINTS_TREE};
 if (!$tree)
 {

@@ -2,7 +2,7 @@
 # every committed invalidation once, and nothing else.
 #
 # How a reader that remembers the highest id misses some, in one interleaving, is
-# in test/specs/concurrent_feed.spec; here it reads along, for comparison.
+# in test/specs/concurrent_ending_feed.spec; here it reads along, for comparison.
 
 use strict;
 use warnings;
