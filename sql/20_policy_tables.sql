@@ -54,7 +54,7 @@ CREATE TABLE session_admin_internal.policy (
     user_name       text COLLATE "C",
     name            text COLLATE "C" NOT NULL,
     value           text NOT NULL,
-    UNIQUE NULLS NOT DISTINCT (application, user_name, name)
+    CONSTRAINT policy_key UNIQUE NULLS NOT DISTINCT (application, user_name, name)
 );
 COMMENT ON TABLE session_admin_internal.policy IS
 'policies that differ from their default, for an application or for one of its users';
@@ -147,6 +147,12 @@ INSERT INTO session_admin_internal.policy_definition
 CREATE TABLE session_admin_internal.policy_signal ();
 COMMENT ON TABLE session_admin_internal.policy_signal IS
 'always empty: backends that are told that it changed read applications and policies anew';
+
+-- Without statistics each would be taken for hundreds of rows, and views over all sessions
+-- would look up the mark for each of them.
+ANALYZE session_admin_internal.installation, session_admin_internal.policy_definition,
+    session_admin.application, session_admin_internal.application_generation,
+    session_admin_internal.policy;
 
 -- one statement each: two of them in one would update the same row twice
 SELECT pg_catalog.pg_extension_config_dump('session_admin.application', '');

@@ -58,9 +58,9 @@ INSERT INTO session_admin_internal.capability
 SELECT c.capability, 'function', 'session_admin_internal', o.object
 FROM (VALUES
     ('operator', '{live_last_access,live_requests,live_probes,application_or_current,
-        health_items,health_lease_is_over,health_pending}'),
+        health_items,health_lease_is_over}'),
     ('auditor', '{live_last_access,live_requests,live_probes,application_or_current,
-        health_items,health_lease_is_over,health_pending,
+        health_items,health_lease_is_over,
         check_steps,html,html_time,html_row,html_table}'))
     AS c (capability, objects)
 CROSS JOIN unnest(c.objects::text[]) AS o (object);

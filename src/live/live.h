@@ -17,6 +17,7 @@ typedef struct SaSession
 	int64		idle_timeout;	/* that the product gave it, in microseconds;
 								 * 0: the policies say */
 	uint64		opened_xid;		/* the transaction in which its user logged in */
+	SaTimeLimit limit;			/* of its user: see sa_session_is_valid() */
 	bool		written_here;	/* by this very transaction, which may abort */
 } SaSession;
 
@@ -62,7 +63,7 @@ extern bool sa_session_visit(Snapshot snapshot, const uint8 *hash, const char *a
 extern bool sa_session_read(const uint8 *hash, const char *application, SaSession *session);
 extern bool sa_session_read_at(Snapshot snapshot, const uint8 *hash, const char *application,
 							   SaSession *session);
-extern bool sa_session_is_valid(const SaSession *session, const SaApplication *application,
+extern bool sa_session_is_valid(SaSession *session, const SaApplication *application,
 								const uint8 *hash, TimestampTz now);
 extern bool sa_session_row_is_valid(TupleTableSlot *slot, const SaApplication *application,
 									const uint8 *hash, TimestampTz now);

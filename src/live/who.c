@@ -73,7 +73,7 @@ sa_touch_session_user(PG_FUNCTION_ARGS)
 	memset(who.nulls, true, sizeof(who.nulls));
 	valid = sa_application_find(sa_application_arg(fcinfo, 1), &application) &&
 		sa_session_touch(hash, &application, 1, 0) &&
-		sa_session_visit(GetLatestSnapshot(), hash, application.name, who_read, &who);
+		sa_session_visit(NULL, hash, application.name, who_read, &who);
 	who.values[WHO_VALID] = BoolGetDatum(valid);
 	who.nulls[WHO_VALID] = false;
 

@@ -91,7 +91,6 @@ INSERT INTO matrix VALUES
 ('function', 'live_requests',             '..oud'),
 ('function', 'ended_until',               '.....'),
 ('function', 'live_probes',               '..oud'),
-('function', 'health_pending',            '..oud'),
 ('function', 'health_lease_is_over',      '..oud'),
 ('function', 'application_or_current',    '..oud'),
 ('function', 'health_items',              '..oud'),

@@ -100,7 +100,6 @@ INSERT INTO good_call (signature, arguments, state) VALUES
 ('session_admin.leave_node(text)', $$'node 1'$$, '00000'),
 -- here, nothing was lost
 ('session_admin.witness_invalidations(text,jsonb)', $$'node 1' | '[]'$$, '55000'),
-('session_admin_internal.health_pending(pg_snapshot)', $$'10:20:15'$$, '00000'),
 ('session_admin_internal.health_lease_is_over(timestamptz,timestamptz,bigint,text,bigint,text)',
  $$now() | now() | 0 | '0/1' | 0 | '0/1'$$, '00000'),
 ('session_admin.wait_for_nodes(bigint,interval)',
