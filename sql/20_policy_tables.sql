@@ -54,7 +54,7 @@ CREATE TABLE session_admin_internal.policy (
     user_name       text COLLATE "C",
     name            text COLLATE "C" NOT NULL,
     value           text NOT NULL,
-    UNIQUE NULLS NOT DISTINCT (application, user_name, name)
+    CONSTRAINT policy_key UNIQUE NULLS NOT DISTINCT (application, user_name, name)
 );
 COMMENT ON TABLE session_admin_internal.policy IS
 'policies that differ from their default, for an application or for one of its users';

@@ -13,7 +13,7 @@ CREATE TABLE session_admin_internal.probe_rule (
     last_probe_at   timestamptz,
     created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
     CHECK (num_nonnulls(user_agent_like, address) > 0),
-    UNIQUE NULLS NOT DISTINCT (application, user_agent_like, address)
+    CONSTRAINT probe_rule_key UNIQUE NULLS NOT DISTINCT (application, user_agent_like, address)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE session_admin_internal.probe_rule IS
 'which anonymous sessions are not kept, and how many there were';

@@ -116,6 +116,47 @@ AS 'MODULE_PATHNAME', 'sa_touch_session';
 COMMENT ON FUNCTION session_admin.touch_session(bytea, text) IS
 'counts a request of a session, given by the SHA-256 of its id; returns whether the session is valid';
 
+CREATE TYPE session_admin.touched_session AS (
+    valid               boolean,
+    user_name           text,
+    kind                text,
+    login_method        text,
+    created_at          timestamptz,
+    reauthenticated_at  timestamptz
+);
+COMMENT ON TYPE session_admin.touched_session IS
+'whether a session is valid, and whose it is';
+COMMENT ON COLUMN session_admin.touched_session.valid IS
+'whether the session is valid; if not, all else is null';
+COMMENT ON COLUMN session_admin.touched_session.user_name IS
+'name of the user; null for an anonymous session';
+COMMENT ON COLUMN session_admin.touched_session.kind IS
+'user or anonymous';
+COMMENT ON COLUMN session_admin.touched_session.login_method IS
+'how the user logged in, as the application named it; remember-me for a remembered device';
+COMMENT ON COLUMN session_admin.touched_session.created_at IS
+'time of the login';
+COMMENT ON COLUMN session_admin.touched_session.reauthenticated_at IS
+'time at which the user last logged in again in this session; null if never';
+
+CREATE FUNCTION session_admin.touch_session_user(
+    session_id text,
+    application text DEFAULT NULL)
+RETURNS session_admin.touched_session
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'sa_touch_session_user';
+COMMENT ON FUNCTION session_admin.touch_session_user(text, text) IS
+'counts a request of a session; returns whether the session is valid, and whose it is';
+
+CREATE FUNCTION session_admin.touch_session_user(
+    session_id bytea,
+    application text DEFAULT NULL)
+RETURNS session_admin.touched_session
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'sa_touch_session_user';
+COMMENT ON FUNCTION session_admin.touch_session_user(bytea, text) IS
+'counts a request of a session, given by the SHA-256 of its id; returns whether the session is valid, and whose it is';
+
 CREATE FUNCTION session_admin.touch_sessions(
     session_ids text[],
     requests bigint[] DEFAULT NULL,

@@ -7,6 +7,8 @@
 
 #include "postgres.h"
 
+#include "access/relscan.h"
+#include "access/skey.h"
 #include "access/xlogdefs.h"
 #include "datatype/timestamp.h"
 #include "executor/spi.h"
@@ -134,8 +136,17 @@ typedef enum SaRelation
 	SA_TABLE_ENDED_ID,
 	SA_TABLE_ENDED_SESSION,
 	SA_TABLE_NODE,
+	SA_TABLE_INSTALLATION,
+	SA_TABLE_LATE_ENDING,
+	SA_TABLE_POLICY,
+	SA_TABLE_POLICY_DEFINITION,
 	SA_TABLE_POLICY_SIGNAL,
+	SA_TABLE_PROBE_RULE,
+	SA_INDEX_APPLICATION_NAME,
+	SA_INDEX_POLICY_KEY,
+	SA_INDEX_PROBE_RULE_KEY,
 	SA_INDEX_SESSION_APPLICATION,
+	SA_INDEX_SESSION_KEY,
 	SA_INDEX_SESSION_USER_NAME,
 	SA_INDEX_ENDED_ID_KEY,
 	SA_SEQUENCE_SEAT_TICKET
@@ -143,6 +154,30 @@ typedef enum SaRelation
 
 extern Oid	sa_relation(SaRelation which);	/* errors if there is none */
 extern Oid	sa_relation_if_any(SaRelation which);
+
+/* scan.c: our own tables, read without a statement */
+typedef struct SaScan
+{
+	Relation	rel;
+	Relation	index;			/* NULL: all rows are read */
+	Snapshot	snapshot;
+	IndexScanDesc index_scan;
+	TableScanDesc table_scan;
+	TupleTableSlot *slot;		/* the row that was read last */
+} SaScan;
+
+extern void sa_scan_key_text(ScanKey key, AttrNumber column, const char *value);	/* NULL is null */
+extern void sa_scan_key_hash(ScanKey key, AttrNumber column, const uint8 *hash);
+extern void sa_scan_begin(SaScan *scan, SaRelation table);
+extern void sa_scan_begin_at(SaScan *scan, SaRelation table, SaRelation index,
+							 Snapshot snapshot, ScanKey keys, int nkeys);
+extern void sa_scan_begin_by(SaScan *scan, SaRelation table, SaRelation index,
+							 ScanKey keys, int nkeys);
+extern bool sa_scan_next(SaScan *scan);
+extern Datum sa_scan_value(SaScan *scan, AttrNumber column, bool *isnull);
+extern char *sa_scan_text(SaScan *scan, AttrNumber column); /* NULL if null */
+extern void sa_scan_end(SaScan *scan);
+extern void *sa_grown(void *array, int *space, Size element);
 
 /* spi.c: statements that are prepared once, and always see the latest data */
 typedef struct SaStatement
@@ -183,6 +218,12 @@ typedef struct SaOwner
 
 extern void sa_owner_enter(SaOwner *owner);
 extern void sa_owner_leave(SaOwner *owner);
+
+/* released.c: waiting without the snapshot of the client's statement */
+struct QueryDesc;
+extern struct QueryDesc *sa_lone_statement(FunctionCallInfo fcinfo);
+extern bool sa_snapshot_release(struct QueryDesc *query);
+extern void sa_snapshot_retake(struct QueryDesc *query);
 
 /* array.c: arrays of text and bytea */
 extern ArrayType *sa_array(Datum *values, int n, Oid type);

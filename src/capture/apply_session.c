@@ -58,7 +58,7 @@ apply_log_in(const SaBatch *batch, const SaSessionRow *row, const char *user_nam
 
 	event.at = GetCurrentTimestamp();
 	sa_application_get(application_name, &application);
-	waits = sa_max_sessions(&application, sa_user_key(user_name), &on_session_limit) >= 0 ||
+	waits = sa_max_sessions(&application, user_name, &on_session_limit) >= 0 ||
 		sa_account_enter(application_name, user_name);
 	if (counts && waits)
 		sa_account_count_login(application_name, user_name, event.at, NULL, NULL);

@@ -9,18 +9,9 @@
 #include "ending/ending.h"
 #include "live/live.h"
 
-#include "access/genam.h"
-#include "access/relscan.h"
-#include "access/stratnum.h"
-#include "access/table.h"
-#include "access/tableam.h"
-#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "common/int.h"
-#include "executor/tuptable.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(sa_ended_until);
@@ -75,7 +66,7 @@ sa_ended_until(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 	ended_at = PG_GETARG_TIMESTAMPTZ(5);
 	if (sa_application_find(text_to_cstring(PG_GETARG_TEXT_PP(0)), &application))
-		absolute = sa_absolute_timeout(&application, sa_user_key(user_name));
+		absolute = sa_absolute_timeout(&application, user_name);
 	if (of_product)
 	{
 		int64		idle = PG_ARGISNULL(3) ? LONGEST : sa_usecs_of_interval(PG_GETARG_INTERVAL_P(3));
@@ -91,34 +82,21 @@ sa_ended_until(PG_FUNCTION_ARGS)
 bool
 sa_id_is_remembered(const uint8 *hash, const char *application)
 {
-	Relation	rel = table_open(sa_relation(SA_TABLE_ENDED_ID), AccessShareLock);
-	Relation	index = index_open(sa_relation(SA_INDEX_ENDED_ID_KEY), AccessShareLock);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	TimestampTz now = GetCurrentTimestamp();
-	IndexScanDesc scan;
+	SaScan		scan;
 	ScanKeyData keys[2];
 	bool		found = false;
 
-	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_BYTEAEQ,
-				PointerGetDatum(sa_bytea(hash, SA_HASH_LEN)));
-	ScanKeyEntryInitialize(&keys[1], 0, 2, BTEqualStrategyNumber, InvalidOid,
-						   C_COLLATION_OID, F_TEXTEQ, CStringGetTextDatum(application));
-	scan = sa_index_beginscan(rel, index, snapshot, lengthof(keys));
-	index_rescan(scan, keys, lengthof(keys), NULL, 0);
-
-	while (!found && index_getnext_slot(scan, ForwardScanDirection, slot))
+	sa_scan_key_hash(&keys[0], 1, hash);
+	sa_scan_key_text(&keys[1], 2, application);
+	sa_scan_begin_by(&scan, SA_TABLE_ENDED_ID, SA_INDEX_ENDED_ID_KEY, keys, lengthof(keys));
+	while (!found && sa_scan_next(&scan))
 	{
 		bool		isnull;
 
-		found = DatumGetTimestampTz(slot_getattr(slot, ENDED_ID_UNTIL, &isnull)) > now;
+		found = DatumGetTimestampTz(sa_scan_value(&scan, ENDED_ID_UNTIL, &isnull)) > now;
 	}
-
-	index_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
-	UnregisterSnapshot(snapshot);
-	index_close(index, AccessShareLock);
-	table_close(rel, AccessShareLock);
+	sa_scan_end(&scan);
 	return found;
 }
 

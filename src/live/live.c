@@ -42,6 +42,14 @@ sa_live_key(SaLiveKey *key, const SaApplication *application, const uint8 *hash)
 	memcpy(key->hash, hash, SA_HASH_LEN);
 }
 
+/* Does the entry tell the time limits of its user, as they are now? */
+static inline bool
+live_limit_is_known(const LiveEntry *entry, const SaApplication *application)
+{
+	return !application->has_user_limits || entry->user_key == 0 ||
+		sa_policies_are_of(entry->limit_version);
+}
+
 /*
  * Answer a touch from the shared table: true means valid, and counted.  False
  * means that the table has to be asked.  A product's idle timeout (if not 0) must be
@@ -67,12 +75,13 @@ sa_live_touch(const SaApplication *application, const SaLiveKey *key,
 	entry = live_entry_find(key, hash_value);
 	if (entry != NULL &&
 		sa_idle_timeout_holds(entry->idle_timeout, idle_timeout) &&
+		live_limit_is_known(entry, application) &&
 		!sa_in_doubt(live_stripe_of(hash_value)) &&
 		!sa_in_doubt(&sa_live_shared->everything) &&
 		entry->epoch == pg_atomic_read_u64(&sa_live_shared->epoch))
 	{
 		valid = !sa_late_ended(application, entry->user_key, key->hash, entry->opened_xid) &&
-			sa_times_are_valid(application, entry->user_key, entry->generation,
+			sa_times_are_valid(application, entry->user_key, &entry->limit, entry->generation,
 							   entry->created_at,
 							   (TimestampTz) pg_atomic_read_u64(&entry->last_access_at),
 							   entry->idle_timeout, now);
@@ -101,6 +110,8 @@ sa_live_fill_start(LiveFill *fill, const SaLiveKey *key)
 		fill->allowed =
 			pg_atomic_read_u64(&sa_live_shared->everything.finished) == fill->everything_begun &&
 			pg_atomic_read_u64(&stripe->finished) == fill->stripe_begun;
+		if (!sa_policies_version(&fill->policies_version))
+			fill->policies_version = VERSION_NONE;
 	}
 }
 
@@ -110,7 +121,8 @@ sa_live_fill_start(LiveFill *fill, const SaLiveKey *key)
  * the row.
  */
 bool
-sa_live_fill(LiveFill *fill, const SaSession *session, TimestampTz now, int64 requests)
+sa_live_fill(LiveFill *fill, const SaSession *session, const SaApplication *application,
+			 TimestampTz now, int64 requests)
 {
 	uint32		hash_value;
 	SaDoubt    *stripe;
@@ -153,6 +165,14 @@ sa_live_fill(LiveFill *fill, const SaSession *session, TimestampTz now, int64 re
 			entry->idle_timeout = session->idle_timeout;
 			entry->opened_xid = session->opened_xid;
 			entry->epoch = fill->epoch;
+			entry->limit = session->limit;
+
+			/*
+			 * where no user has limits, none was read: the first one may have
+			 * been set since the application was looked up
+			 */
+			entry->limit_version = application->has_user_limits ?
+				fill->policies_version : VERSION_NONE;
 			pg_atomic_write_u64(&entry->written_access_at, (uint64) session->last_access_at);
 		}
 		live_entry_count(entry, now, requests);

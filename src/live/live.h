@@ -17,10 +17,11 @@ typedef struct SaSession
 	int64		idle_timeout;	/* that the product gave it, in microseconds;
 								 * 0: the policies say */
 	uint64		opened_xid;		/* the transaction in which its user logged in */
+	SaTimeLimit limit;			/* of its user: see sa_session_is_valid() */
 	bool		written_here;	/* by this very transaction, which may abort */
 } SaSession;
 
-/* The columns of session that C looks at; they are its first ones. */
+/* The columns of session that C looks at. */
 enum
 {
 	SA_SESSION_HASH = 1,
@@ -33,7 +34,10 @@ enum
 	SA_SESSION_PRODUCT,
 	SA_SESSION_PRODUCT_KEY,
 	SA_SESSION_IDLE_TIMEOUT,
-	SA_SESSION_OPENED_XID
+	SA_SESSION_OPENED_XID,
+	SA_SESSION_LOGIN_METHOD,
+	/* those between are read by SQL alone */
+	SA_SESSION_REAUTHENTICATED_AT = 19
 };
 
 /* The columns of remember_me_token, likewise. */
@@ -54,10 +58,12 @@ enum
 extern int64 sa_usecs_of_interval(const Interval *interval);
 extern int64 sa_session_idle_timeout(TupleTableSlot *slot);
 extern uint64 sa_session_opened_xid(TupleTableSlot *slot);
+extern bool sa_session_visit(Snapshot snapshot, const uint8 *hash, const char *application,
+							 void (*visit) (TupleTableSlot *slot, void *argument), void *argument);
 extern bool sa_session_read(const uint8 *hash, const char *application, SaSession *session);
 extern bool sa_session_read_at(Snapshot snapshot, const uint8 *hash, const char *application,
 							   SaSession *session);
-extern bool sa_session_is_valid(const SaSession *session, const SaApplication *application,
+extern bool sa_session_is_valid(SaSession *session, const SaApplication *application,
 								const uint8 *hash, TimestampTz now);
 extern bool sa_session_row_is_valid(TupleTableSlot *slot, const SaApplication *application,
 									const uint8 *hash, TimestampTz now);

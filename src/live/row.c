@@ -5,15 +5,9 @@
 #include "live/live.h"
 #include "policy/policy.h"
 
-#include "access/genam.h"
-#include "access/stratnum.h"
-#include "access/table.h"
-#include "access/tableam.h"
 #include "access/xact.h"
-#include "catalog/pg_collation.h"
 #include "executor/tuptable.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/xid8.h"
@@ -64,63 +58,68 @@ session_from_slot(TupleTableSlot *slot, SaSession *session)
 	session->opened_xid = sa_session_opened_xid(slot);
 }
 
+/* What sa_session_read_at() gives. */
+static void
+session_read_slot(TupleTableSlot *slot, void *argument)
+{
+	SaSession  *session = argument;
+	bool		isnull;
+	Datum		user_name;
+	Datum		xmin;
+
+	slot_getsomeattrs(slot, SA_SESSION_OPENED_XID);
+	session_from_slot(slot, session);
+	user_name = slot_getattr(slot, SA_SESSION_USER_NAME, &isnull);
+	session->user_name = isnull ? NULL : TextDatumGetCString(user_name);
+	session->user_key = sa_user_key(session->user_name);
+	xmin = slot_getsysattr(slot, MinTransactionIdAttributeNumber, &isnull);
+	session->written_here = TransactionIdIsCurrentTransactionId(DatumGetTransactionId(xmin));
+}
+
+/*
+ * Find the row of a session as the snapshot (NULL: the latest) has it, and call visit()
+ * with it; false if there is none.
+ */
+bool
+sa_session_visit(Snapshot snapshot, const uint8 *hash, const char *application,
+				 void (*visit) (TupleTableSlot *slot, void *argument), void *argument)
+{
+	SaScan		scan;
+	ScanKeyData keys[2];
+	bool		found;
+
+	sa_scan_key_hash(&keys[0], 1, hash);
+	sa_scan_key_text(&keys[1], 2, application);
+	sa_scan_begin_at(&scan, SA_TABLE_SESSION, SA_INDEX_SESSION_KEY, snapshot, keys, lengthof(keys));
+
+	found = sa_scan_next(&scan);
+	if (found)
+		visit(scan.slot, argument);
+	sa_scan_end(&scan);
+	return found;
+}
+
 /* Read the row of a session as the snapshot has it; false if there is none. */
 bool
 sa_session_read_at(Snapshot snapshot, const uint8 *hash, const char *application,
 				   SaSession *session)
 {
-	Oid			relid = sa_relation(SA_TABLE_SESSION);
-	Relation	rel = table_open(relid, AccessShareLock);
-	Relation	index = index_open(sa_primary_key_index(rel), AccessShareLock);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	IndexScanDesc scan;
-	ScanKeyData keys[2];
-	bool		found;
-
-	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_BYTEAEQ,
-				PointerGetDatum(sa_bytea(hash, SA_HASH_LEN)));
-	ScanKeyEntryInitialize(&keys[1], 0, 2, BTEqualStrategyNumber, InvalidOid,
-						   C_COLLATION_OID, F_TEXTEQ, CStringGetTextDatum(application));
-
-	snapshot = RegisterSnapshot(snapshot);
-	scan = sa_index_beginscan(rel, index, snapshot, lengthof(keys));
-	index_rescan(scan, keys, lengthof(keys), NULL, 0);
-
-	found = index_getnext_slot(scan, ForwardScanDirection, slot);
-	if (found)
-	{
-		bool		isnull;
-		Datum		user_name;
-		Datum		xmin;
-
-		slot_getsomeattrs(slot, SA_SESSION_OPENED_XID);
-		session_from_slot(slot, session);
-		user_name = slot_getattr(slot, SA_SESSION_USER_NAME, &isnull);
-		session->user_name = isnull ? NULL : TextDatumGetCString(user_name);
-		session->user_key = sa_user_key(session->user_name);
-		xmin = slot_getsysattr(slot, MinTransactionIdAttributeNumber, &isnull);
-		session->written_here = TransactionIdIsCurrentTransactionId(DatumGetTransactionId(xmin));
-	}
-
-	index_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
-	UnregisterSnapshot(snapshot);
-	index_close(index, AccessShareLock);
-	table_close(rel, AccessShareLock);
-
-	return found;
+	return sa_session_visit(snapshot, hash, application, session_read_slot, session);
 }
 
 /* Read the row of a session as it is now; false if there is none. */
 bool
 sa_session_read(const uint8 *hash, const char *application, SaSession *session)
 {
-	return sa_session_read_at(GetLatestSnapshot(), hash, application, session);
+	return sa_session_read_at(NULL, hash, application, session);
 }
 
-/* Is the session, whose row was read, valid now? */
+/*
+ * Is the session, whose row was read, valid now?  The time limit of its user is read, too,
+ * unless it has ended late.
+ */
 bool
-sa_session_is_valid(const SaSession *session, const SaApplication *application,
+sa_session_is_valid(SaSession *session, const SaApplication *application,
 					const uint8 *hash, TimestampTz now)
 {
 	SaLiveKey	key;
@@ -129,7 +128,8 @@ sa_session_is_valid(const SaSession *session, const SaApplication *application,
 
 	if (sa_late_ended(application, session->user_key, hash, session->opened_xid))
 		return false;
-	if (sa_times_are_valid(application, session->user_key, session->generation,
+	sa_time_limit_read(application, session->user_name, &session->limit);
+	if (sa_times_are_valid(application, session->user_key, &session->limit, session->generation,
 						   session->created_at, session->last_access_at,
 						   session->idle_timeout, now))
 		return true;
@@ -138,7 +138,7 @@ sa_session_is_valid(const SaSession *session, const SaApplication *application,
 	sa_live_key(&key, application, hash);
 	sa_live_read(&key, &last_access_at, &requests);
 	return last_access_at > session->last_access_at &&
-		sa_times_are_valid(application, session->user_key, session->generation,
+		sa_times_are_valid(application, session->user_key, &session->limit, session->generation,
 						   session->created_at, last_access_at,
 						   session->idle_timeout, now);
 }
@@ -159,7 +159,10 @@ sa_session_row_is_valid(TupleTableSlot *slot, const SaApplication *application,
 	 * is
 	 */
 	if (!anonymous)
-		session.user_key = application->n_user_limits == 0 && application->n_late_endings == 0 ? 1 :
-			sa_user_key(TextDatumGetCString(user_name));
+	{
+		if (application->has_user_limits || application->n_late_endings > 0)
+			session.user_name = TextDatumGetCString(user_name);
+		session.user_key = session.user_name == NULL ? 1 : sa_user_key(session.user_name);
+	}
 	return sa_session_is_valid(&session, application, hash, now);
 }

@@ -19,6 +19,7 @@
 #define LIVE_STRIPES		4096
 #define EPOCH_NONE		PG_UINT64_MAX	/* of an entry that has to be read
 										 * again */
+#define VERSION_NONE	PG_UINT64_MAX	/* of a limit that was not read */
 #define CREATED_CHANGED	DT_NOBEGIN	/* of an entry whose row has changed */
 #define NOWHERE			(-1)	/* the place of no entry */
 #define KEY_WORDS		(sizeof(SaLiveKey) / sizeof(uint32))
@@ -57,6 +58,8 @@ typedef struct LiveEntry
 	int64		idle_timeout;	/* see SaSession */
 	uint64		opened_xid;
 	uint64		epoch;
+	SaTimeLimit limit;			/* of its user, */
+	uint64		limit_version;	/* if the policies are still of this version */
 	/* and these also under the shared one */
 	pg_atomic_uint64 last_access_at;
 	pg_atomic_uint64 written_access_at; /* the row tells this one, or a later */
@@ -83,6 +86,7 @@ typedef struct LiveFill
 	uint64		epoch;
 	uint64		everything_begun;
 	uint64		stripe_begun;
+	uint64		policies_version;
 } LiveFill;
 
 /* Symbols that are visible outside of the library cost an indirection. */
@@ -105,7 +109,7 @@ extern bool sa_live_touch(const SaApplication *application, const SaLiveKey *key
 						  TimestampTz now, int64 requests, int64 idle_timeout);
 extern void sa_live_fill_start(LiveFill *fill, const SaLiveKey *key);
 extern bool sa_live_fill(LiveFill *fill, const SaSession *session,
-						 TimestampTz now, int64 requests);
+						 const SaApplication *application, TimestampTz now, int64 requests);
 extern void sa_live_kinds_init(void);
 
 /* unwritten.c */

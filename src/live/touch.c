@@ -81,7 +81,8 @@ touch_write(const SaLiveKey *key, const char *application, TimestampTz now, int6
 static int64
 touch_write_interval(const SaApplication *application, const SaSession *session)
 {
-	int64		idle_timeout = sa_idle_timeout(application, session->user_key, session->idle_timeout);
+	int64		idle_timeout = sa_idle_timeout(application, session->user_key, &session->limit,
+											   session->idle_timeout);
 
 	return Min(sa_touch_interval * USECS_PER_SEC, idle_timeout / WRITES_PER_TIMEOUT);
 }
@@ -114,7 +115,7 @@ sa_session_touch(const uint8 *hash, const SaApplication *application, int64 requ
 		return false;
 
 	sa_test_point("fill_read");
-	if (sa_live_fill(&fill, &session, now, requests))
+	if (sa_live_fill(&fill, &session, application, now, requests))
 		return true;
 
 	/*

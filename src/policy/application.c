@@ -35,7 +35,15 @@ typedef struct CachedApplication
 typedef struct PolicyChange
 {
 	Oid			relation;		/* the signal */
+	bool		of_policies;	/* the table policy has changed, too */
 } PolicyChange;
+
+/* What is counted of the changes that may be visible. */
+typedef struct PolicyShared
+{
+	SaDoubt		any;
+	SaDoubt		policies;		/* those of the table policy */
+} PolicyShared;
 
 void		(*sa_application_loaded_hook) (void) = NULL;
 
@@ -49,12 +57,12 @@ static Oid	session_relid = InvalidOid;
 static uint64 policies_read = 0;
 
 /* Is there a change that may be visible, and of which no message was sent yet? */
-static SaDoubt *doubt = NULL;	/* NULL if not preloaded */
+static PolicyShared *shared = NULL; /* NULL if not preloaded */
 
 static bool
 applications_in_doubt(void)
 {
-	return doubt != NULL && sa_in_doubt(doubt);
+	return shared != NULL && sa_in_doubt(&shared->any);
 }
 
 static void
@@ -78,10 +86,13 @@ policy_change_send(const PolicyChange *change)
 
 /* Before commit: what may become visible from now on is in doubt. */
 static void
-policy_change_before(pg_attribute_unused() const void *item)
+policy_change_before(const void *item)
 {
-	if (doubt != NULL)
-		sa_doubt_begin(doubt);
+	if (shared == NULL)
+		return;
+	sa_doubt_begin(&shared->any);
+	if (((const PolicyChange *) item)->of_policies)
+		sa_doubt_begin(&shared->policies);
 }
 
 /* All backends are sent word of it, or it has aborted. */
@@ -93,26 +104,44 @@ policy_change_after(const void *item, bool committed)
 		policy_change_send(item);
 		sa_test_point("told");
 	}
-	if (doubt != NULL)
-		sa_doubt_finish(doubt);
+	if (shared == NULL)
+		return;
+	sa_doubt_finish(&shared->any);
+	if (((const PolicyChange *) item)->of_policies)
+		sa_doubt_finish(&shared->policies);
 }
 
-static const SaAtEndKind policy_change_kind = {
+/* A new application changes nothing that anybody has read. */
+static const SaAtEndKind new_application_kind = {
 	.size = sizeof(PolicyChange),
 	.changes_validity = true,
 	.before = policy_change_before,
 	.after = policy_change_after
 };
 
+/* Whoever commits a prepared transaction would not count itself. */
+static const SaAtEndKind policy_change_kind = {
+	.size = sizeof(PolicyChange),
+	.changes_validity = true,
+	.before = policy_change_before,
+	.after = policy_change_after,
+	.refuses_prepare = "changed policies or applications",
+	.refusal_hint = "Commit it instead, or change them in a transaction of their own.",
+	.refusal_rank = 6
+};
+
 /*
- * Trigger on application, policy and probe_rule: tell every backend, once this transaction
- * has committed.
+ * Trigger on application, policy, probe_rule and late_ending: tell every backend, once
+ * this transaction has committed.
  */
 Datum
 sa_policy_changed(PG_FUNCTION_ARGS)
 {
+	const TriggerData *trigger = (const TriggerData *) fcinfo->context;
 	PolicyChange change;
-	const PolicyChange *last = sa_at_end_last(&policy_change_kind);
+	const SaAtEndKind *kind = &policy_change_kind;
+	const PolicyChange *last;
+	Oid			table;
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR,
@@ -120,10 +149,48 @@ sa_policy_changed(PG_FUNCTION_ARGS)
 				 errmsg("function \"policy_changed\" was not called by trigger manager")));
 
 	change.relation = sa_relation(SA_TABLE_POLICY_SIGNAL);
+	table = RelationGetRelid(trigger->tg_relation);
+	change.of_policies = table == sa_relation(SA_TABLE_POLICY);
+	if (table == sa_relation(SA_TABLE_APPLICATION) && TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+		kind = &new_application_kind;
+	last = sa_at_end_last(kind);
 	CacheInvalidateRelcacheByRelid(change.relation);
-	if (last == NULL || last->relation != change.relation)
-		sa_at_end_add(&policy_change_kind, &change);
+	if (last == NULL || last->relation != change.relation ||
+		(change.of_policies && !last->of_policies))
+		sa_at_end_add(kind, &change);
 	PG_RETURN_POINTER(NULL);
+}
+
+/*
+ * How many changes have begun, if none is under way: what is read from now on is no older
+ * than the last of them.
+ */
+static bool
+changes_version(SaDoubt *changes, uint64 *version)
+{
+	/* finished is read first, as in sa_in_doubt() */
+	uint64		finished = pg_atomic_read_u64(&changes->finished);
+
+	pg_read_barrier();
+	*version = pg_atomic_read_u64(&changes->begun);
+	return *version == finished;
+}
+
+/*
+ * What tells the policies of users that are read from now on from those after a later
+ * change; false if a change is under way.
+ */
+bool
+sa_policies_version(uint64 *version)
+{
+	return changes_version(&shared->policies, version);
+}
+
+/* Has no change even begun to commit since policies had this version? */
+bool
+sa_policies_are_of(uint64 version)
+{
+	return pg_atomic_read_u64(&shared->policies.begun) == version;
 }
 
 /*
@@ -152,57 +219,66 @@ sa_policy_wait_until_told(void)
 	}
 }
 
+/*
+ * Read an application, or take what another backend has read since the last change. What
+ * this transaction itself has written may abort, and is no matter of others.
+ */
+static bool
+application_read_or_copy(SaApplication *application, MemoryContext lists)
+{
+	uint64		version = 0;
+	bool		shares = sa_shmem_usable() && changes_version(&shared->any, &version);
+
+	if (shares && !sa_at_end_any() &&
+		sa_policy_copy_get(application, signal_relid, version))
+		return true;
+	sa_test_point("policies_read");
+	if (!sa_application_read(application, lists))
+		return false;
+	if (shares && !TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		sa_policy_copy_put(application, signal_relid, version);
+	return true;
+}
+
 /* Read one application into the cache; false if there is none of this name. */
 static bool
 application_load(const char *name)
 {
-	static SaStatement read_policies = {.sql =
-		"SELECT a.generation, e.name::text, e.value, a.moved"
-		" FROM session_admin_internal.application_state a"
-		" JOIN session_admin_internal.effective_policy e ON e.application = a.name"
-		" WHERE a.name = $1"
-	};
 	SaApplication loaded = {0};
-	CachedApplication *entry;
+	MemoryContext reading = AllocSetContextCreate(CurrentMemoryContext,
+												  "session_admin reads policies",
+												  ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(reading);
 	MemoryContext lists;
-	SaArgs		args = {0};
-	bool		isnull;
-	uint64		rows;
+	bool		found;
 
 	strlcpy(loaded.name, name, sizeof(loaded.name));
 	loaded.key = sa_application_key(name);
-	loaded.session_relid = session_relid;
-	loaded.policies_read = policies_read;
-	sa_arg_text(&args, name);
 	if (sa_application_loaded_hook != NULL)
 		sa_application_loaded_hook();
 
-	rows = sa_run(&read_policies, &args);
-	if (rows == 0)
-		return false;
-	/* the caller's until all is read: an error frees it */
-	lists = AllocSetContextCreate(CurrentMemoryContext, "session_admin application",
-								  ALLOCSET_SMALL_SIZES);
-	loaded.generation = sa_result_int64(0, 1);
-	loaded.moved = DatumGetBool(sa_result(0, 4, &isnull));
-	for (uint64 i = 0; i < rows; i++)
-		sa_policy_value_set(&loaded, sa_result_text(i, 2), sa_result_text(i, 3), lists);
-	sa_user_limits_read(&loaded, lists);
-	sa_probe_rules_read(&loaded, lists);
-	sa_late_endings_read(&loaded, lists);
-
-	entry = hash_search(cache, name, HASH_ENTER, NULL);
-	entry->application = loaded;
-	entry->lists = NULL;
-	if (loaded.trusted_proxies == NULL && loaded.user_limits == NULL &&
-		loaded.probe_rules == NULL && loaded.late_endings == NULL)
-		MemoryContextDelete(lists);
-	else
+	/* the reader's until all is read: an error frees it */
+	lists = AllocSetContextCreate(reading, "session_admin application", ALLOCSET_SMALL_SIZES);
+	found = application_read_or_copy(&loaded, lists);
+	/* a copy has those of another backend */
+	loaded.session_relid = session_relid;
+	loaded.policies_read = policies_read;
+	if (found)
 	{
-		MemoryContextSetParent(lists, CacheMemoryContext);
-		entry->lists = lists;
+		CachedApplication *entry = hash_search(cache, name, HASH_ENTER, NULL);
+
+		entry->application = loaded;
+		entry->lists = NULL;
+		if (loaded.trusted_proxies != NULL || loaded.probe_rules != NULL ||
+			loaded.late_endings != NULL)
+		{
+			MemoryContextSetParent(lists, CacheMemoryContext);
+			entry->lists = lists;
+		}
 	}
-	return true;
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(reading);
+	return found;
 }
 
 /* Empty the cache, and look up the tables that it depends on. */
@@ -253,9 +329,6 @@ application_find(const char *name)
 	AcceptInvalidationMessages();
 	for (;;)
 	{
-		SaOwner		owner;
-		bool		found;
-
 		if (cache_valid)
 		{
 			/* nearly always the same application asks again */
@@ -276,12 +349,7 @@ application_find(const char *name)
 		}
 
 		CHECK_FOR_INTERRUPTS();
-		sa_owner_enter(&owner);
-		SPI_connect();
-		found = application_load(name);
-		SPI_finish();
-		sa_owner_leave(&owner);
-		if (!found)
+		if (!application_load(name))
 			return NULL;
 	}
 }
@@ -377,17 +445,19 @@ sa_policy_number(const char *application, const char *user_name, const char *nam
 }
 
 static void
-doubt_start(void *memory, pg_attribute_unused() LWLockPadded *locks, bool found)
+policy_shared_start(void *memory, pg_attribute_unused() LWLockPadded *locks, bool found)
 {
-	doubt = memory;
-	if (!found)
-		sa_doubt_init(doubt);
+	shared = memory;
+	if (found)
+		return;
+	sa_doubt_init(&shared->any);
+	sa_doubt_init(&shared->policies);
 }
 
 static Size
-doubt_size(void)
+policy_shared_size(void)
 {
-	return sizeof(SaDoubt);
+	return sizeof(PolicyShared);
 }
 
 /* The cache, and the shared memory that goes with it. */
@@ -396,11 +466,12 @@ sa_application_init(void)
 {
 	static const SaShmemPart part = {
 		.name = "session_admin applications",
-		.size = doubt_size,
-		.start = doubt_start
+		.size = policy_shared_size,
+		.start = policy_shared_start
 	};
 
 	CacheRegisterRelcacheCallback(cache_relcache_callback, (Datum) 0);
 	sa_shmem_add(&part);
+	sa_at_end_register(&new_application_kind);
 	sa_at_end_register(&policy_change_kind);
 }

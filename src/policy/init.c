@@ -8,5 +8,6 @@ void
 sa_policy_init(void)
 {
 	sa_application_init();
+	sa_policy_copy_init();
 	sa_durability_init();
 }

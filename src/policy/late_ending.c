@@ -9,41 +9,70 @@
 
 #include "utils/xid8.h"
 
-/* Read those of an application, into this context.  The caller is connected to SPI. */
+/* The columns of the table. */
+enum
+{
+	LATE_APPLICATION = 2,
+	LATE_USER_NAME,
+	LATE_SESSION_HASH,
+	LATE_KEEP_HASH,
+	LATE_TOKENS,
+	LATE_BEFORE_XID
+};
+
+/* Copy a hash; false if it is null. */
+static bool
+late_hash_read(SaScan *scan, AttrNumber column, uint8 *hash)
+{
+	bool		isnull;
+	Datum		value = sa_scan_value(scan, column, &isnull);
+
+	if (!isnull)
+		memcpy(hash, VARDATA_ANY(DatumGetByteaPP(value)), SA_HASH_LEN);
+	return !isnull;
+}
+
+static void
+late_ending_read(SaScan *scan, SaLateEnding *late)
+{
+	char	   *user_name = sa_scan_text(scan, LATE_USER_NAME);
+	bool		isnull;
+
+	memset(late, 0, sizeof(*late));
+	late->any_user = user_name == NULL;
+	late->user_key = sa_user_key(user_name);
+	late->any_session = !late_hash_read(scan, LATE_SESSION_HASH, late->hash);
+	late->keeps = late_hash_read(scan, LATE_KEEP_HASH, late->keep);
+	late->before_xid = U64FromFullTransactionId(
+												DatumGetFullTransactionId(sa_scan_value(scan, LATE_BEFORE_XID, &isnull)));
+}
+
+/*
+ * Read those of an application, into this context.  All rows are looked at: there are
+ * few, for as long as those run who had locked what was to end.
+ */
 void
 sa_late_endings_read(SaApplication *application, MemoryContext context)
 {
-	static SaStatement read_endings = {.sql =
-		"SELECT user_name::text, session_hash, before_xid, keep_hash FROM session_admin_internal.late_ending"
-		" WHERE application IS NULL OR application = $1"
-	};
-	SaArgs		args = {0};
-	uint64		rows;
+	MemoryContext old = MemoryContextSwitchTo(context);
+	SaScan		scan;
+	int			space = 0;
 
-	sa_arg_text(&args, application->name);
-	rows = sa_run(&read_endings, &args);
-	application->n_late_endings = (int) rows;
-	application->late_endings = rows == 0 ? NULL :
-		MemoryContextAllocZero(context, rows * sizeof(SaLateEnding));
-	for (uint64 i = 0; i < rows; i++)
+	application->n_late_endings = 0;
+	application->late_endings = NULL;
+	sa_scan_begin(&scan, SA_TABLE_LATE_ENDING);
+	while (sa_scan_next(&scan))
 	{
-		SaLateEnding *late = &application->late_endings[i];
-		char	   *user_name = sa_result_text(i, 1);
-		bool		isnull;
-		Datum		hash = sa_result(i, 2, &isnull);
-		Datum		keep;
+		char	   *name = sa_scan_text(&scan, LATE_APPLICATION);
 
-		late->any_user = user_name == NULL;
-		late->user_key = sa_user_key(user_name);
-		late->any_session = isnull;
-		if (!isnull)
-			memcpy(late->hash, VARDATA_ANY(DatumGetByteaPP(hash)), SA_HASH_LEN);
-		keep = sa_result(i, 4, &isnull);
-		late->keeps = !isnull;
-		if (!isnull)
-			memcpy(late->keep, VARDATA_ANY(DatumGetByteaPP(keep)), SA_HASH_LEN);
-		late->before_xid = U64FromFullTransactionId(DatumGetFullTransactionId(sa_result(i, 3, &isnull)));
+		if (name != NULL && strcmp(name, application->name) != 0)
+			continue;
+		if (application->n_late_endings == space)
+			application->late_endings = sa_grown(application->late_endings, &space, sizeof(SaLateEnding));
+		late_ending_read(&scan, &application->late_endings[application->n_late_endings++]);
 	}
+	sa_scan_end(&scan);
+	MemoryContextSwitchTo(old);
 }
 
 /* Has the session ended late?  user_key is 0 for an anonymous one. */

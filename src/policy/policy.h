@@ -9,14 +9,12 @@
 
 #define SA_NO_TIMEOUT	PG_INT64_MAX	/* an idle timeout that never ends */
 
-typedef struct SaUserLimit
+/* The time limits of one user; 0: those of the application. */
+typedef struct SaTimeLimit
 {
-	uint64		user_key;
-	int64		idle_timeout;	/* in microseconds; 0: the application's */
+	int64		idle_timeout;	/* in microseconds */
 	int64		absolute_timeout;
-	int64		max_sessions;	/* PG_INT64_MIN: the application's */
-	int			on_session_limit;	/* 0: the application's */
-} SaUserLimit;
+} SaTimeLimit;
 
 /* What a commit waits for, whatever synchronous_commit says. */
 typedef enum SaDurability
@@ -68,6 +66,7 @@ typedef struct SaApplication
 	Oid			session_relid;	/* the table session */
 	int64		generation;		/* none is valid: -1 */
 	bool		moved;			/* came from a dump, and was not used since */
+	bool		has_user_limits;	/* some user has policies of their own */
 	int64		idle_timeout;	/* these are in microseconds */
 	int64		absolute_timeout;
 	int64		anonymous_idle_timeout;
@@ -90,8 +89,6 @@ typedef struct SaApplication
 	SaLateEnding *late_endings;
 	int			n_late_endings;
 	ArrayType  *trusted_proxies;	/* NULL: none */
-	SaUserLimit *user_limits;	/* of users who have their own, by user_key */
-	int			n_user_limits;
 	SaProbeRule *probe_rules;
 	int			n_probe_rules;
 } SaApplication;
@@ -105,6 +102,8 @@ extern void sa_application_insert(const char *name, SaApplication *application);
 extern int64 sa_policy_number(const char *application, const char *user_name,
 							  const char *name);
 extern void sa_policy_wait_until_told(void);
+extern bool sa_policies_version(uint64 *version);
+extern bool sa_policies_are_of(uint64 version);
 
 /* key.c */
 extern uint64 sa_application_key(const char *name);
@@ -112,15 +111,17 @@ extern uint64 sa_user_key(const char *user_name);
 extern const char *sa_application_of_key(uint64 key);
 
 /* validity.c: are these times and this generation valid */
+extern void sa_time_limit_read(const SaApplication *application, const char *user_name,
+							   SaTimeLimit *limit);
 extern int64 sa_idle_timeout(const SaApplication *application, uint64 user_key,
-							 int64 idle_timeout);
-extern int64 sa_absolute_timeout(const SaApplication *application, uint64 user_key);
-extern int64 sa_max_sessions(const SaApplication *application, uint64 user_key,
+							 const SaTimeLimit *limit, int64 idle_timeout);
+extern int64 sa_absolute_timeout(const SaApplication *application, const char *user_name);
+extern int64 sa_max_sessions(const SaApplication *application, const char *user_name,
 							 int *on_session_limit);
 extern bool sa_times_are_valid(const SaApplication *application, uint64 user_key,
-							   int64 generation, TimestampTz created_at,
-							   TimestampTz last_access_at, int64 idle_timeout,
-							   TimestampTz now);
+							   const SaTimeLimit *limit, int64 generation,
+							   TimestampTz created_at, TimestampTz last_access_at,
+							   int64 idle_timeout, TimestampTz now);
 
 /*
  * Does the idle timeout that a product tells (0: none) agree with the one that we know? A
@@ -144,6 +145,7 @@ extern bool sa_late_ended(const SaApplication *application, uint64 user_key, con
 
 /* durability.c */
 extern void sa_commit_durably(const char *application); /* NULL: all of them */
+extern void sa_commit_lazily(void);
 
 extern void sa_policy_init(void);
 

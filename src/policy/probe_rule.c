@@ -27,33 +27,49 @@ sa_probe_rule_key(const char *application, const char *user_agent_like, const ch
 	return key;
 }
 
-/* Read the application's rules, into this context.  The caller is connected to SPI. */
+/* The columns of the table. */
+enum
+{
+	RULE_APPLICATION = 1,
+	RULE_USER_AGENT_LIKE,
+	RULE_ADDRESS
+};
+
+/* Read a rule into the current context. */
+static void
+probe_rule_read(SaScan *scan, const char *application, SaProbeRule *rule)
+{
+	bool		isnull;
+	Datum		address = sa_scan_value(scan, RULE_ADDRESS, &isnull);
+
+	rule->user_agent_like = sa_scan_text(scan, RULE_USER_AGENT_LIKE);
+	rule->address = isnull ? NULL : (inet *) PG_DETOAST_DATUM_COPY(address);
+	rule->key = sa_probe_rule_key(application, rule->user_agent_like, isnull ? NULL :
+								  TextDatumGetCString(DirectFunctionCall1(network_show, address)));
+}
+
+/* Read the application's rules, in the order of the index, into this context. */
 void
 sa_probe_rules_read(SaApplication *application, MemoryContext context)
 {
-	static SaStatement read_rules = {.sql =
-		"SELECT user_agent_like, address::text, address::inet FROM session_admin_internal.probe_rule"
-		" WHERE application = $1 ORDER BY probe_rule.user_agent_like, probe_rule.address"
-	};
-	SaArgs		args = {0};
+	MemoryContext old = MemoryContextSwitchTo(context);
+	SaScan		scan;
+	ScanKeyData key;
+	int			space = 0;
 
-	sa_arg_text(&args, application->name);
-	application->n_probe_rules = (int) sa_run(&read_rules, &args);
-	application->probe_rules = application->n_probe_rules == 0 ? NULL :
-		MemoryContextAllocZero(context, application->n_probe_rules * sizeof(SaProbeRule));
-	for (int i = 0; i < application->n_probe_rules; i++)
+	application->n_probe_rules = 0;
+	application->probe_rules = NULL;
+	sa_scan_key_text(&key, RULE_APPLICATION, application->name);
+	sa_scan_begin_by(&scan, SA_TABLE_PROBE_RULE, SA_INDEX_PROBE_RULE_KEY, &key, 1);
+	while (sa_scan_next(&scan))
 	{
-		SaProbeRule *rule = &application->probe_rules[i];
-		MemoryContext old = MemoryContextSwitchTo(context);
-		bool		isnull;
-		Datum		address = sa_result(i, 3, &isnull);
-		char	   *address_text = sa_result_text(i, 2);
-
-		rule->user_agent_like = sa_result_text(i, 1);
-		rule->address = isnull ? NULL : (inet *) PG_DETOAST_DATUM_COPY(address);
-		rule->key = sa_probe_rule_key(application->name, rule->user_agent_like, address_text);
-		MemoryContextSwitchTo(old);
+		if (application->n_probe_rules == space)
+			application->probe_rules = sa_grown(application->probe_rules, &space, sizeof(SaProbeRule));
+		probe_rule_read(&scan, application->name,
+						&application->probe_rules[application->n_probe_rules++]);
 	}
+	sa_scan_end(&scan);
+	MemoryContextSwitchTo(old);
 }
 
 /* Does the rule match an anonymous session with these properties? */

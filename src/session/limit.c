@@ -328,7 +328,7 @@ sa_limit_user(const SaApplication *application, const char *user_name, const uin
 		"  ORDER BY last_access_at DESC, created_at DESC, session_hash OFFSET $4) o"
 	};
 	int			on_session_limit;
-	int64		limit = sa_max_sessions(application, sa_user_key(user_name), &on_session_limit);
+	int64		limit = sa_max_sessions(application, user_name, &on_session_limit);
 	SaApplication current = *application;
 	SaArgs		args = {0};
 

@@ -58,6 +58,8 @@ INSERT INTO good_call (signature, arguments) VALUES
  $$sha256('new session') | NULL | '10.0.0.1' | '192.0.2.1' | 'Mozilla/5.0' | 'laptop' | 'node 1' | 'password' | NULL$$),
 ('session_admin.touch_session(text,text)', $$'alice''s session' | NULL$$),
 ('session_admin.touch_session(bytea,text)', $$sha256('alice''s session') | NULL$$),
+('session_admin.touch_session_user(text,text)', $$'alice''s session' | NULL$$),
+('session_admin.touch_session_user(bytea,text)', $$sha256('alice''s session') | NULL$$),
 ('session_admin.touch_sessions(text[],bigint[],text)', $$ARRAY['alice''s session', 'another'] | '{1,2}' | NULL$$),
 ('session_admin.touch_sessions(bytea[],bigint[],text)', $$ARRAY[sha256('alice''s session')] | '{1}' | NULL$$),
 ('session_admin.touch_sessions(text,bigint[],text)', $$'{alice''s session,another}' | '{1,2}' | NULL$$),
@@ -93,8 +95,8 @@ INSERT INTO good_call (signature, arguments) VALUES
 -- nodes; what this transaction ended is not to be waited for yet
 INSERT INTO good_call (signature, arguments, state) VALUES
 ('session_admin.join_node(text,text)', $$'node 2' | NULL$$, '00000'),
-('session_admin.sync_node(text,pg_snapshot)',
- $$'node 1' | (SELECT handed FROM session_admin_internal.node WHERE node = 'node 1')$$, '00000'),
+('session_admin.sync_node(text,pg_snapshot,interval)',
+ $$'node 1' | (SELECT handed FROM session_admin_internal.node WHERE node = 'node 1') | '0'$$, '00000'),
 ('session_admin.leave_node(text)', $$'node 1'$$, '00000'),
 -- here, nothing was lost
 ('session_admin.witness_invalidations(text,jsonb)', $$'node 1' | '[]'$$, '55000'),
@@ -448,6 +450,7 @@ INSERT INTO refusal (call, state, message) VALUES
 ($$open_session('a', application => E'a\nb')$$, '22023', 'name of application "a b" must not have control characters'),
 ($$open_session('a', client_address => '999.1.1.1')$$, '22P02', 'invalid input syntax for type inet: "999.1.1.1"'),
 ($$open_session('\x00'::bytea)$$, '22023', 'hash of session id must have 32 bytes, not 1'),
+($$touch_session_user(NULL::text)$$, '22004', 'session id must not be null'),
 ($$touch_session(NULL::text)$$, '22004', 'session id must not be null'),
 ($$touch_session(decode(repeat('00', 33), 'hex'))$$, '22023', 'hash of session id must have 32 bytes, not 33'),
 ($$touch_sessions(NULL::text[])$$, '22004', 'array of session ids must not be null'),
@@ -488,6 +491,9 @@ INSERT INTO refusal (call, state, message) VALUES
 ($$preview_invalidation(idle_for => '-30 days')$$, '22023', 'idle_for must not be negative'),
 ($$invalidate_sessions(user_agent_like => '\')$$, '22025', 'LIKE pattern must not end with escape character'),
 ($$invalidate_application(application => 'none')$$, 'PT404', 'application "none" does not exist'),
+($$sync_node('node 1', NULL, '-1 second')$$, '22023', 'wait must not be negative'),
+($$sync_node('node 1', NULL, NULL)$$, '22023', 'wait must not be null'),
+($$sync_node('node 1', NULL, make_interval(months => 2147483647))$$, '22023', 'wait is too long'),
 ($$wait_for_nodes(-1)$$, 'PT404', 'invalidation -1 does not exist'),
 ($$wait_for_nodes(1, '-1 second')$$, '22023', 'timeout must not be negative'),
 ($$wait_for_nodes(1, make_interval(months => 2147483647))$$, '22023', 'timeout is too long'),
