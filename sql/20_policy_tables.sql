@@ -148,6 +148,12 @@ CREATE TABLE session_admin_internal.policy_signal ();
 COMMENT ON TABLE session_admin_internal.policy_signal IS
 'always empty: backends that are told that it changed read applications and policies anew';
 
+-- Without statistics each would be taken for hundreds of rows, and views over all sessions
+-- would look up the mark for each of them.
+ANALYZE session_admin_internal.installation, session_admin_internal.policy_definition,
+    session_admin.application, session_admin_internal.application_generation,
+    session_admin_internal.policy;
+
 -- one statement each: two of them in one would update the same row twice
 SELECT pg_catalog.pg_extension_config_dump('session_admin.application', '');
 SELECT pg_catalog.pg_extension_config_dump('session_admin_internal.application_generation', '');

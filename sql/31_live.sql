@@ -28,15 +28,15 @@ SELECT s.session_hash, s.application, s.generation, s.created_at, l.last_access_
        least(d.idle_end, d.absolute_end) AS expires_at,
        e.ended_at,
        CASE WHEN e.ended_at IS NULL THEN NULL
-            WHEN e.ended_at = d.late_end THEN late.reason
+            WHEN e.ended_at = d.late_end THEN (late.e).reason
             WHEN e.ended_at = d.generation_end THEN coalesce(g.reason, a.end_reason)
             WHEN e.ended_at = d.absolute_end THEN 'absolute_timeout'
             ELSE 'idle_timeout' END AS end_reason,
        CASE WHEN e.ended_at IS NULL THEN NULL
-            WHEN e.ended_at = d.late_end THEN late.ended_by
+            WHEN e.ended_at = d.late_end THEN (late.e).ended_by
             WHEN e.ended_at = d.generation_end THEN coalesce(g.ended_by, 'session_admin')
             ELSE 'session_admin' END AS ended_by,
-       CASE WHEN e.ended_at = d.late_end THEN late.actor
+       CASE WHEN e.ended_at = d.late_end THEN (late.e).actor
             WHEN e.ended_at = d.generation_end THEN g.actor END AS actor,
        s.ctid AS tid
 FROM session_admin.session s
@@ -54,17 +54,20 @@ CROSS JOIN LATERAL (SELECT
     CASE WHEN s.product IS NOT NULL THEN s.idle_timeout
          WHEN s.user_name IS NULL THEN t.anonymous_idle_timeout
          ELSE coalesce(u.idle_timeout, t.idle_timeout) END AS idle_timeout) l
-LEFT JOIN LATERAL (
-    SELECT e.at, e.reason, e.ended_by, e.actor
-    FROM session_admin_internal.late_ending e
-    WHERE s.opened_xid < e.before_xid
-      AND (e.application IS NULL OR e.application = s.application)
-      AND (e.user_name IS NULL OR e.user_name = s.user_name)
-      AND (e.session_hash IS NULL OR e.session_hash = s.session_hash)
-      AND e.keep_hash IS DISTINCT FROM s.session_hash
-    ORDER BY e.at, e.id LIMIT 1) late ON true
+-- there is hardly ever one: then no row costs a look
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN (SELECT EXISTS (SELECT FROM session_admin_internal.late_ending)) THEN (
+        SELECT e
+        FROM session_admin_internal.late_ending e
+        WHERE s.opened_xid < e.before_xid
+          AND (e.application IS NULL OR e.application = s.application)
+          AND (e.user_name IS NULL OR e.user_name = s.user_name)
+          AND (e.session_hash IS NULL OR e.session_hash = s.session_hash)
+          AND e.keep_hash IS DISTINCT FROM s.session_hash
+        ORDER BY e.at, e.id LIMIT 1) END AS e
+    OFFSET 0) late
 CROSS JOIN LATERAL (SELECT
-    CASE WHEN late.at IS NOT NULL THEN greatest(late.at, s.created_at) END AS late_end,
+    CASE WHEN (late.e).at IS NOT NULL THEN greatest((late.e).at, s.created_at) END AS late_end,
     l.last_access_at + l.idle_timeout AS idle_end,
     s.created_at + CASE WHEN s.product IS NOT NULL THEN NULL
                         WHEN s.user_name IS NULL THEN t.anonymous_absolute_timeout
@@ -112,6 +115,47 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'sa_touch_session';
 COMMENT ON FUNCTION session_admin.touch_session(bytea, text) IS
 'counts a request of a session, given by the SHA-256 of its id; returns whether the session is valid';
+
+CREATE TYPE session_admin.touched_session AS (
+    valid               boolean,
+    user_name           text,
+    kind                text,
+    login_method        text,
+    created_at          timestamptz,
+    reauthenticated_at  timestamptz
+);
+COMMENT ON TYPE session_admin.touched_session IS
+'whether a session is valid, and whose it is';
+COMMENT ON COLUMN session_admin.touched_session.valid IS
+'whether the session is valid; if not, all else is null';
+COMMENT ON COLUMN session_admin.touched_session.user_name IS
+'name of the user; null for an anonymous session';
+COMMENT ON COLUMN session_admin.touched_session.kind IS
+'user or anonymous';
+COMMENT ON COLUMN session_admin.touched_session.login_method IS
+'how the user logged in, as the application named it; remember-me for a remembered device';
+COMMENT ON COLUMN session_admin.touched_session.created_at IS
+'time of the login';
+COMMENT ON COLUMN session_admin.touched_session.reauthenticated_at IS
+'time at which the user last logged in again in this session; null if never';
+
+CREATE FUNCTION session_admin.touch_session_user(
+    session_id text,
+    application text DEFAULT NULL)
+RETURNS session_admin.touched_session
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'sa_touch_session_user';
+COMMENT ON FUNCTION session_admin.touch_session_user(text, text) IS
+'counts a request of a session; returns whether the session is valid, and whose it is';
+
+CREATE FUNCTION session_admin.touch_session_user(
+    session_id bytea,
+    application text DEFAULT NULL)
+RETURNS session_admin.touched_session
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'sa_touch_session_user';
+COMMENT ON FUNCTION session_admin.touch_session_user(bytea, text) IS
+'counts a request of a session, given by the SHA-256 of its id; returns whether the session is valid, and whose it is';
 
 CREATE FUNCTION session_admin.touch_sessions(
     session_ids text[],

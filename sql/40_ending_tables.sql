@@ -78,6 +78,9 @@ CREATE TABLE session_admin_internal.ended_session_default
     PARTITION OF session_admin_internal.ended_session DEFAULT;
 CREATE INDEX ended_session_default_user_idx
     ON session_admin_internal.ended_session_default (user_name, application, ended_at);
+-- For what is older than its application keeps it.
+CREATE INDEX ended_session_default_age_idx
+    ON session_admin_internal.ended_session_default (application, ended_at);
 
 CREATE TABLE session_admin_internal.login_event (
     at              timestamptz NOT NULL,
@@ -100,6 +103,8 @@ CREATE TABLE session_admin_internal.login_event_default
     PARTITION OF session_admin_internal.login_event DEFAULT;
 CREATE INDEX login_event_default_user_idx
     ON session_admin_internal.login_event_default (user_name, application, at);
+CREATE INDEX login_event_default_age_idx
+    ON session_admin_internal.login_event_default (application, at);
 
 CREATE TABLE session_admin.remember_me_token (
     series          text COLLATE "C" NOT NULL,

@@ -108,6 +108,7 @@ AS 'MODULE_PATHNAME', 'sa_check_filter';
 COMMENT ON FUNCTION session_admin_internal.check_filter(integer, interval) IS
 'true; an error if there is no filter at all, or one that a slip has made to match all';
 
+-- A user's sessions are found by the index: one of the two halves is never executed.
 CREATE FUNCTION session_admin_internal.sessions_to_invalidate(
     user_name text, address cidr, user_agent_like text, node text, idle_for interval,
     opened_before timestamptz, anonymous boolean, application text)
@@ -116,9 +117,22 @@ LANGUAGE sql STABLE PARALLEL UNSAFE
 BEGIN ATOMIC
     SELECT s.* FROM session_admin_internal.session_state s
     WHERE session_admin_internal.check_filter(num_nonnulls($1, $2, $3, $4, $5, $6, $7), $5)
+      AND $1 IS NOT NULL
+      AND s.application = $8
+      AND s.user_name = $1
+      AND s.ended_at IS NULL
+      AND ($2 IS NULL OR s.client_address <<= $2)
+      AND ($3 IS NULL OR s.user_agent LIKE $3)
+      AND ($4 IS NULL OR s.node = $4)
+      AND ($5 IS NULL OR s.last_access_at <= statement_timestamp() - $5)
+      AND ($6 IS NULL OR s.created_at < $6)
+      AND ($7 IS NULL OR (s.user_name IS NULL) = $7)
+    UNION ALL
+    SELECT s.* FROM session_admin_internal.session_state s
+    WHERE session_admin_internal.check_filter(num_nonnulls($1, $2, $3, $4, $5, $6, $7), $5)
+      AND $1 IS NULL
       AND s.application = $8
       AND s.ended_at IS NULL
-      AND ($1 IS NULL OR s.user_name = $1)
       AND ($2 IS NULL OR s.client_address <<= $2)
       AND ($3 IS NULL OR s.user_agent LIKE $3)
       AND ($4 IS NULL OR s.node = $4)

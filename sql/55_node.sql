@@ -17,7 +17,9 @@ CREATE TABLE session_admin_internal.node (
     joined_ahead        bigint,
     joined_run          text,
     synced_ahead        bigint,
-    synced_run          text
+    synced_run          text,
+    -- the position it was handed came with rows, whose receipt is to be noted at once
+    unconfirmed         boolean NOT NULL DEFAULT false
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE session_admin_internal.node IS
 'application nodes with a cache: what each said it applied, and the position it was handed since';
@@ -101,15 +103,15 @@ COMMENT ON FUNCTION session_admin.join_node(text, text) IS
 'registers a node that caches sessions; returns the position in the feed from which an empty cache is right; error 42501 if the name is that of another role''s node';
 
 CREATE FUNCTION session_admin.sync_node(
-    node text, INOUT applied pg_snapshot,
+    node text, INOUT applied pg_snapshot, wait interval DEFAULT '0',
     OUT id bigint, OUT scope text, OUT application text, OUT user_name text,
     OUT session_hash bytea, OUT reason text, OUT at timestamptz, OUT lease interval)
 RETURNS SETOF record
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_sync_node';
-COMMENT ON FUNCTION session_admin.sync_node(text, pg_snapshot) IS
-'confirms that a node has applied everything up to a position and renews its lease; returns what was committed since, at least one row, with the next position; scope all means to start with an empty cache';
+COMMENT ON FUNCTION session_admin.sync_node(text, pg_snapshot, interval) IS
+'confirms that a node has applied everything up to a position and renews its lease; if that was known and there is nothing new, waits for news, at most for wait and for a third of the lease; returns what was committed since, at least one row, with the next position; scope all means to start with an empty cache';
 
 CREATE FUNCTION session_admin.witness_invalidations(node text, invalidations jsonb)
 RETURNS bigint
@@ -135,3 +137,23 @@ SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sa_wait_for_nodes';
 COMMENT ON FUNCTION session_admin.wait_for_nodes(bigint, interval) IS
 'waits until no node is behind an invalidation, at most for timeout; returns each node with its state: applied, behind or lease expired; error PT404 if there is no such invalidation, 55000 if it is not committed';
+
+-- With the caller's rights, as otherwise it could not commit.  It has no search_path of its
+-- own for the same reason, and needs none: its statements name the schemas.
+CREATE PROCEDURE session_admin.log_out(
+    user_name text DEFAULT NULL,
+    session_ref text DEFAULT NULL,
+    address cidr DEFAULT NULL,
+    user_agent_like text DEFAULT NULL,
+    node text DEFAULT NULL,
+    idle_for interval DEFAULT NULL,
+    opened_before timestamptz DEFAULT NULL,
+    anonymous boolean DEFAULT NULL,
+    everybody boolean DEFAULT false,
+    reason text DEFAULT 'admin',
+    timeout interval DEFAULT '5 seconds',
+    application text DEFAULT NULL)
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'sa_log_out';
+COMMENT ON PROCEDURE session_admin.log_out(text, text, cidr, text, text, interval, timestamptz, boolean, boolean, text, interval, text) IS
+'ends the sessions of a user, one session, those that match filters, or everybody''s in an application; commits, waits for the nodes, at most for timeout, and prints a line for each; error 2D000 in a transaction block, PT404 if there is no such user or session';

@@ -20,7 +20,7 @@ INSERT INTO session_admin_internal.capability
 SELECT c.capability, c.kind, 'session_admin', o.object
 FROM (VALUES
     -- opens and checks sessions; sees only what it is told about a session of its own
-    ('application', 'function', '{open_session,touch_session,touch_sessions,renew_session,
+    ('application', 'function', '{open_session,touch_session,touch_session_user,touch_sessions,renew_session,
         reauthenticate,close_session,login_failed,issue_remember_me,redeem_remember_me,
         revoke_remember_me,rename_remembered_device,my_sessions,my_devices,end_my_session,
         end_my_other_sessions}'),
@@ -29,7 +29,7 @@ FROM (VALUES
     ('node', 'function', '{join_node,sync_node,leave_node,witness_invalidations}'),
     -- sees who is here, and ends sessions
     ('operator', 'function', '{preview_invalidation,invalidate_session,invalidate_user,
-        invalidate_sessions,invalidate_application,invalidate_all,wait_for_nodes,
+        invalidate_sessions,invalidate_application,invalidate_all,wait_for_nodes,log_out,
         revoke_remember_me,maintain,reconcile_sessions,verify_attachments}'),
     ('operator', 'view', '{current_sessions,session_history,last_login,remembered_devices,
         login_pressure,probes,invalidations,nodes,health,policies,capture_failures,backfills}'),
@@ -58,9 +58,9 @@ INSERT INTO session_admin_internal.capability
 SELECT c.capability, 'function', 'session_admin_internal', o.object
 FROM (VALUES
     ('operator', '{live_last_access,live_requests,live_probes,application_or_current,
-        health_items,health_lease_is_over,health_pending}'),
+        health_items,health_lease_is_over}'),
     ('auditor', '{live_last_access,live_requests,live_probes,application_or_current,
-        health_items,health_lease_is_over,health_pending,
+        health_items,health_lease_is_over,
         check_steps,html,html_time,html_row,html_table}'))
     AS c (capability, objects)
 CROSS JOIN unnest(c.objects::text[]) AS o (object);

@@ -7,12 +7,14 @@
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 
-/* An array of values of type text, bytea, bigint or timestamptz. */
+/* An array of values of type text, bytea, bigint, timestamptz or tid. */
 ArrayType *
 sa_array(Datum *values, int n, Oid type)
 {
 	if (type == INT8OID || type == TIMESTAMPTZOID)
 		return construct_array(values, n, type, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
+	if (type == TIDOID)
+		return construct_array(values, n, type, sizeof(ItemPointerData), false, TYPALIGN_SHORT);
 	Assert(type == TEXTOID || type == BYTEAOID);
 	return construct_array(values, n, type, -1, false, TYPALIGN_INT);
 }

@@ -219,6 +219,12 @@ typedef struct SaOwner
 extern void sa_owner_enter(SaOwner *owner);
 extern void sa_owner_leave(SaOwner *owner);
 
+/* released.c: waiting without the snapshot of the client's statement */
+struct QueryDesc;
+extern struct QueryDesc *sa_lone_statement(FunctionCallInfo fcinfo);
+extern bool sa_snapshot_release(struct QueryDesc *query);
+extern void sa_snapshot_retake(struct QueryDesc *query);
+
 /* array.c: arrays of text and bytea */
 extern ArrayType *sa_array(Datum *values, int n, Oid type);
 extern ArrayType *sa_array_of_text(const char *value);

@@ -29,6 +29,9 @@ typedef struct Bell
 static uint64 last_statement = 0;
 static bool in_statement = false;
 
+/* Does this transaction have news that were not told yet? */
+static bool news_to_tell = false;
+
 static const SaAtEndKind bell_kind;
 
 static void
@@ -93,6 +96,7 @@ bell_announce(int position)
 	const Bell *next;
 	bool		only = true;
 
+	news_to_tell = true;
 	while ((next = sa_at_end_next(&bell_kind, &position)) != NULL)
 	{
 		if (last != NULL && last->statement != next->statement)
@@ -104,10 +108,20 @@ bell_announce(int position)
 		bell_ring(last->id, only ? last->payload : NULL);
 }
 
+/* Once, for all that was written: whoever waits in sync_node() looks. */
+static void
+bell_after(pg_attribute_unused() const void *item, bool committed)
+{
+	if (committed && news_to_tell)
+		sa_news_tell();
+	news_to_tell = false;
+}
+
 /* NOTIFY cannot be prepared. */
 static const SaAtEndKind bell_kind = {
 	.size = sizeof(Bell),
 	.announce = bell_announce,
+	.after = bell_after,
 	.refuses_prepare = "ended sessions or revoked remember-me tokens",
 	.refusal_hint = "Commit it instead, or end the sessions in a transaction of their own.",
 	.refusal_rank = 2
@@ -131,4 +145,5 @@ void
 sa_ending_init(void)
 {
 	sa_at_end_register(&bell_kind);
+	sa_news_init();
 }

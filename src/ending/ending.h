@@ -219,6 +219,15 @@ extern void sa_feed_queue_many(int64 id);
 extern void sa_bell_queue(int64 id, const char *payload);
 extern void sa_ending_init(void);
 
+/* news.c: wakes who waits for something new in the feed */
+extern bool sa_news_usable(void);
+extern void sa_news_tell(void);
+extern uint64 sa_news_prepare(void);
+extern void sa_news_sleep(uint64 seen, long timeout);	/* in milliseconds */
+extern bool sa_news_since(uint64 seen);
+extern void sa_news_cancel(void);
+extern void sa_news_init(void);
+
 extern int64 sa_feed_purge(bool *more); /* a task of maintain(): one batch */
 
 #endif							/* SA_ENDING_H */

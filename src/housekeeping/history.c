@@ -61,24 +61,39 @@ history_run(const char *format,...)
 	return SPI_processed;
 }
 
-/* History that is older than its application keeps it. */
+/*
+ * History that is older than its application keeps it.  Each application's is looked up by
+ * the index.  Partitions of which no application keeps anything are left to
+ * sa_history_drop_partitions(), but for the default one, which is never dropped.
+ */
 int64
 sa_history_forget(bool *more)
 {
 	int64		rows = 0;
 
 	for (size_t i = 0; i < lengthof(histories); i++)
+	{
+		const char *table = histories[i].table;
+		const char *column = histories[i].column;
+		const char *retention = histories[i].retention;
+		const char *kept = "";
+
+		if (i < NPARTITIONED)
+			kept = psprintf(" AND (h.tableoid = 'session_admin_internal.%s_default'::regclass"
+							" OR h.%s >= (SELECT date_trunc('month', statement_timestamp() - max(value::interval), 'UTC')"
+							"   FROM session_admin_internal.effective_policy WHERE name = '%s'))",
+							table, column, retention);
 		rows += sa_task_batch_done(history_run("DELETE FROM session_admin_internal.%s WHERE (tableoid, ctid) IN ("
-											   " SELECT h.tableoid, h.ctid FROM session_admin_internal.%s h"
-											   " JOIN session_admin_internal.effective_policy p ON p.application = h.application"
-											   "   AND p.name = '%s'"
-											   " WHERE h.%s < clock_timestamp() - p.value::interval"
-											   "   AND h.%s < (SELECT clock_timestamp() - min(value::interval)"
-											   "     FROM session_admin_internal.effective_policy WHERE name = '%s')"
-											   " LIMIT %d FOR UPDATE OF h SKIP LOCKED)",
-											   histories[i].table, histories[i].table, histories[i].retention,
-											   histories[i].column, histories[i].column, histories[i].retention, SA_TASK_BATCH),
+											   " SELECT o.tableoid, o.ctid FROM session_admin_internal.effective_policy p"
+											   " CROSS JOIN LATERAL (SELECT h.tableoid, h.ctid FROM session_admin_internal.%s h"
+											   "   WHERE h.application = p.application"
+											   "     AND h.%s < statement_timestamp() - p.value::interval%s"
+											   "   ORDER BY h.application, h.%s LIMIT %d FOR UPDATE SKIP LOCKED) o"
+											   " WHERE p.name = '%s' LIMIT %d)",
+											   table, table, column, kept, column, SA_TASK_BATCH,
+											   retention, SA_TASK_BATCH),
 								   more);
+	}
 	return rows;
 }
 
@@ -102,6 +117,8 @@ partition_make(const char *table, const char *column, const char *name,
 	history_run("LOCK TABLE session_admin_internal.%s_default IN ACCESS EXCLUSIVE MODE", table);
 	history_run("CREATE TABLE session_admin_internal.%s (LIKE session_admin_internal.%s)", name, table);
 	history_run("CREATE INDEX %s_user_idx ON session_admin_internal.%s (user_name, application, %s)",
+				name, name, column);
+	history_run("CREATE INDEX %s_age_idx ON session_admin_internal.%s (application, %s)",
 				name, name, column);
 	history_run("WITH moved AS (DELETE FROM session_admin_internal.%s_default"
 				"   WHERE %s >= '%s' AND %s < '%s' RETURNING *)"

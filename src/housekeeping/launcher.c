@@ -264,6 +264,7 @@ launcher_start_worker(int place, Oid database)
 	{
 		memcpy(run->due, entry->last.due, sizeof(run->due));
 		memcpy(run->troubles, entry->last.troubles, sizeof(run->troubles));
+		memcpy(run->positions, entry->last.positions, sizeof(run->positions));
 		run->notes = entry->notes;
 		run->wakes = entry->wakes;
 	}

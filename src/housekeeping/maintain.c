@@ -212,6 +212,7 @@ sa_maintain(PG_FUNCTION_ARGS)
 		sa_remains_hurry();
 	}
 	sa_live_flush_begin();
+	sa_expire_begin(NULL);
 	sa_at_end_add(&maintained_kind, &maintained);
 	for (size_t i = 0; i < lengthof(tasks); i++)
 	{

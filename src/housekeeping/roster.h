@@ -58,6 +58,7 @@ typedef struct SaWorkerRun
 	int64		due[SA_TASKS_MAX];
 	int64		done[SA_TASKS_MAX];
 	SaTrouble	troubles[SA_TASKS_MAX];
+	BlockNumber positions[SA_EXPIRE_TABLES];	/* where archiving goes on */
 } SaWorkerRun;
 
 /* A database that uses the extension. */

@@ -7,6 +7,8 @@
 
 #include "housekeeping/housekeeping.h"
 
+#include "storage/block.h"
+
 #define SA_TASK_BATCH		1000	/* rows */
 
 #define SA_TASKS_MAX		24
@@ -40,6 +42,10 @@ sa_task_batch_done(int64 rows, bool *more)
 }
 
 /* expire.c: archives what has ended by time */
+#define SA_EXPIRE_TABLES	2	/* whose rows end by time */
+
+extern void sa_expire_begin(const BlockNumber *positions);
+extern void sa_expire_end(BlockNumber *positions);
 extern int64 sa_expire_sessions(bool *more);
 extern int64 sa_expire_tokens(bool *more);
 extern int64 sa_expire_note_seen(bool *more);

@@ -328,6 +328,7 @@ worker_report(const SaWorkerRun *run, SaOutcome outcome, int sqlstate)
 	if (mine != NULL && mine->pid == MyProcPid)
 	{
 		*mine = *run;
+		sa_expire_end(mine->positions);
 		mine->outcome = outcome;
 		mine->sqlstate = sqlstate;
 	}
@@ -388,6 +389,7 @@ sa_worker_main(Datum arg)
 
 	BackgroundWorkerInitializeConnectionByOid(run.database, InvalidOid, 0);
 	worker_reset_settings();
+	sa_expire_begin(run.positions);
 
 	PG_TRY();
 	{

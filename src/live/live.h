@@ -21,7 +21,7 @@ typedef struct SaSession
 	bool		written_here;	/* by this very transaction, which may abort */
 } SaSession;
 
-/* The columns of session that C looks at; they are its first ones. */
+/* The columns of session that C looks at. */
 enum
 {
 	SA_SESSION_HASH = 1,
@@ -34,7 +34,10 @@ enum
 	SA_SESSION_PRODUCT,
 	SA_SESSION_PRODUCT_KEY,
 	SA_SESSION_IDLE_TIMEOUT,
-	SA_SESSION_OPENED_XID
+	SA_SESSION_OPENED_XID,
+	SA_SESSION_LOGIN_METHOD,
+	/* those between are read by SQL alone */
+	SA_SESSION_REAUTHENTICATED_AT = 19
 };
 
 /* The columns of remember_me_token, likewise. */
@@ -55,6 +58,8 @@ enum
 extern int64 sa_usecs_of_interval(const Interval *interval);
 extern int64 sa_session_idle_timeout(TupleTableSlot *slot);
 extern uint64 sa_session_opened_xid(TupleTableSlot *slot);
+extern bool sa_session_visit(Snapshot snapshot, const uint8 *hash, const char *application,
+							 void (*visit) (TupleTableSlot *slot, void *argument), void *argument);
 extern bool sa_session_read(const uint8 *hash, const char *application, SaSession *session);
 extern bool sa_session_read_at(Snapshot snapshot, const uint8 *hash, const char *application,
 							   SaSession *session);

@@ -58,10 +58,31 @@ session_from_slot(TupleTableSlot *slot, SaSession *session)
 	session->opened_xid = sa_session_opened_xid(slot);
 }
 
-/* Read the row of a session as the snapshot (NULL: the latest) has it; false if there is none. */
+/* What sa_session_read_at() gives. */
+static void
+session_read_slot(TupleTableSlot *slot, void *argument)
+{
+	SaSession  *session = argument;
+	bool		isnull;
+	Datum		user_name;
+	Datum		xmin;
+
+	slot_getsomeattrs(slot, SA_SESSION_OPENED_XID);
+	session_from_slot(slot, session);
+	user_name = slot_getattr(slot, SA_SESSION_USER_NAME, &isnull);
+	session->user_name = isnull ? NULL : TextDatumGetCString(user_name);
+	session->user_key = sa_user_key(session->user_name);
+	xmin = slot_getsysattr(slot, MinTransactionIdAttributeNumber, &isnull);
+	session->written_here = TransactionIdIsCurrentTransactionId(DatumGetTransactionId(xmin));
+}
+
+/*
+ * Find the row of a session as the snapshot (NULL: the latest) has it, and call visit()
+ * with it; false if there is none.
+ */
 bool
-sa_session_read_at(Snapshot snapshot, const uint8 *hash, const char *application,
-				   SaSession *session)
+sa_session_visit(Snapshot snapshot, const uint8 *hash, const char *application,
+				 void (*visit) (TupleTableSlot *slot, void *argument), void *argument)
 {
 	SaScan		scan;
 	ScanKeyData keys[2];
@@ -73,20 +94,17 @@ sa_session_read_at(Snapshot snapshot, const uint8 *hash, const char *application
 
 	found = sa_scan_next(&scan);
 	if (found)
-	{
-		TupleTableSlot *slot = scan.slot;
-		bool		isnull;
-		Datum		xmin;
-
-		slot_getsomeattrs(slot, SA_SESSION_OPENED_XID);
-		session_from_slot(slot, session);
-		session->user_name = sa_scan_text(&scan, SA_SESSION_USER_NAME);
-		session->user_key = sa_user_key(session->user_name);
-		xmin = slot_getsysattr(slot, MinTransactionIdAttributeNumber, &isnull);
-		session->written_here = TransactionIdIsCurrentTransactionId(DatumGetTransactionId(xmin));
-	}
+		visit(scan.slot, argument);
 	sa_scan_end(&scan);
 	return found;
+}
+
+/* Read the row of a session as the snapshot has it; false if there is none. */
+bool
+sa_session_read_at(Snapshot snapshot, const uint8 *hash, const char *application,
+				   SaSession *session)
+{
+	return sa_session_visit(snapshot, hash, application, session_read_slot, session);
 }
 
 /* Read the row of a session as it is now; false if there is none. */

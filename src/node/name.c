@@ -35,6 +35,13 @@ sa_node_arg(FunctionCallInfo fcinfo, int argno)
 	return node;
 }
 
+/* Clients that look for the primary know this error, and not that of a lock. */
+void
+sa_node_refuse_standby(FunctionCallInfo fcinfo)
+{
+	PreventCommandDuringRecovery(get_func_name(fcinfo->flinfo->fn_oid));
+}
+
 /* One call at a time for each node, until the end of the transaction. */
 void
 sa_node_lock(FunctionCallInfo fcinfo, const char *node)
@@ -42,12 +49,7 @@ sa_node_lock(FunctionCallInfo fcinfo, const char *node)
 	Oid			relid;
 	uint32		key;
 
-	/*
-	 * clients that look for the primary know this error, and not that of the
-	 * lock
-	 */
-	PreventCommandDuringRecovery(get_func_name(fcinfo->flinfo->fn_oid));
-
+	sa_node_refuse_standby(fcinfo);
 	relid = sa_relation(SA_TABLE_NODE);
 	key = DatumGetUInt32(hash_any((const unsigned char *) node, strlen(node)));
 	LockDatabaseObject(relid, key, 0, ExclusiveLock);

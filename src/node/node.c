@@ -37,7 +37,7 @@ sa_join_node(PG_FUNCTION_ARGS)
 		" ON CONFLICT (node) DO UPDATE SET application = excluded.application,"
 		"  joined_at = excluded.joined_at, joined_by = excluded.joined_by,"
 		"  joined_ahead = excluded.joined_ahead, joined_run = excluded.joined_run,"
-		"  applied = NULL, handed = excluded.handed"
+		"  applied = NULL, handed = excluded.handed, unconfirmed = false"
 	};
 	char	   *node = sa_node_arg(fcinfo, 0);
 	char	   *name = sa_application_arg(fcinfo, 1);

@@ -7,8 +7,10 @@
 #include "node/node.h"
 #include "policy/policy.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 
 /* A row of what sync_node() gives */
@@ -36,7 +38,13 @@ typedef struct Sync
 	bool		known;			/* the node has joined, or synced before */
 	bool		remembered;		/* the position is one that it was handed, and
 								 * nothing after it is lost or purged */
+	bool		delivers;		/* rows, of which the next call is the receipt */
 	Interval	lease;
+	TimestampTz start;			/* of the call */
+	int64		start_ahead;	/* how far the clock was ahead then */
+	int64		lease_noted;	/* that the row has, in microseconds; 0: none */
+	bool		synced_later;	/* by another call, which began after this one
+								 * did */
 	SaClaim		claim;			/* of the position that is handed out */
 	uint64		rows;			/* that were fetched: they are SPI's result */
 } Sync;
@@ -103,7 +111,8 @@ sync_find(Sync *sync)
 	static SaStatement node_find = {.sql =
 		"SELECT application,"
 		"       coalesce($2::text IN (handed::text, applied::text), false),"
-		"       joined_by = session_user"
+		"       joined_by = session_user, last_sync_at, synced_ahead, synced_run,"
+		"       lease_expires_at"
 		" FROM session_admin_internal.node WHERE node = $1"
 	};
 	SaArgs		args = {0};
@@ -115,7 +124,18 @@ sync_find(Sync *sync)
 	sync->application = sync->known ? sa_result_text(0, 1) : pstrdup(sa_application);
 	if (sync->known)
 	{
+		TimestampTz last;
+		const char *run = sa_result_text(0, 6);
+
 		sync->remembered = DatumGetBool(sa_result(0, 2, &isnull));
+		/* by the clock that nobody sets */
+		last = DatumGetTimestampTz(sa_result(0, 4, &isnull));
+		sync->synced_later = !isnull && run != NULL && strcmp(run, sa_server_run()) == 0 &&
+			last - sa_result_int64(0, 5) > sync->start - sync->start_ahead;
+		if (!isnull)
+			sync->lease_noted = DatumGetTimestampTz(sa_result(0, 7, &isnull)) - last;
+		if (isnull)
+			sync->lease_noted = 0;
 		/* nearly always the same role */
 		if (!DatumGetBool(sa_result(0, 3, &isnull)))
 			sa_node_check_role(sync->node, false);
@@ -130,31 +150,13 @@ sync_find(Sync *sync)
 static void
 sync_fetch(Sync *sync)
 {
-	/*
-	 * At least one row, with no id if there is nothing after position $1:
-	 * rows of transactions that were running there, or came later. Only such
-	 * rows are read, by the index: two bounds of which the planner knows
-	 * nothing let it expect few rows, whatever it knows of the table. The
-	 * rest is read once.
-	 */
+	/* at least one row, with no id if there is nothing after position $1 */
 	static SaStatement fetch = {.generic = true, .sql =
 		"SELECT (SELECT session_admin_internal.feed_position()),"
 		"  (SELECT id::text FROM session_admin_internal.installation),"
-		"  (SELECT pg_snapshot_xmax($1) > purged_xid AND NOT EXISTS ("
-		"     SELECT FROM pg_snapshot_xip($1) AS p (xid)"
-		"     WHERE p.xid <= h.purged_xid AND p.xid >= '" CppAsString2(SA_POSITION_XID_MIN) "'"
-		"       AND NOT EXISTS (SELECT FROM session_admin_internal.feed_running r WHERE r.xid = p.xid))"
-		"   FROM session_admin_internal.feed_horizon h),"
+		"  (SELECT " SA_FEED_COMPLETE " FROM session_admin_internal.feed_horizon h),"
 		"  i.id, i.scope, i.application, i.user_name, i.session_hash, i.reason, i.at"
-		" FROM (SELECT) AS one LEFT JOIN ("
-		"   SELECT * FROM session_admin_internal.invalidation"
-		"   WHERE xid >= pg_snapshot_xmax($1)"
-		"     AND xid < greatest(pg_snapshot_xmax($1), '9223372036854775807')"
-		"   UNION ALL"
-		"   SELECT r.* FROM pg_snapshot_xip($1) AS p (xid)"
-		"   CROSS JOIN LATERAL (SELECT * FROM session_admin_internal.invalidation"
-		"     WHERE xid >= p.xid AND xid <= p.xid OFFSET 0) AS r"
-		"   WHERE p.xid >= '" CppAsString2(SA_POSITION_XID_MIN) "') AS i"
+		" FROM (SELECT) AS one LEFT JOIN (" SA_FEED_AFTER ") AS i"
 		"   ON i.xid IS DISTINCT FROM pg_current_xact_id_if_assigned()"
 		" ORDER BY i.xid, i.id"
 	};
@@ -184,7 +186,7 @@ sync_fetch(Sync *sync)
  * result is the new position.
  */
 static Datum
-sync_deliver(const Sync *sync, ReturnSetInfo *rsinfo)
+sync_deliver(Sync *sync, ReturnSetInfo *rsinfo)
 {
 	Datum		values[SYNC_COLUMNS] = {0};
 	bool		nulls[SYNC_COLUMNS];
@@ -204,6 +206,8 @@ sync_deliver(const Sync *sync, ReturnSetInfo *rsinfo)
 	memset(nulls, true, sizeof(nulls));
 	nulls[SYNC_POSITION] = nulls[SYNC_LEASE] = false;
 
+	(void) sa_result(0, FETCHED_ID, &isnull);
+	sync->delivers = !sync->remembered || !isnull;
 	for (uint64 row = 0; sync->remembered && row < sync->rows; row++)
 	{
 		for (int column = SYNC_ID; column <= SYNC_AT; column++)
@@ -226,6 +230,14 @@ sync_deliver(const Sync *sync, ReturnSetInfo *rsinfo)
 	return values[SYNC_POSITION];
 }
 
+/* Are these two positions the same? */
+static bool
+sync_is_same(Datum position, Datum other)
+{
+	return strcmp(DatumGetCString(DirectFunctionCall1(pg_snapshot_out, position)),
+				  DatumGetCString(DirectFunctionCall1(pg_snapshot_out, other))) == 0;
+}
+
 /* Note the receipt, the heartbeat and the position that is handed out. */
 static void
 sync_note(const Sync *sync, Datum handed)
@@ -233,30 +245,58 @@ sync_note(const Sync *sync, Datum handed)
 	static SaStatement node_insert = {.sql =
 		"INSERT INTO session_admin_internal.node"
 		"  (node, application, last_sync_at, lease_expires_at, applied, handed,"
-		"   synced_ahead, synced_run, joined_at, joined_ahead, joined_run)"
-		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $3, $7, $8)"
+		"   synced_ahead, synced_run, unconfirmed, joined_at, joined_ahead, joined_run)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $3, $7, $8)"
 	};
 	static SaStatement node_update = {.sql =
 		"UPDATE session_admin_internal.node"
 		" SET last_sync_at = $3, lease_expires_at = $4, applied = $5, handed = $6,"
-		"  synced_ahead = $7, synced_run = $8"
+		"  synced_ahead = $7, synced_run = $8, unconfirmed = $9"
 		" WHERE node = $1 AND application = $2"
 	};
-	TimestampTz now = GetCurrentTimestamp();
+
+	/*
+	 * The lease is counted from the start, as it is by the node, but never
+	 * from before a later call: what that gave the node still holds
+	 */
+	bool		from_start = !sync->synced_later;
+
+	/*
+	 * A position that a crash has taken from the server may look as one that
+	 * is handed out after it.  It must not become known by that.
+	 */
+	bool		repeats = sync->presents && !sync->remembered &&
+	sync_is_same(handed, sync->presented);
+	TimestampTz at = from_start ? sync->start : GetCurrentTimestamp();
 	SaArgs		args = {0};
 
 	sa_arg_text(&args, sync->node);
 	sa_arg_text(&args, sync->application);
-	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(now), false);
+	sa_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(at), false);
 	sa_arg(&args, TIMESTAMPTZOID,
-		   TimestampTzGetDatum(sa_time_after(now, sync->lease.time)), false);
+		   TimestampTzGetDatum(sa_time_after(at, sync->lease.time)), false);
 	sa_arg(&args, PG_SNAPSHOTOID, sync->presented, !sync->remembered);
-	sa_arg(&args, PG_SNAPSHOTOID, handed, false);
-	sa_arg(&args, INT8OID, Int64GetDatum(sa_clock_ahead(now)), false);
+	sa_arg(&args, PG_SNAPSHOTOID, handed, repeats);
+	sa_arg(&args, INT8OID, Int64GetDatum(from_start ? sync->start_ahead : sa_clock_ahead(at)), false);
 	sa_arg_text(&args, sa_server_run());
+	sa_arg(&args, BOOLOID, BoolGetDatum(sync->delivers), false);
 	/* the purge may have forgotten it meanwhile */
 	if (!sync->known || sa_run(&node_update, &args) == 0)
 		sa_run(&node_insert, &args);
+}
+
+/*
+ * May a crash take what this call is about to write? If it does, the server does not know
+ * the position that was handed out, and tells the node to begin anew: see README.md. The
+ * lease must be known even then, by what the row says already. What else the transaction
+ * has written must not be lost, nor what others write in a transaction block.
+ */
+static bool
+sync_may_be_lost(const Sync *sync, FunctionCallInfo fcinfo)
+{
+	return sync->known && sync->remembered && sync->lease_noted >= sync->lease.time &&
+		!TransactionIdIsValid(GetTopTransactionIdIfAny()) && !IsTransactionBlock() &&
+		sa_lone_statement(fcinfo) != NULL;
 }
 
 /*
@@ -270,21 +310,38 @@ sync_note(const Sync *sync, Datum handed)
 Datum
 sa_sync_node(PG_FUNCTION_ARGS)
 {
-	Sync		sync = {.node = sa_node_arg(fcinfo, 0)};
+	Sync		sync = {.node = sa_node_arg(fcinfo, 0), .start = GetCurrentTimestamp()};
+	int64		wait = sa_node_interval_arg(fcinfo, 2, "wait");
+	Datum		position;
+	bool		lazily;
 
+	sync.start_ahead = sa_clock_ahead(sync.start);
 	sync.presents = !PG_ARGISNULL(1);
 	sync.presented = sync.presents ? PG_GETARG_DATUM(1) : (Datum) 0;
+	sa_node_refuse_standby(fcinfo);
 
 	sa_init_materialized_srf(fcinfo);
 	SPI_connect();
+	if (sync.presents && wait > 0)
+	{
+		SaFollow	follow = {.node = sync.node, .presented = sync.presented};
+
+		follow.statement = sa_lone_statement(fcinfo);
+		sa_sleep_until_news(&follow, wait);
+	}
 	sa_node_lock(fcinfo, sync.node);
 	sync_find(&sync);
 	sa_server_run_note();
 	sync_fetch(&sync);
-	sync_note(&sync, sync_deliver(&sync, (ReturnSetInfo *) fcinfo->resultinfo));
+	position = sync_deliver(&sync, (ReturnSetInfo *) fcinfo->resultinfo);
+	lazily = sync_may_be_lost(&sync, fcinfo);
+	sync_note(&sync, position);
 	sa_policy_wait_until_told();
 
-	sa_commit_durably(sync.application);
+	if (lazily)
+		sa_commit_lazily();
+	else
+		sa_commit_durably(sync.application);
 	SPI_finish();
 	return (Datum) 0;
 }

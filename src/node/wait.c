@@ -20,30 +20,30 @@
 
 PG_FUNCTION_INFO_V1(sa_wait_for_nodes);
 
-/* How long to wait at most, in microseconds */
-static int64
-wait_timeout_arg(FunctionCallInfo fcinfo, int argno)
+/* An argument that says how long to wait at most, in microseconds */
+int64
+sa_node_interval_arg(FunctionCallInfo fcinfo, int argno, const char *name)
 {
-	Interval   *timeout;
+	Interval   *interval;
 	int64		days;
 	int64		result;
 
 	if (PG_ARGISNULL(argno))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("timeout must not be null")));
+				 errmsg("%s must not be null", name)));
 
-	timeout = PG_GETARG_INTERVAL_P(argno);
-	days = (int64) timeout->month * DAYS_PER_MONTH + timeout->day;
+	interval = PG_GETARG_INTERVAL_P(argno);
+	days = (int64) interval->month * DAYS_PER_MONTH + interval->day;
 	if (pg_mul_s64_overflow(days, USECS_PER_DAY, &result) ||
-		pg_add_s64_overflow(result, timeout->time, &result))
+		pg_add_s64_overflow(result, interval->time, &result))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("timeout is too long")));
+				 errmsg("%s is too long", name)));
 	if (result < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("timeout must not be negative")));
+				 errmsg("%s must not be negative", name)));
 	return result;
 }
 
@@ -95,7 +95,7 @@ sa_wait_for_nodes(PG_FUNCTION_ARGS)
 		" ORDER BY 1"
 	};
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	int64		timeout = wait_timeout_arg(fcinfo, 1);
+	int64		timeout = sa_node_interval_arg(fcinfo, 1, "timeout");
 	int64		deadline;
 	long		delay = WAIT_FIRST_DELAY;
 	SaArgs		args = {0};

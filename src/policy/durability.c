@@ -5,11 +5,14 @@
 #include "policy/load.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "utils/guc.h"
 
 typedef struct Promise
 {
 	SaDurability durability;
+	XLogRecPtr	written;		/* if not 0: nothing but what was written up
+								 * to here, which need not be durable */
 } Promise;
 
 static const SaAtEndKind promise_kind;
@@ -51,11 +54,24 @@ static void
 promise_announce(int position)
 {
 	SaDurability durability = SA_DURABILITY_NONE;
+	XLogRecPtr	written = InvalidXLogRecPtr;
 	const Promise *promise;
 	bool		apply;
 
 	while ((promise = sa_at_end_next(&promise_kind, &position)) != NULL)
+	{
 		durability = Max(durability, promise->durability);
+		written = Max(written, promise->written);
+	}
+
+	/* if the transaction has written anything since, that is not ours to lose */
+	if (durability == SA_DURABILITY_NONE && written != InvalidXLogRecPtr &&
+		written == XactLastRecEnd && synchronous_commit > SYNCHRONOUS_COMMIT_OFF)
+	{
+		(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_LOCAL, true, 0, false);
+		return;
+	}
 	apply = durability == SA_DURABILITY_APPLY;
 	if (durability == SA_DURABILITY_NONE || synchronous_commit >=
 		(apply ? SYNCHRONOUS_COMMIT_REMOTE_APPLY : SYNCHRONOUS_COMMIT_REMOTE_FLUSH))
@@ -90,6 +106,18 @@ sa_commit_durably(const char *application)
 	if (last == NULL || last->durability < promise.durability)
 		sa_at_end_add(&promise_kind, &promise);
 	ForceSyncCommit();
+}
+
+/*
+ * All that this transaction has written up to now may be lost in a crash: its commit need
+ * not wait for the disk, unless it writes anything else.
+ */
+void
+sa_commit_lazily(void)
+{
+	Promise		promise = {.durability = SA_DURABILITY_NONE, .written = XactLastRecEnd};
+
+	sa_at_end_add(&promise_kind, &promise);
 }
 
 void

@@ -145,6 +145,7 @@ extern bool sa_late_ended(const SaApplication *application, uint64 user_key, con
 
 /* durability.c */
 extern void sa_commit_durably(const char *application); /* NULL: all of them */
+extern void sa_commit_lazily(void);
 
 extern void sa_policy_init(void);
 

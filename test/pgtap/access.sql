@@ -16,6 +16,7 @@ INSERT INTO matrix VALUES
 -- for applications
 ('function', 'open_session',              'a....'),
 ('function', 'touch_session',             'a....'),
+('function', 'touch_session_user',        'a....'),
 ('function', 'touch_sessions',            'a....'),
 ('function', 'renew_session',             'a....'),
 ('function', 'reauthenticate',            'a....'),
@@ -43,6 +44,7 @@ INSERT INTO matrix VALUES
 ('function', 'invalidate_application',    '..o.d'),
 ('function', 'invalidate_all',            '..o.d'),
 ('function', 'wait_for_nodes',            '..o.d'),
+('function', 'log_out',                   '..o.d'),
 ('function', 'maintain',                  '..o.d'),
 -- reports
 ('function', 'dormant_users',             '...ud'),
@@ -89,7 +91,6 @@ INSERT INTO matrix VALUES
 ('function', 'live_requests',             '..oud'),
 ('function', 'ended_until',               '.....'),
 ('function', 'live_probes',               '..oud'),
-('function', 'health_pending',            '..oud'),
 ('function', 'health_lease_is_over',      '..oud'),
 ('function', 'application_or_current',    '..oud'),
 ('function', 'health_items',              '..oud'),

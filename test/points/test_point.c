@@ -33,6 +33,7 @@ static const char *const names[] = {
 	"removed",					/* the entry is gone, its slot still in doubt */
 	"told",						/* a message was sent, applications still in doubt */
 	"finished",					/* nothing is in doubt any more; COMMIT goes on */
+	"looked",					/* a node has found nothing new, and will sleep */
 };
 
 typedef struct Point

@@ -241,3 +241,26 @@ SELECT session_admin.touch_session('id of grace');
 SELECT * FROM ended WHERE user_name = 'grace';
 
 SELECT session_admin.set_policy('idle_timeout', NULL, 'carol');
+
+-- A touch that answers who
+SET session_admin.application = 'who';
+SELECT session_admin.open_session('who 1', 'alice', login_method => 'saml') <> '' AS opened,
+       session_admin.open_session('who 2') <> '' AS anonymous;
+SELECT created_at > now() - interval '1 hour' AS now, valid, user_name, kind, login_method, reauthenticated_at
+FROM session_admin.touch_session_user('who 1');
+SELECT valid, user_name, kind, login_method FROM session_admin.touch_session_user('who 2');
+SELECT valid, user_name, kind FROM session_admin.touch_session_user(sha256('who 1'));
+SELECT session_admin.reauthenticate('who 1');
+SELECT reauthenticated_at > now() - interval '1 hour' AS stepped_up FROM session_admin.touch_session_user('who 1');
+SELECT requests FROM session_admin.current_sessions WHERE application = 'who' AND user_name = 'alice';
+-- nothing is told of what is not valid
+SELECT * FROM session_admin.touch_session_user('who 3');
+SELECT * FROM session_admin.touch_session_user('who 1', application => 'no such application');
+BEGIN;
+SELECT sessions_ended FROM session_admin.invalidate_user('alice');
+SELECT * FROM session_admin.touch_session_user('who 1');
+ROLLBACK;
+SELECT valid, user_name FROM session_admin.touch_session_user('who 1');
+SELECT sessions_ended FROM session_admin.invalidate_application();
+SELECT * FROM session_admin.touch_session_user('who 1');
+SELECT session_admin.touch_session_user(NULL::text);
