@@ -40,14 +40,14 @@ SELECT session_admin.open_session('first', 'first') IS NOT NULL AS opened;
 --
 
 SELECT pg_temp.open_many('live', 20000, '0');
-SELECT pg_temp.open_many('ended', 5000, '2 hours');
+SELECT pg_temp.open_many('ended', 20000, '2 hours');
 SELECT pg_stat_force_next_flush();
 SELECT pg_temp.rows_read('session_admin.session') AS before,
        (SELECT count(*) FROM session_admin.session) AS n \gset
-SELECT done >= 5000 AS archived FROM session_admin.maintain() WHERE task = 'sessions archived';
+SELECT done >= 20000 AS archived FROM session_admin.maintain() WHERE task = 'sessions archived';
 SELECT pg_stat_force_next_flush();
--- some other tasks look at the table, too
-SELECT pg_temp.rows_read('session_admin.session') - :before < 3 * :n AS "a few looks at each row";
+-- other tasks look at the table, too, and autovacuum may: but none once for each of 20 batches
+SELECT pg_temp.rows_read('session_admin.session') - :before < 10 * :n AS "a few looks at each row";
 SELECT count(*) FROM session_admin.session WHERE application = 'growth';
 
 
