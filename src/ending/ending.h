@@ -196,7 +196,7 @@ extern int64 sa_late_purge(bool *more); /* a task of maintain() */
 /* ended_id.c: ids of sessions that stay ended */
 extern bool sa_id_is_remembered(const uint8 *hash, const char *application);
 extern bool sa_id_has_ended(const uint8 *hash, const char *application);
-extern void sa_refuse_ended_id(void) pg_attribute_noreturn();
+pg_noreturn extern void sa_refuse_ended_id(void);
 extern void sa_count_refused(ArrayType *hashes, const char *application);
 extern int64 sa_ended_ids_purge(bool *more);	/* a task of maintain() */
 
