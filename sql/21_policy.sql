@@ -19,6 +19,15 @@ CREATE TRIGGER policy_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE
     ON session_admin_internal.policy
     FOR EACH STATEMENT EXECUTE FUNCTION session_admin_internal.policy_changed();
 ALTER TABLE session_admin_internal.policy ENABLE ALWAYS TRIGGER policy_changed;
+-- What an update of the extension changes, and a DBA who makes a copy a place of its own.
+CREATE TRIGGER policy_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE
+    ON session_admin_internal.policy_definition
+    FOR EACH STATEMENT EXECUTE FUNCTION session_admin_internal.policy_changed();
+ALTER TABLE session_admin_internal.policy_definition ENABLE ALWAYS TRIGGER policy_changed;
+CREATE TRIGGER policy_changed AFTER UPDATE OR DELETE OR TRUNCATE
+    ON session_admin_internal.installation
+    FOR EACH STATEMENT EXECUTE FUNCTION session_admin_internal.policy_changed();
+ALTER TABLE session_admin_internal.installation ENABLE ALWAYS TRIGGER policy_changed;
 
 CREATE VIEW session_admin_internal.effective_policy WITH (security_barrier) AS
 SELECT a.name AS application, d.name, coalesce(p.value, d.default_value) AS value

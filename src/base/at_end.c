@@ -20,6 +20,7 @@ typedef struct AtEndItem
 {
 	SubTransactionId subid;
 	const SaAtEndKind *kind;
+	bool		begun;			/* before() was called: after() will be */
 	union
 	{
 		char		bytes[SA_AT_END_SIZE];
@@ -41,7 +42,7 @@ static int	n_items = 0;
 static int	max_items = 0;
 static int	n_changes = 0;		/* items that change what is valid */
 
-/* Have before() and announce() been called?  Then after() will be. */
+/* Have before() and announce() been called for what was added by then? */
 static bool begun = false;
 
 /* Make a kind known.  Called by an init function, when the library is loaded. */
@@ -51,6 +52,14 @@ sa_at_end_register(const SaAtEndKind *kind)
 	if (n_kinds == KINDS_MAX || kind->size > SA_AT_END_SIZE)
 		elog(ERROR, "too many or too large kinds of items at the end of a transaction");
 	kinds[n_kinds++] = kind;
+}
+
+static void
+at_end_before(AtEndItem *item)
+{
+	item->begun = true;
+	if (item->kind->before != NULL)
+		item->kind->before(item->data.bytes);
 }
 
 /* Add a copy of this item. */
@@ -73,6 +82,7 @@ sa_at_end_add(const SaAtEndKind *kind, const void *data)
 	item = &items[n_items];
 	item->subid = kind->outlives_savepoints ? TopSubTransactionId : GetCurrentSubTransactionId();
 	item->kind = kind;
+	item->begun = false;
 	memcpy(item->data.bytes, data, kind->size);
 	n_items++;
 	if (kind->changes_validity)
@@ -83,8 +93,7 @@ sa_at_end_add(const SaAtEndKind *kind, const void *data)
 	{
 		if (kind->announce != NULL)
 			kind->announce(n_items - 1);
-		if (kind->before != NULL)
-			kind->before(items[n_items - 1].data.bytes);
+		at_end_before(&items[n_items - 1]);
 	}
 }
 
@@ -145,10 +154,7 @@ at_end_begin(void)
 			kinds[i]->announce(0);
 	}
 	for (int i = 0; i < n_items; i++)
-	{
-		if (items[i].kind->before != NULL)
-			items[i].kind->before(items[i].data.bytes);
-	}
+		at_end_before(&items[i]);
 	begun = true;
 	if (n_items > 0)
 		sa_test_point("pre_commit");
@@ -185,9 +191,9 @@ at_end_finish(bool committed)
 {
 	if (committed && n_items > 0)
 		sa_test_point("committed");
-	for (int i = 0; begun && i < n_items; i++)
+	for (int i = 0; i < n_items; i++)
 	{
-		if (items[i].kind->after != NULL)
+		if (items[i].begun && items[i].kind->after != NULL)
 			items[i].kind->after(items[i].data.bytes, committed);
 	}
 	if (committed && n_items > 0)

@@ -122,6 +122,9 @@ extern bool sa_at_end_any_of(const SaAtEndKind *kind);
 extern int	sa_at_end_changes(void);
 extern bool sa_at_end_any(void);
 
+/* dropped.c: what is forgotten with a database */
+extern void sa_at_database_drop(const SaAtEndKind *kind);
+
 /* wake.c: there is housekeeping to do soon */
 extern void (*sa_wake_hook) (void); /* NULL: nobody listens */
 extern void sa_wake_housekeeping(void);

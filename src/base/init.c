@@ -11,4 +11,6 @@ sa_base_init(void)
 	sa_relation_init();
 	sa_shmem_init();
 	sa_at_end_init();
+	sa_dropped_init();
+	sa_server_run_init();
 }

@@ -5,24 +5,32 @@
  * A time by the monotonic clock means something only in the run in which it was taken.
  * The table server_run has the first moment that is known of the current one.
  */
-#include "base/base.h"
+#include "base/init.h"
 
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "utils/timestamp.h"
 
-#define RUN_LEN		48
+#define RUN_LEN		72
+
+/*
+ * When shared memory was made, by the monotonic clock: anew after each crash, also one of
+ * a backend, which takes what was not on the disk.  NULL if not preloaded: then nothing
+ * may rely on that.
+ */
+static int64 *memory_made = NULL;
 
 /*
  * The run of the server as primary: another one after a restart, and after a standby
- * was promoted.
+ * was promoted; if preloaded, also after a crash.
  */
 const char *
 sa_server_run(void)
 {
 	static char run[RUN_LEN];
 
-	snprintf(run, sizeof(run), INT64_FORMAT "/%u", PgStartTime, GetWALInsertionTimeLine());
+	snprintf(run, sizeof(run), INT64_FORMAT "/%u/" INT64_FORMAT, PgStartTime,
+			 GetWALInsertionTimeLine(), memory_made != NULL ? *memory_made : 0);
 	return run;
 }
 
@@ -70,4 +78,30 @@ int64
 sa_clock_ahead(TimestampTz now)
 {
 	return now - sa_monotonic_now();
+}
+
+static void
+server_run_start(void *memory, pg_attribute_unused() LWLockPadded *locks, bool found)
+{
+	memory_made = memory;
+	if (!found)
+		*memory_made = sa_monotonic_now();
+}
+
+static Size
+server_run_size(void)
+{
+	return sizeof(int64);
+}
+
+void
+sa_server_run_init(void)
+{
+	static const SaShmemPart part = {
+		.name = "session_admin run",
+		.size = server_run_size,
+		.start = server_run_start
+	};
+
+	sa_shmem_add(&part);
 }

@@ -96,9 +96,9 @@ bell_announce(int position)
 	const Bell *next;
 	bool		only = true;
 
-	news_to_tell = true;
 	while ((next = sa_at_end_next(&bell_kind, &position)) != NULL)
 	{
+		news_to_tell = true;
 		if (last != NULL && last->statement != next->statement)
 			bell_ring(last->id, only ? last->payload : NULL);
 		only = last == NULL || last->statement != next->statement;

@@ -424,4 +424,5 @@ sa_live_kinds_init(void)
 	sa_at_end_register(&ended_kind);
 	sa_at_end_register(&changed_kind);
 	sa_at_end_register(&everything_kind);
+	sa_at_database_drop(&everything_kind);
 }

@@ -2,16 +2,19 @@
  * sleep.c
  *	  sync_node() waits until there is something new for a node, or a time is over.
  *
- * Nothing is locked and nothing is written meanwhile, so that the call that follows on
+ * No row is locked and nothing is written meanwhile, so that the call that follows on
  * the wait finds the node as any other call does, and another connection may sync or
- * leave under its name.  It decides by itself what is new: this only says when to look.
+ * leave under its name.  What its looks at the feed have locked are three tables, against
+ * nothing but their change.  It decides by itself what is new: this only says when to look.
  */
 #include "node/node.h"
 #include "ending/ending.h"
+#include "policy/policy.h"
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/wait_event.h"
 
@@ -24,7 +27,8 @@
 /*
  * Is there nothing to say to the node? Then how long it may wait for that, in
  * microseconds; else -1. A receipt for rows is something: whoever waits for it must not
- * wait for the next news, too.
+ * wait for the next news, too. So is an application that came from a dump, which the call
+ * that follows adopts.
  */
 static int64
 sleep_longest(const SaFollow *follow)
@@ -38,15 +42,20 @@ sleep_longest(const SaFollow *follow)
 		"   AND NOT EXISTS (SELECT FROM (" SA_FEED_AFTER ") AS i"
 		"     WHERE i.xid IS DISTINCT FROM pg_current_xact_id_if_assigned())"
 	};
+	SaApplication application;
 	SaArgs		args = {0};
-	int64		result = -1;
+	char	   *name = NULL;
 
 	sa_arg(&args, PG_SNAPSHOTOID, follow->presented, false);
 	sa_arg_text(&args, follow->node);
 	if (sa_run(&nothing_new, &args) > 0)
-		result = sa_node_lease(sa_result_text(0, 1)) / LEASE_SHARE;
+		name = sa_result_text(0, 1);
 	SPI_freetuptable(SPI_tuptable);
-	return result;
+	if (name == NULL)
+		return -1;
+	if (!sa_application_find(name, &application))
+		return sa_node_lease(name) / LEASE_SHARE;
+	return application.moved ? -1 : application.node_lease / LEASE_SHARE;
 }
 
 /*
@@ -61,12 +70,18 @@ sa_sleep_until_news(const SaFollow *follow, int64 wait)
 	bool		shared = sa_news_usable();
 	bool		released = false;
 	long		delay = POLL_FIRST_DELAY;
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "session_admin wait",
+												  ALLOCSET_SMALL_SIZES);
 
 	for (;;)
 	{
 		uint64		seen = shared ? sa_news_prepare() : 0;
+		MemoryContext old = MemoryContextSwitchTo(scratch);
 		int64		longest = sleep_longest(follow);
 		int64		left;
+
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(scratch);
 
 		if (longest < 0)
 			break;
@@ -95,6 +110,7 @@ sa_sleep_until_news(const SaFollow *follow, int64 wait)
 			break;
 	}
 
+	MemoryContextDelete(scratch);
 	if (shared)
 		sa_news_cancel();
 	if (released)

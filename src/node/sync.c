@@ -288,13 +288,14 @@ sync_note(const Sync *sync, Datum handed)
 /*
  * May a crash take what this call is about to write? If it does, the server does not know
  * the position that was handed out, and tells the node to begin anew: see README.md. The
- * lease must be known even then, by what the row says already. What else the transaction
+ * lease must be known even then, by what the row says already, and by the run of the
+ * server, which only shared memory tells after a crash of a backend. What else the transaction
  * has written must not be lost, nor what others write in a transaction block.
  */
 static bool
 sync_may_be_lost(const Sync *sync, FunctionCallInfo fcinfo)
 {
-	return sync->known && sync->remembered && sync->lease_noted >= sync->lease.time &&
+	return sa_shmem_usable() && sync->known && sync->remembered && sync->lease_noted >= sync->lease.time &&
 		!TransactionIdIsValid(GetTopTransactionIdIfAny()) && !IsTransactionBlock() &&
 		sa_lone_statement(fcinfo) != NULL;
 }

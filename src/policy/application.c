@@ -50,6 +50,8 @@ void		(*sa_application_loaded_hook) (void) = NULL;
 static HTAB *cache = NULL;
 static CachedApplication *last_found = NULL;
 static bool cache_valid = false;
+static bool cache_ready = false;	/* emptied to the end: no error came in
+									 * between */
 static Oid	signal_relid = InvalidOid;
 static Oid	session_relid = InvalidOid;
 
@@ -130,8 +132,28 @@ static const SaAtEndKind policy_change_kind = {
 	.refusal_rank = 6
 };
 
+/* A database is dropped: its number, and those of its tables, may be used again. */
+static void
+policy_dropped_before(pg_attribute_unused() const void *item)
+{
+	if (shared != NULL)
+		sa_doubt_begin(&shared->any);
+}
+
+static void
+policy_dropped_after(pg_attribute_unused() const void *item, pg_attribute_unused() bool committed)
+{
+	if (shared != NULL)
+		sa_doubt_finish(&shared->any);
+}
+
+static const SaAtEndKind policy_dropped_kind = {
+	.before = policy_dropped_before,
+	.after = policy_dropped_after
+};
+
 /*
- * Trigger on application, policy, probe_rule and late_ending: tell every backend, once
+ * Trigger on application, policy, probe_rule, late_ending, and on what these refer to: tell every backend, once
  * this transaction has committed.
  */
 Datum
@@ -298,6 +320,7 @@ cache_reset(void)
 							HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
 	}
 
+	cache_ready = false;
 	last_found = NULL;
 	hash_seq_init(&status, cache);
 	while ((entry = hash_seq_search(&status)) != NULL)
@@ -311,6 +334,7 @@ cache_reset(void)
 
 	signal_relid = sa_relation(SA_TABLE_POLICY_SIGNAL);
 	session_relid = sa_relation(SA_TABLE_SESSION);
+	cache_ready = true;
 }
 
 /* The application in the cache, where it is read into if need be; NULL if there is none. */
@@ -328,7 +352,7 @@ application_find(const char *name)
 	AcceptInvalidationMessages();
 	for (;;)
 	{
-		if (cache_valid)
+		if (cache_valid && cache_ready)
 		{
 			/* nearly always the same application asks again */
 			if (last_found != NULL && strcmp(last_found->application.name, name) == 0)
@@ -473,4 +497,6 @@ sa_application_init(void)
 	sa_shmem_add(&part);
 	sa_at_end_register(&new_application_kind);
 	sa_at_end_register(&policy_change_kind);
+	sa_at_end_register(&policy_dropped_kind);
+	sa_at_database_drop(&policy_dropped_kind);
 }

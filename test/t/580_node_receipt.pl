@@ -116,4 +116,16 @@ is(sql("SELECT reason FROM session_admin.sync_node('n', '$position')"), 'resync'
 is(sql(q{SELECT count(*) FROM session_admin.invalidations WHERE user_name = 'user 3'}), 1, 'no invalidation is lost');
 is(sql(q{SELECT count(*) FROM session_admin.lost_history}), 0, 'and none is thought to be');
 
+# So does the crash of one process: times of before are those of another run of the server
+$server->append_conf('postgresql.conf', 'restart_after_crash = on');
+$server->reload;
+$position = sql(q{SELECT session_admin.join_node('n')});
+my $run = sql(q{SELECT joined_run FROM session_admin_internal.node WHERE node = 'n'});
+my $walwriter = sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'});
+kill 'KILL', $walwriter;
+$server->poll_query_until('postgres', "SELECT pid <> $walwriter FROM pg_stat_activity WHERE backend_type = 'walwriter'");
+sql(q{SELECT session_admin.join_node('after')});
+isnt(sql(q{SELECT joined_run FROM session_admin_internal.node WHERE node = 'after'}), $run, 'after a crash of a process it is another run');
+
+$server->stop;
 done_testing();
