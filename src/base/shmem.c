@@ -15,7 +15,7 @@
 #include "storage/shmem.h"
 #include "utils/hsearch.h"
 
-#define PARTS_MAX	8
+#define PARTS_MAX	16
 
 static const SaShmemPart *parts[PARTS_MAX];
 static int	n_parts = 0;
