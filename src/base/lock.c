@@ -201,7 +201,10 @@ lock_wait_for_holder(SaBusy *busy, pg_attribute_unused() void *argument)
 		pg_usleep(1000);		/* it was let go meanwhile, or will be at once */
 }
 
-/* Run a step that waits, but not beyond this time (0: hardly), and undo all that it did. */
+/*
+ * Run a step that waits, but not beyond this time (0: hardly), and undo all that it did.
+ * The subtransaction is opened as sa_attempt() opens its own, which keeps what was done.
+ */
 static bool
 lock_wait_in_step(TimestampTz until, void (*step) (SaBusy *, void *), SaBusy *busy, void *argument)
 {
@@ -261,7 +264,8 @@ sa_wait_with(TimestampTz until, void (*step) (SaBusy *, void *), void *argument)
  * Take the locks of a call by "step". It waits for none of them, reports in *busy the
  * first one that is not to be had, and goes on without it. While there is such a lock and
  * there is time to wait (see sa_wait_until), all are given back and tried again. The last
- * try keeps what it has.
+ * try keeps what it has. Whether the subtransaction is kept depends on what the step has
+ * found, so that sa_attempt() does not do.
  */
 void
 sa_lock_all(TimestampTz until, void (*step) (SaBusy *, void *), void *argument)
