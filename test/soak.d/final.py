@@ -208,7 +208,8 @@ class Final:
         pending = []
         for at, kind, *rest in Tail(os.path.join(self.options.journals, name)).read():
             if kind == 'feed':
-                if rest[0] in got and rest[0] not in twice:
+                # 0 is a resync, of which each crash may cause one
+                if rest[0] in got and rest[0] not in twice and rest[0] != 0:
                     twice.add(rest[0])
                     self.bad('feed', f'node {name} got {rest} twice')
                 got[rest[0]] = at
