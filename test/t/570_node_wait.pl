@@ -1,5 +1,5 @@
 # sync_node() waits in the server: it returns when a commit has something new, or when its
-# time is over, and holds neither a snapshot nor a lock meanwhile.
+# time is over, and holds neither a snapshot nor a row meanwhile.
 
 use strict;
 use warnings;
@@ -163,6 +163,12 @@ foreach my $preloaded (1, 0)
 	$psql[0]->query_safe('COMMIT');
 	is($psql[0]->query_safe("SELECT count(*) > 0 FROM pg_class c, session_admin.sync_node('n2', '$position{n2}', '10 milliseconds') s WHERE c.relname = 'pg_class'"),
 		't', "$title: in a query that reads tables");
+
+	# What came from a dump is adopted by a call that does not wait: nobody waits for the node
+	$position{n1} = $sql->("SELECT session_admin.join_node('n1')");
+	$sql->(q{UPDATE session_admin.application SET home = 'elsewhere/1'});
+	isnt(eval { $sql->("SET statement_timeout = '20s'; SELECT applied FROM session_admin.sync_node('n1', '$position{n1}', '10 minutes')") },
+		undef, "$title: a node of an application that came from a dump does not wait");
 
 	# The server shuts down while a node waits
 	$psql[0]->{stderr} = '';
